@@ -1,0 +1,100 @@
+package h2conn
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Sizes of the buffers under an accepted websocket. Thousands of them are
+// idle, and bulk data passes large buffers by; see docs/adr.
+const (
+	acceptReadBuffer  = 2 << 10
+	acceptWriteBuffer = 64 // a frame header; the combiner gathers the rest
+)
+
+// AcceptOptions tunes [Accept].
+type AcceptOptions struct {
+	// Subprotocol is the websocket subprotocol to select. Empty: none. Accept
+	// refuses a client that does not offer it.
+	Subprotocol string
+
+	// Header is added to the 101 answer.
+	Header http.Header
+
+	// WriteTimeout is how long the peer may take no bytes at all before the
+	// connection is given up. Zero means 10 s, negative no limit.
+	WriteTimeout time.Duration
+}
+
+// Accept upgrades r to a websocket and returns a [Conn] over it. If it cannot,
+// it writes the refusal to w itself and returns an error.
+//
+// It does not look at the Origin header: whoever calls it has authenticated
+// the request by other means than ambient credentials. The Conn does not
+// depend on r's context; its lifetime ends with Close.
+func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*Conn, error) {
+	rc := http.NewResponseController(w)
+	h := &combiningHijacker{ResponseWriter: w, rc: rc, writeTimeout: defaultDuration(o.WriteTimeout, defaultWriteTimeout)}
+	for k, vv := range o.Header {
+		w.Header()[k] = vv
+	}
+	opts := &websocket.AcceptOptions{
+		InsecureSkipVerify: true, // the Origin check; see above
+		CompressionMode:    websocket.CompressionDisabled,
+	}
+	if o.Subprotocol != "" {
+		opts.Subprotocols = []string{o.Subprotocol}
+		if !offersSubprotocol(r.Header, o.Subprotocol) {
+			err := fmt.Errorf("h2conn: the client does not offer the websocket subprotocol %q", o.Subprotocol)
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return nil, err
+		}
+	}
+	ws, err := websocket.Accept(h, r, opts)
+	if err != nil {
+		return nil, fmt.Errorf("h2conn: %w", err)
+	}
+	return newConn(ws, h.carrier, h.conn.LocalAddr(), h.conn.RemoteAddr()), nil
+}
+
+// combiningHijacker is a ResponseWriter whose hijacked connection is a carrier
+// with small buffers. That is the only way to get below websocket.Accept.
+type combiningHijacker struct {
+	http.ResponseWriter
+	rc           *http.ResponseController
+	writeTimeout time.Duration
+
+	conn    net.Conn
+	carrier *carrier
+}
+
+func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, brw, err := h.rc.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := brw.Flush(); err != nil { // the 101, if net/http left it there
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	// What the server has read ahead belongs to the websocket.
+	var r io.Reader = conn
+	if n := brw.Reader.Buffered(); n > 0 {
+		ahead := make([]byte, n)
+		if _, err := io.ReadFull(brw.Reader, ahead); err != nil {
+			return nil, nil, errors.Join(err, conn.Close())
+		}
+		r = io.MultiReader(bytes.NewReader(ahead), conn)
+	}
+	h.conn = conn
+	h.carrier = newCarrier(r, conn, h.writeTimeout)
+	cc := carrierConn{conn, h.carrier}
+	return cc, bufio.NewReadWriter(bufio.NewReaderSize(cc, acceptReadBuffer), bufio.NewWriterSize(cc, acceptWriteBuffer)), nil
+}

@@ -1,0 +1,74 @@
+package h2conn
+
+import (
+	"log"
+	"time"
+)
+
+// Config tunes HTTP/2 on one end of a [Conn]. The zero value is ready to use.
+// For every duration, zero means the default named and negative switches the
+// mechanism off.
+type Config struct {
+	// MaxConcurrentStreams is how many streams the answering end admits at
+	// once; the asking end ignores it. Zero means 250.
+	MaxConcurrentStreams uint32
+
+	// StreamWindow and ConnWindow are this end's receive windows in bytes:
+	// how much the peer may send on one stream, and on all streams together,
+	// before this end's reader has taken it. Zero means 4 MiB and 256 MiB at
+	// the asking end, 1 MiB and 256 MiB at the answering end. ConnWindow is
+	// also how much memory one peer can make this end hold.
+	StreamWindow int32
+	ConnWindow   int32
+
+	// MaxFrameSize is the largest frame that this end admits, in bytes.
+	// Zero means 64 KiB. What it received once, a connection keeps as buffer.
+	MaxFrameSize uint32
+
+	// MaxHeaderBytes bounds the header list of one message that this end
+	// receives. Zero means 256 KiB at the asking end and 1 MiB at the
+	// answering end.
+	MaxHeaderBytes uint32
+
+	// PingInterval is how long the connection may be silent before this end
+	// pings it. Zero means 15 s.
+	PingInterval time.Duration
+
+	// PingTimeout is how long the answer to a ping may take before the
+	// connection is given up. Zero means 10 s.
+	PingTimeout time.Duration
+
+	// WriteTimeout is how long a write may make no progress at all before
+	// the connection is given up. Zero means 10 s.
+	WriteTimeout time.Duration
+
+	// DrainTimeout, at the answering end, is how long requests in flight may
+	// go on after Serve's context has ended. Zero or negative: not at all.
+	DrainTimeout time.Duration
+
+	// NoExtendedConnect makes the asking end send upgrades in the fallback
+	// form even where extended CONNECT (RFC 8441) is possible. It exists for
+	// tests and for peers whose extended CONNECT is broken.
+	NoExtendedConnect bool
+
+	// ErrorLog receives what x/net/http2 has to say, such as panics of
+	// handlers. Nil means the standard logger.
+	ErrorLog *log.Logger
+}
+
+func defaultDuration(d, def time.Duration) time.Duration {
+	switch {
+	case d == 0:
+		return def
+	case d < 0:
+		return 0
+	}
+	return d
+}
+
+func defaultInt[T int32 | uint32 | int](n, def T) T {
+	if n <= 0 {
+		return def
+	}
+	return n
+}

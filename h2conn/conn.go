@@ -1,0 +1,389 @@
+package h2conn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// MaxControlMessage is the size in bytes of the largest control message.
+	MaxControlMessage = 16 << 10
+
+	// closeTimeout bounds the close handshake: after it the connection is cut.
+	closeTimeout = time.Second
+
+	// maxMessage is the size of the largest message that Write makes. Room for
+	// it can be had whenever nothing is being held back.
+	maxMessage       = 32 << 10
+	maxFrameOverhead = 14 // RFC 6455, section 5.2
+
+	// maxEmptyMessages is how many messages without a byte may follow each
+	// other: they cost the sender nothing and the reader a loop.
+	maxEmptyMessages = 64
+
+	statusProtocolViolation = 4004
+)
+
+// CloseError is the close code that the peer sent.
+type CloseError struct {
+	Code   int    // RFC 6455, section 7.4
+	Reason string // may be empty
+}
+
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("the peer closed the websocket with code %d %q", e.Code, e.Reason)
+}
+
+// Conn is a byte stream over the binary messages of one websocket, with
+// control messages beside it. It is a [net.Conn] that deviates in this:
+//
+//   - A read deadline that is set while a Read without any is already blocked
+//     ends the connection when it passes, since part of a frame may have been
+//     read. In all other cases a deadline only fails the call.
+//   - Write returns when its bytes are accepted, not when they have left. A
+//     peer that takes none for the write timeout ends the connection.
+//   - Close sends the code set by SetCloseReason and waits for the peer's
+//     answer, but never for more than about a second.
+//   - Control messages and close frames arrive only while somebody reads.
+type Conn struct {
+	ws            *websocket.Conn
+	carrier       *carrier
+	local, remote net.Addr
+	onControl     func([]byte) // set before the first Read
+
+	writeMu sync.Mutex // held by Write
+
+	readMu sync.Mutex
+	reader io.Reader // rest of the binary message being read; guarded by readMu
+	empty  int       // empty messages in a row; guarded by readMu
+
+	mu           sync.Mutex
+	reading      bool        // a Read is waiting for the network
+	ahead        *readAhead  // non-nil once a read deadline was set
+	readDeadline time.Time   // for a Read that began without readAhead
+	readTimer    *time.Timer // likewise
+	closeCode    int
+	closeReason  string
+	closing      bool  // Close was the first cause
+	err          error // first cause of the end
+
+	closeOnce sync.Once
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+func newConn(ws *websocket.Conn, c *carrier, local, remote net.Addr) *Conn {
+	ws.SetReadLimit(-1) // messages are a stream: each is read in pieces
+	return &Conn{
+		ws: ws, carrier: c, local: local, remote: remote,
+		closeCode: int(websocket.StatusNormalClosure),
+	}
+}
+
+// OnControl sets the function that receives the control messages. It runs in
+// the goroutine that reads, so it must not block, and it may keep b. It must
+// be set before the first Read; without one, control messages are dropped.
+func (c *Conn) OnControl(f func(b []byte)) { c.onControl = f }
+
+// SendControl sends b, at most [MaxControlMessage] bytes of UTF-8, as one
+// control message. It may be called at any time from any goroutine.
+func (c *Conn) SendControl(b []byte) error {
+	if len(b) > MaxControlMessage {
+		return fmt.Errorf("h2conn: control message has %d bytes: the limit is %d", len(b), MaxControlMessage)
+	}
+	if err := c.ws.Write(context.Background(), websocket.MessageText, b); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// Read reads the next bytes of the stream. After the peer has closed with
+// code 1000 or 1001 it returns io.EOF; any other end is an error.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.mu.Lock()
+	ahead := c.ahead
+	c.mu.Unlock()
+	if ahead != nil {
+		return ahead.Read(p)
+	}
+	return c.readDirect(p)
+}
+
+// readDirect reads without regard to deadlines set before it.
+func (c *Conn) readDirect(p []byte) (int, error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	c.mu.Lock()
+	c.reading = true
+	c.mu.Unlock()
+	n, err := c.read(p)
+	c.mu.Lock()
+	c.reading = false
+	c.mu.Unlock()
+	if err != nil {
+		// A connection that cannot be read is of no more use to the writer.
+		err = c.broken(err)
+		var ce *CloseError
+		if errors.As(err, &ce) && (ce.Code == int(websocket.StatusNormalClosure) || ce.Code == int(websocket.StatusGoingAway)) {
+			err = io.EOF
+		}
+	}
+	return n, err
+}
+
+func (c *Conn) read(p []byte) (int, error) {
+	for {
+		if c.reader == nil {
+			typ, r, err := c.ws.Reader(context.Background())
+			if err != nil {
+				return 0, err
+			}
+			if typ == websocket.MessageText {
+				if err := c.readControl(r); err != nil {
+					return 0, err
+				}
+				continue
+			}
+			c.reader = r
+		}
+		n, err := c.reader.Read(p)
+		if err == io.EOF {
+			c.reader, err = nil, nil
+			if n == 0 {
+				if c.empty++; c.empty > maxEmptyMessages {
+					return 0, c.violation("too many empty messages")
+				}
+				continue
+			}
+		}
+		if n > 0 {
+			c.empty = 0
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (c *Conn) readControl(r io.Reader) error {
+	b, err := io.ReadAll(io.LimitReader(r, MaxControlMessage+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > MaxControlMessage {
+		return c.violation(fmt.Sprintf("control message over %d bytes", MaxControlMessage))
+	}
+	if c.onControl != nil {
+		c.onControl(b)
+	}
+	return nil
+}
+
+// violation ends the connection with code 4004, from within a Read.
+func (c *Conn) violation(what string) error {
+	err := errors.New("h2conn: the peer broke the protocol: " + what)
+	c.failed(err)
+	go c.CloseWith(statusProtocolViolation, what)
+	<-c.Done()
+	return err
+}
+
+// Write writes p as binary messages.
+func (c *Conn) Write(p []byte) (n int, err error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	for len(p) > 0 {
+		m := p[:min(len(p), maxMessage)]
+		if err := c.carrier.waitRoom(len(m) + maxFrameOverhead); err != nil {
+			if err == os.ErrDeadlineExceeded { //nolint:errorlint // waitRoom's own
+				return n, err
+			}
+			return n, c.broken(err)
+		}
+		if err := c.ws.Write(context.Background(), websocket.MessageBinary, m); err != nil {
+			return n, c.broken(err)
+		}
+		p, n = p[len(m):], n+len(m)
+	}
+	return n, nil
+}
+
+// broken records the first cause of the connection's end, cuts it off, and
+// returns the cause.
+func (c *Conn) broken(err error) error {
+	err = c.failed(err)
+	c.carrier.kill()
+	c.carrier.Close()
+	return err
+}
+
+// failed records the first cause of the connection's end and returns it. If
+// both ends close at once, what the peer had to say counts as the cause.
+func (c *Conn) failed(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ce websocket.CloseError
+	if errors.As(err, &ce) {
+		echo := c.closing && int(ce.Code) == c.closeCode
+		if c.err == nil || c.closing && !echo {
+			c.err = &CloseError{Code: int(ce.Code), Reason: ce.Reason}
+		}
+	} else if c.err == nil {
+		c.err = err
+		if cause := c.carrier.cause(); cause != nil {
+			c.err = cause
+		}
+	}
+	return c.err
+}
+
+// SetCloseReason sets the websocket close code and reason (at most 123 bytes)
+// that Close will send. HTTP/2 closes the connection by itself when it is
+// done, so whoever wants a code sent sets it before it asks for the end.
+func (c *Conn) SetCloseReason(code int, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.closeCode, c.closeReason = code, reason
+	}
+}
+
+// CloseWith is SetCloseReason followed by Close.
+func (c *Conn) CloseWith(code int, reason string) error {
+	c.SetCloseReason(code, reason)
+	return c.Close()
+}
+
+// Close closes the websocket. It returns when the connection is gone, which
+// takes at most about a second however silent the peer is.
+func (c *Conn) Close() error {
+	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		code, reason := c.closeCode, c.closeReason
+		if c.err == nil {
+			c.err = net.ErrClosed
+			c.closing = true
+		}
+		if c.readTimer != nil {
+			c.readTimer.Stop()
+		}
+		if c.ahead != nil {
+			c.ahead.close()
+		}
+		c.mu.Unlock()
+		t := time.AfterFunc(closeTimeout, c.carrier.kill)
+		defer t.Stop()
+		var ce websocket.CloseError
+		if err := c.ws.Close(websocket.StatusCode(code), reason); errors.As(err, &ce) {
+			c.failed(err)
+		}
+		c.ws.CloseNow()
+		c.carrier.Close()
+	})
+	<-c.carrier.gone
+	return nil
+}
+
+// Done is closed when the connection is gone.
+func (c *Conn) Done() <-chan struct{} { return c.carrier.gone }
+
+// Err returns, once Done is closed, why the connection ended: a *[CloseError]
+// if the peer sent a close code of its own accord, [net.ErrClosed] after
+// Close. Before, nil.
+func (c *Conn) Err() error {
+	select {
+	case <-c.carrier.gone:
+	default:
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		return net.ErrClosed
+	}
+	return c.err
+}
+
+// LocalAddr returns the address of this end of the network connection.
+func (c *Conn) LocalAddr() net.Addr { return addrOrUnknown(c.local) }
+
+// RemoteAddr returns the address of the network connection's other end, which
+// may be a proxy.
+func (c *Conn) RemoteAddr() net.Addr { return addrOrUnknown(c.remote) }
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.SetReadDeadline(t)
+	return c.SetWriteDeadline(t)
+}
+
+// SetWriteDeadline sets the deadline of Write. A zero t means none.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.carrier.setWriteDeadline(t)
+	return nil
+}
+
+// SetReadDeadline sets the deadline of Read. A zero t means none.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ahead == nil {
+		if t.IsZero() {
+			return nil
+		}
+		// From here on a goroutine reads ahead. HTTP/2 sets no read deadlines,
+		// so that tunnels do not pay for it.
+		c.ahead = newReadAhead(readerFunc(c.readDirect))
+		if c.reading {
+			c.readTimer = time.AfterFunc(0, c.readExpired)
+		}
+	}
+	c.ahead.setDeadline(t)
+	if c.readTimer != nil {
+		c.readDeadline = t
+		c.readTimer.Reset(max(time.Until(t), 0))
+	}
+	return nil
+}
+
+// readExpired ends the connection under a Read that began before there was
+// any deadline.
+func (c *Conn) readExpired() {
+	c.mu.Lock()
+	d := time.Until(c.readDeadline)
+	expired := c.ahead.idle() && c.reading && !c.readDeadline.IsZero() && d <= 0
+	if expired && c.err == nil {
+		c.err = os.ErrDeadlineExceeded
+	}
+	c.mu.Unlock()
+	if expired {
+		c.carrier.kill()
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+type unknownAddr struct{}
+
+func (unknownAddr) Network() string { return "websocket" }
+func (unknownAddr) String() string  { return "unknown" }
+
+func addrOrUnknown(a net.Addr) net.Addr {
+	if a == nil {
+		return unknownAddr{}
+	}
+	return a
+}

@@ -1,0 +1,95 @@
+package h2conn
+
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// Private headers of the fallback form of an upgrade. A Transport drops them
+// from what its caller gives it, so that a viewer cannot forge them.
+const (
+	// HeaderUpgrade, on a request, is the value of the Upgrade header of the
+	// upgrade that this request is. On a 2xx answer it says that the target
+	// has switched, and to what.
+	HeaderUpgrade = "X-Websocktunnel-Upgrade"
+
+	// HeaderUpgradeBody, on such a request, says that the stream begins with
+	// a request body: its length in bytes, or "chunked" for the chunked
+	// coding of RFC 9112, section 7.1, without trailers.
+	HeaderUpgradeBody = "X-Websocktunnel-Upgrade-Body"
+
+	// HeaderUpgradeRefused, on the answer to an extended CONNECT, is the 2xx
+	// status with which the target refused: there, a 2xx would mean success.
+	HeaderUpgradeRefused = "X-Websocktunnel-Upgrade-Refused"
+)
+
+// hopByHop are the headers that HTTP/2 has no use for (RFC 9113, section
+// 8.2.2). "Connection: close" would even end the whole tunnel: x/net takes it
+// as a wish to close the connection.
+var hopByHop = [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"}
+
+var privateHeaders = [...]string{HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused}
+
+func hasAny(h http.Header, keys []string) bool {
+	for _, k := range keys {
+		if _, ok := h[k]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func deleteAll(h http.Header, keys []string) {
+	for _, k := range keys {
+		delete(h, k)
+	}
+}
+
+// upgradeProtocol returns what an HTTP/1.1 request or response with header h
+// wants to upgrade to, or "".
+func upgradeProtocol(h http.Header) string {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return ""
+	}
+	return h.Get("Upgrade")
+}
+
+func offersSubprotocol(h http.Header, p string) bool {
+	for _, v := range h["Sec-Websocket-Protocol"] {
+		for _, s := range strings.Split(v, ",") {
+			if strings.TrimSpace(s) == p {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// websocketKey returns the Sec-WebSocket-Key of h if there is exactly one and
+// it is well-formed (RFC 6455, section 4.2.1).
+func websocketKey(h http.Header) (string, bool) {
+	vv := h["Sec-Websocket-Key"]
+	if len(vv) != 1 {
+		return "", false
+	}
+	b, err := base64.StdEncoding.DecodeString(vv[0])
+	return vv[0], err == nil && len(b) == 16
+}
+
+func newWebsocketKey() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return base64.StdEncoding.EncodeToString(b[:])
+}
+
+// websocketAccept returns the Sec-WebSocket-Accept for key (RFC 6455, section
+// 4.2.2).
+func websocketAccept(key string) string {
+	h := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(h[:])
+}

@@ -1,0 +1,269 @@
+package h2conn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxResponseHead bounds the response head that a hijacking handler writes.
+const maxResponseHead = 256 << 10
+
+// hijackedConn is an HTTP/2 stream in the shape of the TCP connection that a
+// hijacking handler expects. Deadlines work as on one: a read or write whose
+// deadline has passed can be tried again after a new one is set, except that a
+// write which times out halfway ends the stream.
+type hijackedConn struct {
+	u      *upgradeWriter
+	local  net.Addr
+	remote net.Addr
+
+	read *readAhead
+
+	writeMu sync.Mutex
+	head    *bytes.Buffer  // response head so far; nil once it is complete
+	pipe    *io.PipeWriter // non-nil while a refusal in HTTP/1.1 is translated
+	piped   chan struct{}  // closed when that is done
+
+	deadlineMu    sync.Mutex
+	writeDeadline time.Time
+	writing       bool
+
+	closeOnce sync.Once
+	closed    chan struct{}
+}
+
+func newHijackedConn(u *upgradeWriter) *hijackedConn {
+	c := &hijackedConn{
+		u:      u,
+		read:   newReadAhead(u.rest),
+		closed: make(chan struct{}),
+		remote: streamAddr(u.req.RemoteAddr),
+		local:  streamAddr("stream"),
+	}
+	if a, ok := u.req.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		c.local = a
+	}
+	if !u.switched {
+		c.head = new(bytes.Buffer)
+	}
+	return c
+}
+
+func (c *hijackedConn) Read(p []byte) (int, error) { return c.read.Read(p) }
+
+// Write sends p to the peer. Until the response head is complete it gathers
+// and translates that.
+func (c *hijackedConn) Write(p []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	select {
+	case <-c.closed:
+		return 0, net.ErrClosed
+	default:
+	}
+	if err := c.beginWrite(); err != nil {
+		return 0, err
+	}
+	defer c.endWrite()
+	if c.head != nil {
+		return c.writeHead(p)
+	}
+	if c.pipe != nil {
+		return c.pipe.Write(p)
+	}
+	n, err := c.u.w.Write(p)
+	if err == nil {
+		err = c.u.rc.Flush()
+	}
+	return n, err
+}
+
+// beginWrite arms the stream's deadline for one write only. Left armed, it
+// would reset the stream even while nothing is being written.
+func (c *hijackedConn) beginWrite() error {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	if !c.writeDeadline.IsZero() {
+		if time.Until(c.writeDeadline) <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		c.u.rc.SetWriteDeadline(c.writeDeadline)
+	}
+	c.writing = true
+	return nil
+}
+
+func (c *hijackedConn) endWrite() {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.writing = false
+	if !c.writeDeadline.IsZero() {
+		c.u.rc.SetWriteDeadline(time.Time{})
+	}
+}
+
+var endOfHead = []byte("\r\n\r\n")
+
+func (c *hijackedConn) writeHead(p []byte) (int, error) {
+	before := c.head.Len()
+	c.head.Write(p)
+	i := bytes.Index(c.head.Bytes()[max(before-len(endOfHead)+1, 0):], endOfHead)
+	if i < 0 {
+		if c.head.Len() > maxResponseHead {
+			return 0, fmt.Errorf("h2conn: the handler wrote a response head over %d bytes", maxResponseHead)
+		}
+		return len(p), nil
+	}
+	end := max(before-len(endOfHead)+1, 0) + i + len(endOfHead)
+	all := c.head.Bytes()
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(all[:end])), c.u.req)
+	if err != nil {
+		return 0, fmt.Errorf("h2conn: the handler wrote a malformed response head: %w", err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return c.writeRefusal(p, all)
+	}
+	h := c.u.Header()
+	clear(h) // what the handler set on the ResponseWriter does not count after Hijack
+	for k, vv := range resp.Header {
+		h[k] = vv
+	}
+	c.u.switchProtocols()
+	c.head = nil
+	if rest := all[end:]; len(rest) > 0 {
+		if _, err := c.u.w.Write(rest); err != nil {
+			return 0, err
+		}
+		if err := c.u.rc.Flush(); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// writeRefusal starts translating an HTTP/1.1 response other than 101, of
+// which all is the beginning and p the last part.
+func (c *hijackedConn) writeRefusal(p, all []byte) (int, error) {
+	c.head = nil
+	pr, pw := io.Pipe()
+	c.pipe, c.piped = pw, make(chan struct{})
+	go func() {
+		defer close(c.piped)
+		err := c.translate(bufio.NewReader(pr))
+		if err == nil {
+			_, err = io.Copy(io.Discard, pr)
+		}
+		pr.CloseWithError(err)
+	}()
+	if _, err := pw.Write(all); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (c *hijackedConn) translate(br *bufio.Reader) error {
+	for {
+		resp, err := http.ReadResponse(br, c.u.req)
+		if err != nil {
+			return err
+		}
+		h := c.u.Header()
+		clear(h)
+		for k, vv := range resp.Header {
+			h[k] = vv
+		}
+		deleteAll(h, hopByHop[:])
+		deleteAll(h, privateHeaders[:])
+		if resp.StatusCode < 200 {
+			c.u.w.WriteHeader(resp.StatusCode)
+			continue
+		}
+		c.u.w.WriteHeader(c.u.form.refused(h, resp.StatusCode))
+		if err := c.u.rc.Flush(); err != nil {
+			return err
+		}
+		_, err = io.Copy(flushingWriter{c.u}, resp.Body)
+		return err
+	}
+}
+
+type flushingWriter struct{ u *upgradeWriter }
+
+func (w flushingWriter) Write(p []byte) (int, error) {
+	n, err := w.u.w.Write(p)
+	if err == nil {
+		err = w.u.rc.Flush()
+	}
+	return n, err
+}
+
+// Close ends the stream: the handler that serves it returns. If the peer has
+// not ended its direction by then it sees the stream reset without an error.
+func (c *hijackedConn) Close() error {
+	err := net.ErrClosed
+	c.closeOnce.Do(func() {
+		close(c.closed)
+		c.read.close()
+		err = nil
+	})
+	return err
+}
+
+// waitClosed waits until the connection is closed, or the stream is over.
+func (c *hijackedConn) waitClosed(ctx context.Context) {
+	select {
+	case <-c.closed:
+	case <-ctx.Done():
+		c.Close()
+	}
+	// A write under way still uses the ResponseWriter.
+	c.u.rc.SetWriteDeadline(time.Now().Add(closeTimeout))
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if c.pipe != nil {
+		c.pipe.Close()
+		<-c.piped
+	}
+	c.u.rc.SetWriteDeadline(time.Time{})
+	if c.head != nil && ctx.Err() == nil {
+		// Closed without an answer: on TCP the peer would see a lost connection.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (c *hijackedConn) LocalAddr() net.Addr  { return c.local }
+func (c *hijackedConn) RemoteAddr() net.Addr { return c.remote }
+
+func (c *hijackedConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *hijackedConn) SetReadDeadline(t time.Time) error {
+	c.read.setDeadline(t)
+	return nil
+}
+
+func (c *hijackedConn) SetWriteDeadline(t time.Time) error {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.writeDeadline = t
+	if c.writing {
+		return c.u.rc.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// streamAddr is an address known only by its text.
+type streamAddr string
+
+func (streamAddr) Network() string  { return "tcp" }
+func (a streamAddr) String() string { return string(a) }

@@ -1,0 +1,210 @@
+package h2conn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// Defaults of the answering end.
+const (
+	answeringMaxStreams     = 250
+	answeringStreamWindow   = 1 << 20
+	answeringConnWindow     = 256 << 20
+	answeringMaxHeaderBytes = 1 << 20
+
+	defaultPingInterval = 15 * time.Second
+	defaultPingTimeout  = 10 * time.Second
+)
+
+// Serve takes over c and answers the peer's requests with h until the
+// connection ends; then it returns why, see [Conn.Err].
+//
+// ctx is the lifetime. When it ends, the peer is told to send no more (GOAWAY),
+// requests in flight may go on for cfg.DrainTimeout, c is closed with the code
+// set by [Conn.SetCloseReason], and Serve returns nil. The contexts of requests
+// end with the connection, not with ctx, and hold ctx's values. Like net/http,
+// Serve does not wait for handlers that go on after that.
+//
+// h sees upgrades as HTTP/1.1 requests and can hijack them. A handler that
+// panics fails its own request only.
+func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
+	hs := &http.Server{
+		ErrorLog:       cfg.ErrorLog,
+		MaxHeaderBytes: int(defaultInt(cfg.MaxHeaderBytes, answeringMaxHeaderBytes)),
+	}
+	s2 := &http2.Server{
+		MaxConcurrentStreams:         defaultInt(cfg.MaxConcurrentStreams, answeringMaxStreams),
+		MaxReadFrameSize:             defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize),
+		MaxUploadBufferPerStream:     defaultInt(cfg.StreamWindow, answeringStreamWindow),
+		MaxUploadBufferPerConnection: defaultInt(cfg.ConnWindow, answeringConnWindow),
+		ReadIdleTimeout:              defaultDuration(cfg.PingInterval, defaultPingInterval),
+		PingTimeout:                  defaultDuration(cfg.PingTimeout, defaultPingTimeout),
+		WriteByteTimeout:             defaultDuration(cfg.WriteTimeout, defaultWriteTimeout),
+	}
+	if hs.ErrorLog == nil {
+		hs.ErrorLog = log.Default()
+	}
+	if err := http2.ConfigureServer(hs, s2); err != nil {
+		c.Close()
+		return fmt.Errorf("h2conn: configuring HTTP/2: %w", err)
+	}
+
+	a := &answerer{handler: h}
+	served := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-served:
+			return
+		case <-ctx.Done():
+		}
+		if cfg.DrainTimeout > 0 {
+			hs.Shutdown(ctx) // starts GOAWAY; ctx is over, so it does not wait
+			t := time.NewTimer(cfg.DrainTimeout)
+			defer t.Stop()
+			var idle <-chan struct{}
+			if !sendsGoaway { // nothing would end an idle connection
+				idle = a.whenIdle()
+			}
+			select {
+			case <-served:
+			case <-idle:
+			case <-t.C:
+			}
+		}
+		c.Close()
+	}()
+
+	s2.ServeConn(&settingsConn{c, newPeerSettings(len(http2.ClientPreface))}, &http2.ServeConnOpts{
+		Context:    context.WithoutCancel(ctx),
+		BaseConfig: hs,
+		Handler:    a,
+	})
+	close(served)
+	<-stopped
+	c.Close()
+	if err := c.Err(); ctx.Err() == nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// answerer is the handler of the answering end: it hands upgrades to
+// serveUpgrade and keeps connection headers out of everything else.
+type answerer struct {
+	handler http.Handler
+
+	mu     sync.Mutex
+	active int
+	idle   chan struct{} // non-nil while somebody waits for active to be 0
+}
+
+// whenIdle returns a channel that is closed when no request is in flight.
+func (a *answerer) whenIdle() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := make(chan struct{})
+	if a.active == 0 {
+		close(c)
+	} else {
+		a.idle = c
+	}
+	return c
+}
+
+func (a *answerer) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.active++
+}
+
+func (a *answerer) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.active--; a.active == 0 && a.idle != nil {
+		close(a.idle)
+		a.idle = nil
+	}
+}
+
+func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.begin()
+	defer a.end()
+	if protocol, ok := isExtendedConnect(r); ok {
+		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol})
+		return
+	}
+	if protocol := r.Header.Get(HeaderUpgrade); protocol != "" {
+		serveUpgrade(w, r, a.handler, &fallbackUpgrade{protocol: protocol})
+		return
+	}
+	aw := &answerWriter{ResponseWriter: w}
+	a.handler.ServeHTTP(aw, r)
+}
+
+// UpgradeHandler returns a handler for an x/net/http2 server that faces
+// viewers: it lets h see their extended CONNECT requests as the HTTP/1.1
+// upgrades that [Transport.RoundTrip] and [net/http/httputil.ReverseProxy]
+// understand. All other requests pass untouched.
+func UpgradeHandler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if protocol, ok := isExtendedConnect(r); ok && r.ProtoMajor == 2 {
+			serveUpgrade(w, r, h, &extendedUpgrade{protocol: protocol})
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// answerWriter removes from an answer what HTTP/2 does not have. A handler's
+// "Connection: close" would make x/net end the tunnel.
+type answerWriter struct {
+	http.ResponseWriter
+	wroteHeader bool
+}
+
+func (w *answerWriter) WriteHeader(status int) {
+	if !w.wroteHeader {
+		deleteAll(w.Header(), hopByHop[:])
+		deleteAll(w.Header(), privateHeaders[:])
+		w.wroteHeader = status >= 200
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answerWriter) Write(p []byte) (int, error) {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *answerWriter) WriteString(s string) (int, error) {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return io.WriteString(w.ResponseWriter, s)
+}
+
+func (w *answerWriter) Flush() { w.FlushError() }
+
+// FlushError is what [http.ResponseController] looks for.
+func (w *answerWriter) FlushError() error {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap gives [http.ResponseController] the HTTP/2 ResponseWriter.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,182 @@
+package h2conn
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"golang.org/x/net/http2"
+)
+
+// Defaults of the asking end. Each stream's window bounds what one request
+// can have under way (at 100 ms round trip 4 MiB allow 40 MB/s); the
+// connection's window is what one tunnel can make the service hold.
+const (
+	askingStreamWindow   = 4 << 20
+	askingConnWindow     = 256 << 20
+	askingMaxHeaderBytes = 256 << 10
+	defaultMaxFrameSize  = 64 << 10
+)
+
+// Transport is the asking end of HTTP/2 over one [Conn]: an
+// [http.RoundTripper] whose every request goes to the one peer, whatever the
+// request's URL names. It is safe for concurrent use.
+type Transport struct {
+	conn *Conn
+	cc   *http2.ClientConn
+	peer *peerSettings
+	cfg  Config
+}
+
+var _ http.RoundTripper = (*Transport)(nil)
+
+// NewTransport takes over c and starts HTTP/2 on it. It does not wait for the
+// peer; Ping does.
+func NewTransport(c *Conn, cfg Config) (*Transport, error) {
+	t := &Transport{conn: c, peer: newPeerSettings(0), cfg: cfg}
+	t2, err := sharedTransport(cfg)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	t.cc, err = t2.NewClientConn(&settingsConn{c, t.peer})
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("h2conn: starting HTTP/2: %w", err)
+	}
+	return t, nil
+}
+
+// sharedTransports has one http2.Transport per Config, for it is only
+// configuration here, and thousands of connections share a Config.
+var sharedTransports sync.Map // Config → *http2.Transport
+
+func sharedTransport(cfg Config) (*http2.Transport, error) {
+	if t, ok := sharedTransports.Load(cfg); ok {
+		return t.(*http2.Transport), nil
+	}
+	// x/net takes the receive windows from net/http's Transport only. Never
+	// http.DefaultTransport: its IdleConnTimeout would end idle tunnels.
+	t1 := &http.Transport{
+		DisableCompression:     true, // pass on what the target sends
+		MaxResponseHeaderBytes: int64(defaultInt(cfg.MaxHeaderBytes, askingMaxHeaderBytes)),
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerConnection: int(defaultInt(cfg.ConnWindow, askingConnWindow)),
+			MaxReceiveBufferPerStream:     int(defaultInt(cfg.StreamWindow, askingStreamWindow)),
+		},
+	}
+	t2, err := http2.ConfigureTransports(t1)
+	if err != nil {
+		return nil, fmt.Errorf("h2conn: configuring HTTP/2: %w", err)
+	}
+	t2.DisableCompression = true
+	t2.AllowHTTP = true
+	t2.MaxReadFrameSize = defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)
+	t2.MaxHeaderListSize = defaultInt(cfg.MaxHeaderBytes, askingMaxHeaderBytes)
+	t2.StrictMaxConcurrentStreams = true // wait for a slot rather than fail
+	t2.ReadIdleTimeout = defaultDuration(cfg.PingInterval, defaultPingInterval)
+	t2.PingTimeout = defaultDuration(cfg.PingTimeout, defaultPingTimeout)
+	t2.WriteByteTimeout = defaultDuration(cfg.WriteTimeout, defaultWriteTimeout)
+	actual, _ := sharedTransports.LoadOrStore(cfg, t2)
+	return actual.(*http2.Transport), nil
+}
+
+// RoundTrip sends req to the peer and returns its answer. Hop-by-hop headers
+// and this package's private ones do not cross. A request with an Upgrade
+// header returns either the peer's refusal or a 101 response whose Body is an
+// [io.ReadWriteCloser] with a CloseWrite method.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if p := upgradeProtocol(req.Header); p != "" {
+		return t.roundTripUpgrade(req, p)
+	}
+	if req.Close || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:]) {
+		clean := *req
+		clean.Close = false
+		clean.Header = req.Header.Clone()
+		deleteAll(clean.Header, hopByHop[:])
+		deleteAll(clean.Header, privateHeaders[:])
+		req = &clean
+	}
+	resp, err := t.cc.RoundTrip(req)
+	if err != nil {
+		return nil, t.wrap(err)
+	}
+	deleteAll(resp.Header, hopByHop[:])
+	deleteAll(resp.Header, privateHeaders[:])
+	return resp, nil
+}
+
+// wrap adds to an error why the connection ended, if it has.
+func (t *Transport) wrap(err error) error {
+	select {
+	case <-t.conn.Done():
+		return fmt.Errorf("%w (connection lost: %w)", err, t.conn.Err())
+	default:
+		return err
+	}
+}
+
+// Ping returns when the peer has answered an HTTP/2 ping, which it does only
+// after it has taken this end's settings. ctx bounds the wait.
+func (t *Transport) Ping(ctx context.Context) error {
+	if err := t.cc.Ping(ctx); err != nil {
+		return t.wrap(fmt.Errorf("h2conn: ping: %w", err))
+	}
+	return nil
+}
+
+// MaxConcurrentStreams returns how many streams the peer admits, as its first
+// SETTINGS said, which have arrived once Ping has returned; 0 if they said
+// nothing.
+func (t *Transport) MaxConcurrentStreams() uint32 {
+	select {
+	case <-t.peer.ready:
+		return t.peer.maxStreams
+	default:
+		return 0
+	}
+}
+
+// ExtendedConnect reports whether upgrades to the peer take the form of
+// extended CONNECT rather than the fallback. It is settled once Ping has
+// returned.
+func (t *Transport) ExtendedConnect() bool {
+	select {
+	case <-t.peer.ready:
+		return ExtendedConnect && !t.cfg.NoExtendedConnect && t.peer.extendedConnect
+	default:
+		return false
+	}
+}
+
+// Conn returns the connection under the Transport.
+func (t *Transport) Conn() *Conn { return t.conn }
+
+// Done is closed when the connection is gone.
+func (t *Transport) Done() <-chan struct{} { return t.conn.Done() }
+
+// Err returns why the connection ended, once Done is closed; before, nil.
+func (t *Transport) Err() error { return t.conn.Err() }
+
+// Shutdown lets the requests in flight finish and then closes the connection
+// with the code set by [Conn.SetCloseReason]. If ctx ends first it returns
+// its error, and the connection stays open for Close.
+func (t *Transport) Shutdown(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- t.cc.Shutdown(ctx) }()
+	select {
+	case err := <-done:
+		if err == nil {
+			return t.conn.Close()
+		}
+		return err
+	case <-ctx.Done(): // Shutdown itself waits for a blocked write
+		return ctx.Err()
+	case <-t.conn.Done():
+		return nil
+	}
+}
+
+// Close closes the connection at once. Requests in flight fail.
+func (t *Transport) Close() error { return t.conn.Close() }

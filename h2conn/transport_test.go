@@ -1,0 +1,347 @@
+package h2conn_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+)
+
+func get(t testing.TB, tr http.RoundTripper, path string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://target"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+func body(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestRequests(t *testing.T) {
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Host", r.Host)
+		w.WriteHeader(http.StatusTeapot)
+		fmt.Fprintf(w, "%s %s %s", r.Method, r.RequestURI, b)
+	}), h2conn.Config{}, h2conn.Config{})
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			path := fmt.Sprintf("/%%2F/%d?a=1;b=%%zz", i)
+			req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://target/", strings.NewReader("hello"))
+			req.URL.Path, req.URL.Opaque = "", path
+			req.Host = "example.org"
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got, want := body(t, resp), "POST "+path+" hello"; got != want || resp.StatusCode != 418 || resp.Header.Get("X-Host") != "example.org" {
+				t.Errorf("got %d %q, want %q", resp.StatusCode, got, want)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestConnectionCloseKeepsTunnel: "Connection: close" from either side is a
+// wish about one hop; x/net would end the tunnel.
+func TestConnectionCloseKeepsTunnel(t *testing.T) {
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Keep-Alive", "timeout=5")
+		io.WriteString(w, "ok")
+	}), h2conn.Config{}, h2conn.Config{})
+	for range 3 {
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/", nil)
+		req.Header.Set("Connection", "close")
+		req.Header.Set("Proxy-Connection", "close")
+		req.Header.Set(h2conn.HeaderUpgrade, "websocket") // forged
+		req.Close = true
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(resp.Header["Connection"])+len(resp.Header["Keep-Alive"]) > 0 {
+			t.Errorf("hop-by-hop headers crossed: %v", resp.Header)
+		}
+		if got := body(t, resp); got != "ok" {
+			t.Errorf("got %q", got)
+		}
+		if req.Header.Get("Connection") != "close" || !req.Close {
+			t.Error("RoundTrip changed the request")
+		}
+	}
+	select {
+	case <-tr.Done():
+		t.Errorf("the tunnel ended: %v", tr.Err())
+	default:
+	}
+}
+
+func TestStreamsBothWays(t *testing.T) {
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		h := sha256.New()
+		w.Header().Set("Trailer", "X-Sum")
+		if _, err := io.Copy(io.MultiWriter(h, w), r.Body); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("X-Sum", fmt.Sprintf("%x", h.Sum(nil)))
+	}), h2conn.Config{}, h2conn.Config{})
+	const size = 32 << 20
+	pr, pw := io.Pipe()
+	sent := sha256.New()
+	go func() {
+		chunk := make([]byte, 100000)
+		for left := size; left > 0; {
+			n := min(left, len(chunk))
+			for i := range chunk[:n] {
+				chunk[i] = byte(left + i)
+			}
+			sent.Write(chunk[:n])
+			pw.Write(chunk[:n])
+			left -= n
+		}
+		pw.Close()
+	}()
+	req, _ := http.NewRequestWithContext(t.Context(), "PUT", "http://target/", pr)
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := sha256.New()
+	n, err := io.Copy(received, resp.Body)
+	resp.Body.Close()
+	if err != nil || n != size {
+		t.Fatalf("received %d bytes, %v", n, err)
+	}
+	want := fmt.Sprintf("%x", sent.Sum(nil))
+	if got := fmt.Sprintf("%x", received.Sum(nil)); got != want || resp.Trailer.Get("X-Sum") != want {
+		t.Errorf("hashes: sent %s, received %s, in between %s", want, got, resp.Trailer.Get("X-Sum"))
+	}
+}
+
+// TestStalledUploadsDoNotStarve: with x/net's default windows one handler
+// that does not read its body stops every upload of the tunnel.
+func TestStalledUploadsDoNotStarve(t *testing.T) {
+	release := make(chan struct{})
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stall" {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+	}), h2conn.Config{}, h2conn.Config{})
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var full sync.WaitGroup
+	for range 50 {
+		full.Add(1)
+		wg.Go(func() {
+			var once sync.Once
+			req, _ := http.NewRequestWithContext(ctx, "POST", "http://target/stall", &endless{after: 1 << 20, f: func() { once.Do(full.Done) }})
+			if resp, err := tr.RoundTrip(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	full.Wait()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://target/", io.LimitReader(&endless{}, 4<<20))
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	cancel()
+	close(release)
+	wg.Wait()
+}
+
+// endless reads for ever, and calls f when after bytes have been read.
+type endless struct {
+	after int
+	f     func()
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.f != nil {
+		if e.after -= len(p); e.after < 0 {
+			e.f()
+		}
+	}
+	return len(p), nil
+}
+
+func TestHandlerPanicFailsItsRequestOnly(t *testing.T) {
+	var logged syncBuffer
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/panic" {
+			panic("on purpose")
+		}
+		io.WriteString(w, "ok")
+	}), h2conn.Config{}, h2conn.Config{ErrorLog: log.New(&logged, "", 0)})
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/panic", nil)
+	if resp, err := tr.RoundTrip(req); err == nil {
+		t.Errorf("got %d", resp.StatusCode)
+	}
+	if got := body(t, get(t, tr, "/")); got != "ok" {
+		t.Errorf("got %q", got)
+	}
+	if n := strings.Count(logged.String(), "on purpose"); n != 1 {
+		t.Errorf("the panic was logged %d times", n)
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// TestShutdown: what is in flight finishes, then the peer gets the close code.
+func TestShutdown(t *testing.T) {
+	dialled, accepted := conns(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	served := make(chan error, 1)
+	go func() {
+		served <- h2conn.Serve(context.Background(), dialled, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			<-release
+			io.WriteString(w, "finished")
+		}), h2conn.Config{})
+	}()
+	tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 1)
+	go func() { got <- body(t, get(t, tr, "/")) }()
+	<-arrived
+	accepted.SetCloseReason(4002, "draining")
+	down := make(chan error, 1)
+	go func() { down <- tr.Shutdown(t.Context()) }()
+	close(release)
+	if g := <-got; g != "finished" {
+		t.Errorf("request in flight got %q", g)
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	var ce *h2conn.CloseError
+	if err := <-served; !errors.As(err, &ce) || ce.Code != 4002 {
+		t.Errorf("Serve returned %v, want close code 4002", err)
+	}
+}
+
+// TestServeDrains: when Serve's context ends, requests in flight finish.
+func TestServeDrains(t *testing.T) {
+	dialled, accepted := conns(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	arrived, release := make(chan struct{}), make(chan struct{})
+	served := make(chan error, 1)
+	go func() {
+		served <- h2conn.Serve(ctx, dialled, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			<-release
+			if r.Context().Err() != nil {
+				t.Error("the request's context ended while draining")
+			}
+			io.WriteString(w, "finished")
+		}), h2conn.Config{DrainTimeout: 10 * time.Second})
+	}()
+	tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 1)
+	go func() { got <- body(t, get(t, tr, "/")) }()
+	<-arrived
+	cancel()
+	close(release)
+	if g := <-got; g != "finished" {
+		t.Errorf("request in flight got %q", g)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("Serve returned %v", err)
+	}
+	<-tr.Done()
+}
+
+func TestPeerGone(t *testing.T) {
+	dialled, accepted := conns(t)
+	arrived := make(chan struct{})
+	go h2conn.Serve(context.Background(), dialled, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		close(arrived)
+		<-r.Context().Done()
+	}), h2conn.Config{})
+	tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := get(t, tr, "/")
+	<-arrived
+	dialled.CloseWith(4000, "replaced")
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("a body cut short by a lost connection looked complete")
+	}
+	<-tr.Done()
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/", nil)
+	var ce *h2conn.CloseError
+	if _, err := tr.RoundTrip(req); !errors.As(err, &ce) || ce.Code != 4000 {
+		t.Errorf("a request on a lost connection got %v, want the close code", err)
+	}
+}
+
+// TestLiveness: a peer whose machine vanished is found by pings.
+func TestLiveness(t *testing.T) {
+	dialled, accepted := conns(t)
+	_ = dialled // nobody reads it, so nobody answers
+	tr, err := h2conn.NewTransport(accepted, h2conn.Config{PingInterval: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-tr.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("a silent peer was not found")
+	}
+}

@@ -1,0 +1,35 @@
+package h2conn
+
+import "net/http"
+
+// The two forms of an upgrade inside a tunnel. What each end does with them is
+// in upgrade_transport.go and upgrade_serve.go; docs/protocol.md has the bytes.
+//
+//	extended CONNECT (RFC 8441)        fallback
+//	:method   CONNECT                  :method   as requested
+//	:protocol websocket                x-websocktunnel-upgrade: websocket
+//	no sec-websocket-key/-accept       both as sent by viewer and target
+//	2xx: switched                      2xx with x-websocktunnel-upgrade: switched
+//	anything else: refused             anything else: refused
+//
+// In both, the stream's DATA is what follows the handshake, in either
+// direction, and END_STREAM is the half-close.
+
+// protocolHeader is where x/net keeps the :protocol pseudo-header of an
+// extended CONNECT request.
+const protocolHeader = ":protocol"
+
+// isExtendedConnect reports whether r, as an HTTP/2 server got it, is an
+// extended CONNECT request, and for what.
+func isExtendedConnect(r *http.Request) (protocol string, ok bool) {
+	if r.Method != http.MethodConnect {
+		return "", false
+	}
+	vv := r.Header[protocolHeader]
+	if len(vv) != 1 || vv[0] == "" {
+		return "", false
+	}
+	return vv[0], true
+}
+
+func isSuccess(status int) bool { return 200 <= status && status <= 299 }

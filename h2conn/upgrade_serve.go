@@ -1,0 +1,260 @@
+package h2conn
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+)
+
+// An upgradeForm is one of the two forms of an upgrade, as the end sees it
+// that has to answer it.
+type upgradeForm interface {
+	// request turns r, its own copy, into the HTTP/1.1 upgrade request that
+	// the handler sees, and returns what follows it from the peer.
+	request(r *http.Request) (rest io.Reader, err error)
+	// switched puts h, the header of the handler's 101, into the form in
+	// which a 200 says the same.
+	switched(h http.Header)
+	// refused puts the answer that refuses the upgrade into its form and
+	// returns the status to send.
+	refused(h http.Header, status int) int
+}
+
+// extendedUpgrade is the form of RFC 8441.
+type extendedUpgrade struct {
+	protocol string
+	madeKey  bool
+}
+
+func (u *extendedUpgrade) request(r *http.Request) (io.Reader, error) {
+	delete(r.Header, protocolHeader)
+	r.Method = http.MethodGet
+	asUpgrade(r, u.protocol)
+	if strings.EqualFold(u.protocol, "websocket") {
+		// RFC 8441, section 5.1, leaves out the key, whose only use is to
+		// prove that a handshake was understood. HTTP/1.1 needs one.
+		r.Header.Set("Sec-WebSocket-Key", newWebsocketKey())
+	}
+	rest := r.Body
+	r.Body = http.NoBody
+	return rest, nil
+}
+
+func (u *extendedUpgrade) switched(h http.Header) { h.Del("Sec-WebSocket-Accept") }
+
+func (u *extendedUpgrade) refused(h http.Header, status int) int {
+	if isSuccess(status) {
+		h.Set(HeaderUpgradeRefused, strconv.Itoa(status))
+		return http.StatusNotImplemented
+	}
+	return status
+}
+
+// fallbackUpgrade is the form with the private header.
+type fallbackUpgrade struct {
+	protocol string
+	accepted string // the Upgrade header of the handler's 101
+}
+
+func (u *fallbackUpgrade) request(r *http.Request) (io.Reader, error) {
+	body := r.Header.Get(HeaderUpgradeBody)
+	deleteAll(r.Header, privateHeaders[:])
+	asUpgrade(r, u.protocol)
+	stream := r.Body
+	switch body {
+	case "":
+		r.Body = http.NoBody
+		return stream, nil
+	case "chunked":
+		br := bufio.NewReader(stream)
+		b := &chunkedBody{br: br, r: httputil.NewChunkedReader(br)}
+		r.Body = b
+		r.ContentLength = -1
+		return &afterBody{body: b, rest: br}, nil
+	default:
+		n, err := strconv.ParseInt(body, 10, 64)
+		if err != nil || n < 0 {
+			return nil, errors.New(HeaderUpgradeBody + " must be a length or \"chunked\"")
+		}
+		b := io.LimitReader(stream, n)
+		r.Body = io.NopCloser(b)
+		r.ContentLength = n
+		return &afterBody{body: b, rest: stream}, nil
+	}
+}
+
+func (u *fallbackUpgrade) switched(h http.Header) { h.Set(HeaderUpgrade, u.accepted) }
+
+func (u *fallbackUpgrade) refused(_ http.Header, status int) int { return status }
+
+// chunkedBody is a request body in the chunked coding, without trailers.
+type chunkedBody struct {
+	br  *bufio.Reader
+	r   io.Reader
+	err error
+}
+
+func (b *chunkedBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.r.Read(p)
+	if err == io.EOF { // the reader leaves the last line's end
+		var crlf [2]byte
+		if _, e := io.ReadFull(b.br, crlf[:]); e != nil || string(crlf[:]) != "\r\n" {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	b.err = err
+	return n, err
+}
+
+func (b *chunkedBody) Close() error { return nil }
+
+// afterBody reads what follows a request body; what the handler has left of
+// the body is skipped.
+type afterBody struct {
+	body io.Reader // nil once skipped
+	rest io.Reader
+}
+
+func (a *afterBody) Read(p []byte) (int, error) {
+	if a.body != nil {
+		if _, err := io.Copy(io.Discard, a.body); err != nil {
+			return 0, err
+		}
+		a.body = nil
+	}
+	return a.rest.Read(p)
+}
+
+// asUpgrade makes r look like an HTTP/1.1 upgrade request for protocol.
+func asUpgrade(r *http.Request, protocol string) {
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", protocol)
+	r.ContentLength = 0
+	r.Trailer = nil
+}
+
+// serveUpgrade runs h on the upgrade r, which is in the form u. When h has
+// hijacked the connection it returns only after that has been closed, because
+// an HTTP/2 stream ends with its handler.
+func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgradeForm) {
+	req := r.Clone(r.Context())
+	rest, err := u.request(req)
+	if err != nil {
+		http.Error(w, "bad upgrade: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest}
+	h.ServeHTTP(uw, req)
+	switch {
+	case uw.conn != nil:
+		uw.conn.waitClosed(r.Context())
+	case !uw.wroteHeader:
+		uw.WriteHeader(http.StatusOK) // what net/http implies; here a refusal
+	}
+}
+
+// upgradeWriter is the ResponseWriter of an upgrade request. Until it is
+// hijacked it writes a refusal.
+type upgradeWriter struct {
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	form upgradeForm
+	req  *http.Request
+	rest io.Reader
+
+	wroteHeader bool
+	switched    bool
+	conn        *hijackedConn // non-nil once hijacked
+}
+
+var _ http.Hijacker = (*upgradeWriter)(nil)
+
+func (u *upgradeWriter) Header() http.Header { return u.w.Header() }
+
+func (u *upgradeWriter) WriteHeader(status int) {
+	if u.wroteHeader || u.conn != nil {
+		return
+	}
+	if status == http.StatusSwitchingProtocols {
+		u.switchProtocols()
+		return
+	}
+	deleteAll(u.Header(), hopByHop[:])
+	deleteAll(u.Header(), privateHeaders[:])
+	if status >= 200 {
+		u.wroteHeader = true
+		status = u.form.refused(u.Header(), status)
+	}
+	u.w.WriteHeader(status)
+}
+
+// switchProtocols sends what corresponds to the 101 whose header is set.
+func (u *upgradeWriter) switchProtocols() {
+	h := u.Header()
+	if f, ok := u.form.(*fallbackUpgrade); ok {
+		f.accepted = h.Get("Upgrade")
+		if f.accepted == "" {
+			f.accepted = f.protocol
+		}
+	}
+	deleteAll(h, hopByHop[:])
+	deleteAll(h, privateHeaders[:])
+	h.Del("Content-Length")
+	u.form.switched(h)
+	// Nothing that the target did not send.
+	for _, k := range [...]string{"Date", "Content-Type"} {
+		if _, ok := h[k]; !ok {
+			h[k] = nil
+		}
+	}
+	u.wroteHeader, u.switched = true, true
+	u.w.WriteHeader(http.StatusOK)
+	u.rc.Flush()
+}
+
+func (u *upgradeWriter) Write(p []byte) (int, error) {
+	if u.conn != nil {
+		return 0, http.ErrHijacked
+	}
+	if !u.wroteHeader {
+		u.WriteHeader(http.StatusOK)
+	}
+	return u.w.Write(p)
+}
+
+func (u *upgradeWriter) Flush() { u.FlushError() }
+
+// FlushError is what [http.ResponseController] looks for.
+func (u *upgradeWriter) FlushError() error {
+	if u.conn != nil {
+		return http.ErrHijacked
+	}
+	if !u.wroteHeader {
+		u.WriteHeader(http.StatusOK)
+	}
+	return u.rc.Flush()
+}
+
+// Hijack returns the stream as a connection. Unless the handler has sent 101
+// through WriteHeader, the first thing it writes has to be an HTTP/1.1
+// response head, as on a real connection.
+func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if u.conn != nil {
+		return nil, nil, http.ErrHijacked
+	}
+	if u.wroteHeader && !u.switched {
+		return nil, nil, errors.New("h2conn: Hijack after the upgrade was refused")
+	}
+	c := newHijackedConn(u)
+	u.conn = c
+	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
+}

@@ -1,0 +1,214 @@
+package h2conn
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+)
+
+// roundTripUpgrade sends the HTTP/1.1 upgrade request req, for protocol, in
+// the form that the peer understands.
+func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.Response, error) {
+	select {
+	case <-t.peer.ready:
+	case <-t.conn.Done():
+		return nil, t.wrap(net.ErrClosed)
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	pr, pw := io.Pipe()
+	// x/net notices that ctx has ended only when its read of the body returns.
+	context.AfterFunc(ctx, func() { pw.CloseWithError(ctx.Err()) })
+	s := &upgradedStream{pw: pw, cancel: cancel}
+
+	out := req.WithContext(ctx)
+	out.Header = req.Header.Clone()
+	out.Close = false
+	deleteAll(out.Header, hopByHop[:])
+	deleteAll(out.Header, privateHeaders[:])
+	out.Header.Del("Content-Length")
+	hasBody := req.Body != nil && req.Body != http.NoBody && req.ContentLength != 0
+	out.ContentLength = -1
+	out.GetBody = nil
+	out.Trailer = nil
+	out.Body = pr
+
+	accept, extended := t.extendedForm(out, protocol, hasBody)
+	if !extended {
+		out.Header.Set(HeaderUpgrade, protocol)
+		if hasBody {
+			out.Body = prependBody(out.Header, req, pr)
+		}
+	}
+	resp, err := t.cc.RoundTrip(out)
+	if err != nil {
+		cancel()
+		return nil, t.wrap(err)
+	}
+	s.res = resp.Body
+	resp.Request = req
+
+	var switched bool
+	if extended {
+		switched = isSuccess(resp.StatusCode)
+		if v := resp.Header.Get(HeaderUpgradeRefused); v != "" {
+			status, err := strconv.Atoi(v)
+			if err != nil || !isSuccess(status) {
+				s.Close()
+				return nil, fmt.Errorf("h2conn: the peer sent %q as a refusal's status: it must be 200 to 299", v)
+			}
+			switched, resp.StatusCode, resp.Status = false, status, ""
+		}
+	} else {
+		switched = isSuccess(resp.StatusCode) && resp.Header.Get(HeaderUpgrade) != ""
+		if switched {
+			protocol = resp.Header.Get(HeaderUpgrade)
+		}
+	}
+	deleteAll(resp.Header, hopByHop[:])
+	deleteAll(resp.Header, privateHeaders[:])
+	if !switched {
+		pw.Close() // nothing will follow the request
+		resp.Body = &refusal{resp.Body, cancel}
+		return resp, nil
+	}
+
+	// A 101 as an HTTP/1.1 transport returns it, and so as ReverseProxy wants
+	// it. ContentLength 0 keeps Response.Write from adding "Connection: close".
+	resp.Status, resp.StatusCode = "101 Switching Protocols", http.StatusSwitchingProtocols
+	resp.Proto, resp.ProtoMajor, resp.ProtoMinor = "HTTP/1.1", 1, 1
+	resp.ContentLength = 0
+	resp.Header.Del("Content-Length")
+	resp.Header.Set("Connection", "Upgrade")
+	resp.Header.Set("Upgrade", protocol)
+	if accept != "" {
+		resp.Header.Set("Sec-WebSocket-Accept", accept)
+	}
+	resp.Body = s
+	return resp, nil
+}
+
+// extendedForm turns out into an extended CONNECT request if the peer accepts
+// those and they can express it: a GET without a body, and for a websocket
+// with a well-formed key, for which it returns the accept value. (A malformed
+// key is the target's to refuse, so it must see it.)
+func (t *Transport) extendedForm(out *http.Request, protocol string, hasBody bool) (accept string, ok bool) {
+	if !t.ExtendedConnect() || out.Method != http.MethodGet || hasBody || strings.ContainsAny(protocol, ", ") {
+		return "", false
+	}
+	if strings.EqualFold(protocol, "websocket") {
+		key, ok := websocketKey(out.Header)
+		if !ok {
+			return "", false
+		}
+		accept = websocketAccept(key)
+		out.Header.Del("Sec-WebSocket-Key")
+	}
+	out.Method = http.MethodConnect
+	out.Header[protocolHeader] = []string{protocol}
+	return accept, true
+}
+
+// prependBody returns the stream of a fallback request that has a body: the
+// body, then what comes through rest. It notes in h how the body is delimited.
+func prependBody(h http.Header, req *http.Request, rest io.ReadCloser) io.ReadCloser {
+	if req.ContentLength > 0 {
+		h.Set(HeaderUpgradeBody, strconv.FormatInt(req.ContentLength, 10))
+		return &bodyThenStream{io.MultiReader(&exactReader{req.Body, req.ContentLength}, rest), req.Body, rest}
+	}
+	h.Set(HeaderUpgradeBody, "chunked")
+	pr, pw := io.Pipe()
+	go func() {
+		cw := httputil.NewChunkedWriter(pw)
+		_, err := io.Copy(cw, req.Body)
+		if err == nil {
+			err = cw.Close()
+		}
+		if err == nil {
+			_, err = io.WriteString(pw, "\r\n")
+		}
+		pw.CloseWithError(err)
+	}()
+	return &bodyThenStream{io.MultiReader(pr, rest), req.Body, multiCloser{pr, rest}}
+}
+
+type bodyThenStream struct {
+	io.Reader
+	body io.Closer
+	rest io.Closer
+}
+
+func (b *bodyThenStream) Close() error {
+	b.body.Close()
+	return b.rest.Close()
+}
+
+type multiCloser [2]io.Closer
+
+func (m multiCloser) Close() error {
+	m[0].Close()
+	return m[1].Close()
+}
+
+// exactReader reads n bytes of r; fewer are an error, since the other end
+// could not tell where the body ends.
+type exactReader struct {
+	r io.Reader
+	n int64
+}
+
+func (e *exactReader) Read(p []byte) (int, error) {
+	if e.n == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > e.n {
+		p = p[:e.n]
+	}
+	n, err := e.r.Read(p)
+	e.n -= int64(n)
+	if err == io.EOF && e.n > 0 {
+		err = io.ErrUnexpectedEOF
+	} else if err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+// refusal is the body of an answer that refuses an upgrade.
+type refusal struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (r *refusal) Close() error {
+	err := r.ReadCloser.Close()
+	r.cancel()
+	return err
+}
+
+// upgradedStream is the body of a 101 response: what the peer's target sends
+// is read from it, what the viewer sends is written to it.
+type upgradedStream struct {
+	res    io.ReadCloser
+	pw     *io.PipeWriter
+	cancel context.CancelFunc
+}
+
+func (s *upgradedStream) Read(p []byte) (int, error)  { return s.res.Read(p) }
+func (s *upgradedStream) Write(p []byte) (int, error) { return s.pw.Write(p) }
+
+// CloseWrite ends the direction towards the target and leaves the other open.
+func (s *upgradedStream) CloseWrite() error { return s.pw.Close() }
+
+// Close ends both directions. Where one has not ended by itself, the peer
+// sees the stream reset and not a clean end.
+func (s *upgradedStream) Close() error {
+	s.cancel()
+	return s.res.Close()
+}

@@ -1,0 +1,222 @@
+package h2conn
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// maxPending bounds what a combiner holds back: more is latency for
+	// everybody else on a slow link.
+	maxPending = 64 << 10
+
+	// closeLinger is how long closing waits for bytes already accepted.
+	closeLinger = 500 * time.Millisecond
+)
+
+var errWriteTimeout = errors.New("h2conn: the peer took no bytes within the write timeout")
+
+// combineBuffers holds buffers of maxPending bytes, so that an idle
+// connection holds none.
+var combineBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, maxPending)
+	return &b
+}}
+
+func putBuffer(b *[]byte) {
+	*b = (*b)[:0]
+	combineBuffers.Put(b)
+}
+
+// combiner gathers small writes into large ones. Write appends to a buffer
+// and returns; a goroutine that lives only while there is something to write
+// takes all that has gathered in one go. The websocket library flushes each
+// masked 4 KiB, and HTTP/2 its HEADERS and its DATA: without this, each is a
+// system call.
+//
+// Since Write returns before its bytes have left, three things are different
+// from a plain connection: a stuck peer is found by the combiner's own
+// timeout, which closes w; an error comes with a later Write; and Close waits
+// a moment for what is still here.
+type combiner struct {
+	w       io.WriteCloser
+	timeout time.Duration // of one flush; zero: none
+
+	mu       sync.Mutex
+	pending  *[]byte // nil when empty
+	flushing bool
+	err      error         // sticky
+	deadline time.Time     // of waitRoom
+	changed  chan struct{} // non-nil while somebody waits; closed at the next change
+}
+
+func newCombiner(w io.WriteCloser, timeout time.Duration) *combiner {
+	return &combiner{w: w, timeout: timeout}
+}
+
+// Write accepts all of p, waiting for room while more than maxPending bytes
+// are held back.
+func (c *combiner) Write(p []byte) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if c.err != nil {
+			return n, c.err
+		}
+		if len(p) == 0 {
+			return n, nil
+		}
+		if c.pending == nil {
+			c.pending = combineBuffers.Get().(*[]byte)
+		}
+		k := min(len(p), maxPending-len(*c.pending))
+		if k == 0 {
+			c.waitLocked(nil)
+			continue
+		}
+		*c.pending = append(*c.pending, p[:k]...)
+		p, n = p[k:], n+k
+		if !c.flushing {
+			c.flushing = true
+			go c.flush()
+		}
+	}
+}
+
+// waitLocked waits for the next change of state, or until expired.
+func (c *combiner) waitLocked(expired <-chan time.Time) {
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	changed := c.changed
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-changed:
+	case <-expired:
+	}
+}
+
+// waitRoom waits until n bytes, at most maxPending, can be written without
+// blocking, or until the write deadline.
+func (c *combiner) waitRoom(n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if c.err != nil {
+			return c.err
+		}
+		var expired <-chan time.Time
+		if !c.deadline.IsZero() {
+			d := time.Until(c.deadline)
+			if d <= 0 {
+				return os.ErrDeadlineExceeded
+			}
+			if !c.roomLocked(n) {
+				t := time.NewTimer(d)
+				defer t.Stop()
+				expired = t.C
+			}
+		}
+		if c.roomLocked(n) {
+			return nil
+		}
+		c.waitLocked(expired)
+	}
+}
+
+func (c *combiner) roomLocked(n int) bool {
+	return c.pending == nil || maxPending-len(*c.pending) >= n
+}
+
+func (c *combiner) changedLocked() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// flush writes until nothing is pending.
+func (c *combiner) flush() {
+	var timer *time.Timer
+	if c.timeout > 0 {
+		timer = time.AfterFunc(c.timeout, func() { c.abort(errWriteTimeout) })
+		defer timer.Stop()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.pending != nil && c.err == nil {
+		buf := c.pending
+		c.pending = nil
+		c.changedLocked()
+		c.mu.Unlock()
+
+		_, err := c.w.Write(*buf)
+		if timer != nil {
+			timer.Reset(c.timeout)
+		}
+		putBuffer(buf)
+
+		c.mu.Lock()
+		if err != nil && c.err == nil {
+			c.err = err
+		}
+	}
+	c.flushing = false
+	c.changedLocked()
+}
+
+// setWriteDeadline bounds the time that waitRoom waits.
+func (c *combiner) setWriteDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	c.changedLocked()
+}
+
+// Close waits a moment for what is pending to leave and closes w.
+func (c *combiner) Close() error {
+	linger := time.NewTimer(closeLinger)
+	defer linger.Stop()
+	c.mu.Lock()
+	for expired := false; c.flushing && c.err == nil && !expired; {
+		c.waitLocked(linger.C)
+		select {
+		case <-linger.C:
+			expired = true
+		default:
+		}
+	}
+	c.mu.Unlock()
+	return c.abort(os.ErrClosed)
+}
+
+// abort closes w at once. The first error is what later writes report.
+func (c *combiner) abort(err error) error {
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+	if c.pending != nil {
+		putBuffer(c.pending)
+		c.pending = nil
+	}
+	c.changedLocked()
+	c.mu.Unlock()
+	return c.w.Close()
+}
+
+// cause returns the error that writing ended with, unless it is only that
+// this end closed.
+func (c *combiner) cause() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(c.err, os.ErrClosed) || errors.Is(c.err, net.ErrClosed) {
+		return nil
+	}
+	return c.err
+}

@@ -1,0 +1,63 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxIDLength is the length in bytes of the longest client id.
+const MaxIDLength = 256
+
+// ReservedIDs are path segments that the service answers itself.
+var ReservedIDs = [...]string{"__heartbeat__", "__lbheartbeat__", "__version__"}
+
+// Reserved reports whether id is one of [ReservedIDs].
+func Reserved(id string) bool {
+	for _, r := range ReservedIDs {
+		if id == r {
+			return true
+		}
+	}
+	return false
+}
+
+// CheckID returns nil if id may be used as a client id, and otherwise an error
+// that names the rule it breaks. An id is 1 to [MaxIDLength] bytes of
+// A-Z a-z 0-9 _ ~ . % -, each % followed by two hexadecimal digits, and
+// neither "." nor ".." in any percent-spelling, because browsers normalise
+// those away (WHATWG URL, "single-dot" and "double-dot" path segments), nor
+// one of [ReservedIDs]. Ids are compared byte for byte; nothing is decoded.
+func CheckID(id string) error {
+	if id == "" {
+		return errors.New("client id is empty: it must have 1 to 256 characters")
+	}
+	if len(id) > MaxIDLength {
+		return fmt.Errorf("client id has %d characters: it must have 1 to %d", len(id), MaxIDLength)
+	}
+	for i := 0; i < len(id); i++ {
+		c := id[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			c == '_', c == '~', c == '.', c == '-':
+		case c == '%':
+			if i+2 >= len(id) || !isHex(id[i+1]) || !isHex(id[i+2]) {
+				return fmt.Errorf("client id %q has a malformed escape: %% must be followed by two hexadecimal digits", id)
+			}
+		default:
+			return fmt.Errorf("client id %q has a character outside A-Z a-z 0-9 _ ~ . %% -", id)
+		}
+	}
+	switch strings.NewReplacer("%2e", ".", "%2E", ".").Replace(id) {
+	case ".", "..":
+		return fmt.Errorf("client id %q is a dot segment, which browsers remove from paths", id)
+	}
+	if Reserved(id) {
+		return fmt.Errorf("client id %q is reserved for the service", id)
+	}
+	return nil
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}

@@ -1,0 +1,31 @@
+package wire
+
+// Subprotocol is the websocket subprotocol of a tunnel, version 1.
+const Subprotocol = "websocktunnel.h2.v1"
+
+// Headers of the registration handshake.
+const (
+	// HeaderID carries the client id of a registration. Its presence on
+	// "GET /" is what makes a request a registration.
+	HeaderID = "X-Websocktunnel-Id"
+
+	// HeaderClientURL, on the 101 answer, is the URL that viewers use.
+	HeaderClientURL = "X-Websocktunnel-Client-Url"
+)
+
+// Headers of a viewer's request and its answer inside a tunnel.
+const (
+	// HeaderPrefix is what every private header's name begins with, in
+	// canonical form. The service drops a viewer's own copies of all of them.
+	HeaderPrefix = "X-Websocktunnel-"
+
+	// HeaderOriginalPath is the raw path, without the query, that the viewer
+	// requested of the service.
+	HeaderOriginalPath = "X-Websocktunnel-Original-Path"
+
+	// HeaderError is set by a tunnel client on an answer that it made itself
+	// because it could not get one from its target. The value is an RFC 9209
+	// proxy error type, such as "connection_refused". The service replaces
+	// such an answer by its own error page and never lets the header through.
+	HeaderError = "X-Websocktunnel-Error"
+)
