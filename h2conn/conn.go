@@ -76,6 +76,8 @@ type Conn struct {
 	err          error // first cause of the end
 
 	closeOnce sync.Once
+	doneOnce  sync.Once
+	done      chan struct{}
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -85,6 +87,7 @@ func newConn(ws *websocket.Conn, c *carrier, local, remote net.Addr) *Conn {
 	return &Conn{
 		ws: ws, carrier: c, local: local, remote: remote,
 		closeCode: int(websocket.StatusNormalClosure),
+		done:      make(chan struct{}),
 	}
 }
 
@@ -134,6 +137,7 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 	if err != nil {
 		// A connection that cannot be read is of no more use to the writer.
 		err = c.broken(err)
+		c.finish()
 		var ce *CloseError
 		if errors.As(err, &ce) && (ce.Code == int(websocket.StatusNormalClosure) || ce.Code == int(websocket.StatusGoingAway)) {
 			err = io.EOF
@@ -194,8 +198,9 @@ func (c *Conn) readControl(r io.Reader) error {
 func (c *Conn) violation(what string) error {
 	err := errors.New("h2conn: the peer broke the protocol: " + what)
 	c.failed(err)
-	go c.CloseWith(statusProtocolViolation, what)
-	<-c.Done()
+	c.SetCloseReason(statusProtocolViolation, what)
+	go c.Close()
+	<-c.carrier.gone
 	return err
 }
 
@@ -219,8 +224,13 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// broken records the first cause of the connection's end, cuts it off, and
-// returns the cause.
+// finish closes done. By then the cause of the end is known: websocket closes
+// the carrier before it tells a reader of the peer's close code, and a Write
+// may fail even earlier, so neither of those may do it.
+func (c *Conn) finish() { c.doneOnce.Do(func() { close(c.done) }) }
+
+// broken records the cause of the connection's end, cuts it off, and returns
+// the cause.
 func (c *Conn) broken(err error) error {
 	err = c.failed(err)
 	c.carrier.kill()
@@ -228,15 +238,15 @@ func (c *Conn) broken(err error) error {
 	return err
 }
 
-// failed records the first cause of the connection's end and returns it. If
-// both ends close at once, what the peer had to say counts as the cause.
+// failed records the cause of the connection's end and returns it. What the
+// peer had to say in a close frame counts before everything else, also if both
+// ends close at once.
 func (c *Conn) failed(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var ce websocket.CloseError
 	if errors.As(err, &ce) {
-		echo := c.closing && int(ce.Code) == c.closeCode
-		if c.err == nil || c.closing && !echo {
+		if echo := c.closing && int(ce.Code) == c.closeCode; !echo {
 			c.err = &CloseError{Code: int(ce.Code), Reason: ce.Reason}
 		}
 	} else if c.err == nil {
@@ -290,20 +300,21 @@ func (c *Conn) Close() error {
 		}
 		c.ws.CloseNow()
 		c.carrier.Close()
+		c.finish()
 	})
-	<-c.carrier.gone
+	<-c.done
 	return nil
 }
 
-// Done is closed when the connection is gone.
-func (c *Conn) Done() <-chan struct{} { return c.carrier.gone }
+// Done is closed when the connection is gone and a Read or Close has met that.
+func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Err returns, once Done is closed, why the connection ended: a *[CloseError]
 // if the peer sent a close code of its own accord, [net.ErrClosed] after
 // Close. Before, nil.
 func (c *Conn) Err() error {
 	select {
-	case <-c.carrier.gone:
+	case <-c.done:
 	default:
 		return nil
 	}

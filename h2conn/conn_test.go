@@ -145,6 +145,7 @@ func TestStuckPeer(t *testing.T) {
 			break
 		}
 	}
+	io.Copy(io.Discard, b)
 	<-b.Done()
 	if err := b.Err(); err == nil || !strings.Contains(err.Error(), "write timeout") {
 		t.Errorf("Err is %v, want the write timeout", err)
