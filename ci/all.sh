@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change goes in ("make test"). Every step
+# runs alone too; the first that fails ends the run.
+set -euo pipefail
+source "$(dirname "$0")/env.sh"
+
+step() {
+	local start=$SECONDS
+	printf '\n==> %s\n' "$*"
+	"$@" </dev/null
+	printf '    %s: ok (%d s)\n' "$1" $((SECONDS - start))
+}
+
+bench_builds() {
+	if [[ -f bench/go.mod ]]; then
+		(cd bench && go build -o /dev/null ./...)
+	fi
+}
+
+go version
+step ci/deps.sh
+step ci/fmt.sh --check
+step ci/tidy.sh
+step ci/build.sh
+step bench_builds
+step ci/lint.sh
+step ci/race.sh
+step ci/matrix.sh
+step ci/vuln.sh
+printf '\nall checks passed in %d s\n' "$SECONDS"
