@@ -16,8 +16,7 @@ const readAheadBuffer = 16 << 10
 // for the next Read.
 type readAhead struct {
 	mu       sync.Mutex
-	buf      []byte
-	data     []byte // unread part of buf
+	data     []byte // read ahead
 	err      error
 	started  bool
 	closed   bool

@@ -150,6 +150,12 @@ func (t *Transport) ExtendedConnect() bool {
 	}
 }
 
+// Usable reports whether the Transport takes new requests. It does not once
+// the connection is going or gone, and neither after the peer has reset a
+// stream with PROTOCOL_ERROR: x/net then lets what is in flight finish and
+// waits for the owner to close.
+func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
+
 // Conn returns the connection under the Transport.
 func (t *Transport) Conn() *Conn { return t.conn }
 

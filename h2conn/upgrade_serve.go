@@ -28,7 +28,6 @@ type upgradeForm interface {
 // extendedUpgrade is the form of RFC 8441.
 type extendedUpgrade struct {
 	protocol string
-	madeKey  bool
 }
 
 func (u *extendedUpgrade) request(r *http.Request) (io.Reader, error) {
