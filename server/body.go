@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// maxBodyRead bounds one read of a request body, and with that how coarsely
+// progress towards the target is seen.
+const maxBodyRead = 32 << 10
+
+// requestBody is the body of a request on its way into a tunnel. It times the
+// two things that only it can see: that the tunnel has taken no bytes although
+// some are there, and that the request is over and no answer comes.
+//
+// HTTP/2's transport closes the body whatever becomes of the request; closing
+// here does nothing, so that a request can be tried again. Its owner closes
+// the real one.
+type requestBody struct {
+	src    io.Reader     // nil: no body
+	in     *http.Request // whose trailers arrive with the end of src
+	out    *http.Request // that gets the valid ones
+	cancel context.CancelCauseFunc
+
+	stall, header time.Duration // zero: no limit
+
+	mu        sync.Mutex
+	timer     *time.Timer // nil until there is something to time
+	waitingOn error       // what the timer's firing means
+	hasAnswer bool
+	stopped   bool
+}
+
+// newRequestBody wraps the body of in for out, a copy of it. Limits that are
+// exceeded call cancel.
+func newRequestBody(in, out *http.Request, stall, header time.Duration, cancel context.CancelCauseFunc) *requestBody {
+	b := &requestBody{in: in, out: out, stall: stall, header: header, cancel: cancel}
+	out.Trailer = announcedTrailers(in.Trailer)
+	if in.Body != nil && in.Body != http.NoBody {
+		b.src = in.Body
+		out.Body = b
+		out.GetBody = nil
+	} else {
+		b.await(errHeaderTimeout, header)
+	}
+	return b
+}
+
+// await makes the timer fire after d, to mean err; d of zero stops it.
+func (b *requestBody) await(err error, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped || b.hasAnswer && err == errHeaderTimeout { //nolint:errorlint // identity
+		d = 0
+	}
+	b.waitingOn = err
+	switch {
+	case d <= 0:
+		if b.timer != nil {
+			b.timer.Stop()
+		}
+	case b.timer == nil:
+		b.timer = time.AfterFunc(d, b.expired)
+	default:
+		b.timer.Reset(d)
+	}
+}
+
+func (b *requestBody) expired() {
+	b.mu.Lock()
+	err := b.waitingOn
+	if b.stopped || b.hasAnswer && err == errHeaderTimeout { //nolint:errorlint // identity
+		err = nil
+	}
+	b.mu.Unlock()
+	if err != nil {
+		b.cancel(err)
+	}
+}
+
+// answered says that the answer has begun.
+func (b *requestBody) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hasAnswer = true
+	if b.timer != nil && b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
+		b.timer.Stop()
+	}
+}
+
+// stop ends all timing.
+func (b *requestBody) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopped = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	// Here because what was read before has been taken.
+	b.await(nil, 0)
+	n, err := b.src.Read(p[:min(len(p), maxBodyRead)])
+	switch {
+	case err != nil:
+		if err == io.EOF {
+			b.copyTrailers()
+		}
+		b.await(errHeaderTimeout, b.header)
+	case n > 0:
+		b.await(errStalled, b.stall)
+	}
+	return n, err
+}
+
+func (b *requestBody) Close() error { return nil }
+
+// announcedTrailers returns a map with the names of t that may be trailers. A
+// forbidden one would make the peer reset the stream, and x/net then stop
+// using the whole tunnel.
+func announcedTrailers(t http.Header) http.Header {
+	if len(t) == 0 {
+		return nil
+	}
+	out := make(http.Header, len(t))
+	for k := range t {
+		if httpguts.ValidTrailerHeader(k) {
+			out[k] = nil
+		}
+	}
+	return out
+}
+
+// copyTrailers copies the values of announced trailers; others, which net/http
+// adds too, cannot pass.
+func (b *requestBody) copyTrailers() {
+	for k := range b.out.Trailer {
+		b.out.Trailer[k] = b.in.Trailer[k]
+	}
+}

@@ -1,0 +1,194 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+)
+
+// Config configures a [Server]. For durations and counts, zero means the
+// default named and negative switches the mechanism off.
+type Config struct {
+	// PublicURL is the URL under which viewers reach the service, from which
+	// client URLs are made: http or https, a host, and optionally a port and a
+	// path. A path is expected to be stripped by the proxy in front. Required.
+	PublicURL string
+
+	// Secrets are the keys that tokens may be signed with, one or, during a
+	// rotation, two. None may be empty. Required.
+	Secrets [][]byte
+
+	// Audience is the claim aud that tokens must have. Empty: aud is ignored.
+	Audience string
+
+	// TrustedProxies are addresses and CIDR prefixes of proxies in front of
+	// the service whose forwarding headers are believed. Empty: none.
+	TrustedProxies []string
+
+	// TLSConfig, if not nil, makes Serve speak TLS. It needs certificates;
+	// protocols and the lowest version (1.2) are set by Serve on a copy.
+	TLSConfig *tls.Config
+
+	// DrainTimeout is how long requests in flight may go on when the service
+	// shuts down or a session is replaced. Zero means 60 s.
+	DrainTimeout time.Duration
+
+	// StallTimeout ends a request whose bytes wait to move and do not move,
+	// in either direction, for this long. Quiet streams are never cut. Zero
+	// means 60 s.
+	StallTimeout time.Duration
+
+	// ResponseHeaderTimeout is how long a target may take to begin its answer
+	// after the last byte of the request. Zero or negative means no limit.
+	ResponseHeaderTimeout time.Duration
+
+	// MaxStreams is how many requests one tunnel may carry at a time. Zero
+	// means 200; a tunnel client that admits fewer gets fewer.
+	MaxStreams int
+
+	// MaxTunnels is how many sessions the service holds at a time. Zero or
+	// negative means no limit.
+	MaxTunnels int
+
+	// DisableH2C makes Serve refuse HTTP/2 without TLS.
+	DisableH2C bool
+
+	// DisablePathIsolation passes answers on without the changes that keep
+	// tunnels apart in a browser: see docs/configuration.md.
+	DisablePathIsolation bool
+
+	// IgnoreTokenExpiry lets a session outlive its token.
+	IgnoreTokenExpiry bool
+
+	// Version is what /__version__ answers. The zero value means what the
+	// Go toolchain recorded in the program.
+	Version buildinfo.Info
+
+	// Logger receives the log. The zero value is silent.
+	Logger zerolog.Logger
+
+	// Conn tunes HTTP/2 inside the tunnels.
+	Conn h2conn.Config
+
+	// now is the wall clock that judges tokens. Nil means time.Now.
+	now func() time.Time
+}
+
+const (
+	defaultDrainTimeout = 60 * time.Second
+	defaultStallTimeout = 60 * time.Second
+	defaultMaxStreams   = 200
+
+	// maxPrefixPath keeps cookie paths under the 1024 bytes at which browsers
+	// stop to look at them (RFC 6265bis, section 5.7), with the longest id.
+	maxPrefixPath = 700
+)
+
+// settings are a Config in the form that the server works with.
+type settings struct {
+	Config
+	publicURL *url.URL // without a trailing slash
+	trusted   []netip.Prefix
+}
+
+// check returns cfg with its defaults filled in, or an error that joins one
+// line per fault. It changes nothing that cfg points to.
+func check(cfg Config) (settings, error) {
+	var errs []error
+	s := settings{Config: cfg}
+	u, err := parsePublicURL(cfg.PublicURL)
+	errs = append(errs, err)
+	s.publicURL = u
+
+	switch n := len(cfg.Secrets); {
+	case n == 0:
+		errs = append(errs, errors.New("Secrets is empty: one or two secrets are required"))
+	case n > 2:
+		errs = append(errs, fmt.Errorf("Secrets has %d entries: one or two are possible", n))
+	}
+	for i, secret := range cfg.Secrets {
+		if len(secret) == 0 {
+			errs = append(errs, fmt.Errorf("Secrets[%d] is empty", i))
+		}
+	}
+	s.trusted, err = parseTrusted(cfg.TrustedProxies)
+	errs = append(errs, err)
+
+	if t := cfg.TLSConfig; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		errs = append(errs, errors.New("TLSConfig has no certificate"))
+	}
+
+	s.DrainTimeout = durationOr(cfg.DrainTimeout, defaultDrainTimeout)
+	s.StallTimeout = durationOr(cfg.StallTimeout, defaultStallTimeout)
+	s.ResponseHeaderTimeout = max(cfg.ResponseHeaderTimeout, 0)
+	if s.MaxStreams == 0 {
+		s.MaxStreams = defaultMaxStreams
+	} else if s.MaxStreams < 0 {
+		errs = append(errs, fmt.Errorf("MaxStreams is %d: it must be positive", cfg.MaxStreams))
+	}
+	if s.Version == (buildinfo.Info{}) {
+		s.Version = buildinfo.Get()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s, errors.Join(errs...)
+}
+
+// parsePublicURL returns the public URL without a trailing slash.
+func parsePublicURL(s string) (*url.URL, error) {
+	fault := func(rule string) (*url.URL, error) {
+		return nil, fmt.Errorf("PublicURL %q: %s", s, rule)
+	}
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return nil, errors.New("PublicURL is required")
+	case err != nil:
+		return fault("it is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fault("its scheme must be http or https")
+	case u.Hostname() == "":
+		return fault("it has no host")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return fault("it must be http(s)://host[:port][/path] and nothing else")
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.EscapedPath(), "/"), ""
+	if strings.ContainsAny(u.Path, ";") || strings.Contains(u.Path, "//") {
+		return fault("its path must not contain \";\" or \"//\"")
+	}
+	if len(u.Path) > maxPrefixPath {
+		return fault(fmt.Sprintf("its path must not be longer than %d bytes", maxPrefixPath))
+	}
+	if port := u.Port(); port != "" {
+		if _, err := net.LookupPort("tcp", port); err != nil {
+			return fault("its port must be 1 to 65535")
+		}
+	}
+	return u, nil
+}
+
+// prefix returns what comes before "/<id>" in a client URL.
+func (s *settings) prefix() string {
+	return s.publicURL.Scheme + "://" + s.publicURL.Host + s.publicURL.Path
+}
+
+func durationOr(d, def time.Duration) time.Duration {
+	switch {
+	case d == 0:
+		return def
+	case d < 0:
+		return 0
+	}
+	return d
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// errorPage is what browsers get. It loads nothing.
+var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.Status}} {{.Title}}</title>
+<style>
+:root { color-scheme: light dark }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto 0; padding: 0 1.5rem }
+h1 { font-size: 1.5rem; margin: 0 }
+p { margin: .75rem 0 }
+code { opacity: .7 }
+</style>
+<h1>{{.Status}} {{.Title}}</h1>
+<p>{{.Text}}</p>
+<p><code>{{.Hop}}: {{.Kind}}</code></p>
+</html>
+`))
+
+// write answers r with f: Proxy-Status (RFC 9209) for programs, and a body in
+// the form that the viewer accepts.
+func (f *failure) write(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Proxy-Status", f.hop+"; error="+f.kind)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if f.retryAfter > 0 {
+		h.Set("Retry-After", retryAfter(f.retryAfter))
+	}
+	if f.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	var body strings.Builder
+	switch errorBody(r.Header["Accept"]) {
+	case bodyHTML:
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		errorPage.Execute(&body, struct {
+			Status                 int
+			Title, Text, Hop, Kind string
+		}{f.status, http.StatusText(f.status), f.text, f.hop, f.kind})
+	case bodyJSON:
+		h.Set("Content-Type", "application/json")
+		json.NewEncoder(&body).Encode(struct {
+			Status int    `json:"status"`
+			Error  string `json:"error"`
+			Hop    string `json:"hop"`
+			Detail string `json:"detail"`
+		}{f.status, f.kind, f.hop, f.text})
+	default:
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(&body, f.text)
+	}
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(f.status)
+	if r.Method != http.MethodHead {
+		io.WriteString(w, body.String())
+	}
+}
+
+type bodyForm int
+
+const (
+	bodyPlain bodyForm = iota
+	bodyJSON
+	bodyHTML
+)
+
+// errorBody chooses the form of a body by an Accept header (RFC 9110, section
+// 12.5.1): HTML for whoever names it, as browsers do, JSON for whoever names
+// that and prefers it, and else plain text. Wildcards mean nothing in
+// particular.
+func errorBody(accept []string) bodyForm {
+	best, form := 0.0, bodyPlain
+	for _, v := range accept {
+		for part := range strings.SplitSeq(v, ",") {
+			typ, params, err := mime.ParseMediaType(part)
+			if err != nil {
+				continue
+			}
+			q := 1.0
+			if s, ok := params["q"]; ok {
+				if q, err = strconv.ParseFloat(s, 64); err != nil {
+					continue
+				}
+			}
+			candidate := bodyPlain
+			switch {
+			case typ == "text/html", typ == "application/xhtml+xml":
+				candidate = bodyHTML
+			case typ == "application/json", strings.HasSuffix(typ, "+json"):
+				candidate = bodyJSON
+			case typ != "text/plain":
+				continue
+			}
+			if q > best {
+				best, form = q, candidate
+			}
+		}
+	}
+	return form
+}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"time"
+)
+
+var (
+	// ErrNoTunnel means that no tunnel client with the id is connected.
+	ErrNoTunnel = errors.New("server: no tunnel client with this id is connected")
+
+	// ErrServerClosed is returned by Serve after Shutdown or Close.
+	ErrServerClosed = errors.New("server: closed")
+
+	errHeaderTimeout = errors.New("server: the target did not answer in time")
+	errStalled       = errors.New("server: the target took no bytes of the request within the stall timeout")
+	errBadAnswer     = errors.New("server: the tunnel client sent an answer that is not valid HTTP")
+	errDraining      = errors.New("server: the tunnel has left because the service is shutting down")
+)
+
+// A failure is an answer that the service makes itself, for a viewer whose
+// request it cannot carry.
+type failure struct {
+	status int
+	// kind is the RFC 9209 proxy error type.
+	kind string
+	// hop is who failed, as Proxy-Status names it.
+	hop string
+	// text is one sentence for people.
+	text string
+	// retryAfter, if not zero, is sent as Retry-After.
+	retryAfter time.Duration
+}
+
+func (f *failure) Error() string { return f.text }
+
+// Names of the hops in Proxy-Status.
+const (
+	hopService = "websocktunnel"
+	hopClient  = "websocktunnel-client"
+)
+
+var (
+	failNoTunnel = &failure{
+		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
+		text: "No tunnel client with this id is connected.",
+	}
+	failNotFound = &failure{
+		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
+		text: "There is nothing here. Tunnels are at /<id>/.",
+	}
+	failConnect = &failure{
+		status: http.StatusMethodNotAllowed, kind: "http_request_error", hop: hopService,
+		text: "CONNECT is not possible here.",
+	}
+	failLeft = &failure{
+		status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopService,
+		text: "The tunnel has left because the service is shutting down.", retryAfter: 2 * time.Second,
+	}
+	failBusy = &failure{
+		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
+		text: "The tunnel carries as many requests as it may.", retryAfter: time.Second,
+	}
+	failBroken = &failure{
+		status: http.StatusBadGateway, kind: "connection_terminated", hop: hopService,
+		text: "The tunnel broke before the answer began.",
+	}
+	failBadAnswer = &failure{
+		status: http.StatusBadGateway, kind: "http_protocol_error", hop: hopService,
+		text: "The tunnel client sent an answer that is not valid HTTP.",
+	}
+	failHeaderTimeout = &failure{
+		status: http.StatusGatewayTimeout, kind: "http_response_timeout", hop: hopService,
+		text: "The target did not answer in time.",
+	}
+	failStalled = &failure{
+		status: http.StatusGatewayTimeout, kind: "connection_write_timeout", hop: hopService,
+		text: "The target took no bytes of the request for too long.",
+	}
+	failUnencodable = &failure{
+		status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
+		text: "The request cannot be carried over HTTP/2.",
+	}
+	failHeaderTooLarge = &failure{
+		status: http.StatusRequestHeaderFieldsTooLarge, kind: "http_request_error", hop: hopService,
+		text: "The request's headers are larger than the tunnel client admits.",
+	}
+)

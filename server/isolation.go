@@ -1,0 +1,139 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+)
+
+// originWide are the response headers that speak for a whole origin. In path
+// mode all tunnels share one, so no target may send them.
+var originWide = [...]string{
+	"Alt-Svc",
+	"Clear-Site-Data",
+	"Nel",
+	"Origin-Agent-Cluster",
+	"Public-Key-Pins",
+	"Report-To",
+	"Reporting-Endpoints",
+	"Service-Worker-Allowed",
+	"Strict-Transport-Security",
+}
+
+// maxCookieAttribute is the length beyond which browsers ignore the value of
+// a cookie's attribute (RFC 6265bis, section 5.6).
+const maxCookieAttribute = 1024
+
+// isolation keeps the tunnels of one origin apart, as far as headers can: what
+// a target says about its origin, and the cookies that it sets, are confined
+// to its own path. Scripts still share the origin; only a host of its own for
+// each tunnel separates those.
+//
+// Cookies named __Host-… are a loss: browsers take them only with Path=/,
+// which is every tunnel's (RFC 6265bis, section 4.1.3.2), and drop the
+// rewritten ones. __Secure- works.
+//
+// The zero value isolates under the path "/<id>".
+type isolation struct {
+	// off makes apply do nothing.
+	off bool
+
+	// prefixPath is the path of the public URL, without a trailing slash.
+	prefixPath string
+}
+
+// apply rewrites h, the headers of any answer (1xx and 101 too) that the
+// tunnel id gave to a request whose raw path after the id was rest. To apply
+// it twice is the same as once.
+func (iso isolation) apply(h http.Header, id, rest string) {
+	if iso.off {
+		return
+	}
+	for _, name := range originWide {
+		h.Del(name)
+	}
+	cookies := h["Set-Cookie"]
+	if len(cookies) == 0 {
+		return
+	}
+	base := iso.prefixPath + "/" + id
+	isolated := make([]string, len(cookies))
+	for i, c := range cookies {
+		isolated[i] = isolateCookie(c, base, rest)
+	}
+	h["Set-Cookie"] = isolated
+}
+
+// isolateCookie rewrites one Set-Cookie header so that the cookie is sent to
+// base and the paths below it only. Attributes are told apart as RFC 6265,
+// section 5.2, says that browsers do: no quoting, names without regard to
+// case, the last Path counts, and one that does not begin with "/" means the
+// default path. Every byte of everything but Path and Domain is kept.
+//
+// Where no Path counts, the default path is the request path's directory
+// (section 5.1.4). That is below base already, unless the request was for base
+// itself; only then is a Path added: base without a slash, so that the cookie
+// comes back to base as well.
+func isolateCookie(cookie, base, rest string) string {
+	pair, attributes, found := strings.Cut(cookie, ";")
+	path, at := "", -1
+	var kept []string
+	if found {
+		for segment := range strings.SplitSeq(attributes, ";") {
+			name, value, _ := strings.Cut(segment, "=")
+			switch name = trimWSP(name); {
+			case strings.EqualFold(name, "Domain"):
+				continue
+			case strings.EqualFold(name, "Path"):
+				// Later ones take the place of the first, so that there is
+				// one in the end and browsers cannot disagree about which.
+				if at < 0 {
+					at = len(kept)
+					kept = append(kept, "")
+				}
+				path, kept[at] = trimWSP(value), segment
+				continue
+			}
+			kept = append(kept, segment)
+		}
+	}
+
+	isolated := isolatedPath(path, base)
+	switch {
+	case isolated == "" && rest == "":
+		isolated = base
+	case isolated == "" && at >= 0:
+		kept = append(kept[:at], kept[at+1:]...)
+	}
+	switch {
+	case isolated == "":
+	case at < 0:
+		kept = append(kept, " Path="+isolated)
+	case isolated != path:
+		kept[at] = " Path=" + isolated
+	}
+	if len(kept) == 0 {
+		return pair
+	}
+	return pair + ";" + strings.Join(kept, ";")
+}
+
+// isolatedPath returns the Path attribute's value below base that stands for
+// path, and "" if path is one that browsers replace by the default path.
+func isolatedPath(path, base string) string {
+	if !strings.HasPrefix(path, "/") || len(path) > maxCookieAttribute {
+		return ""
+	}
+	if path != base && !strings.HasPrefix(path, base+"/") {
+		path = base + path
+	}
+	if len(path) > maxCookieAttribute {
+		// As long as it has become, browsers would ignore it. The whole
+		// tunnel is the nearest that they accept.
+		return base + "/"
+	}
+	return path
+}
+
+// trimWSP trims what RFC 6265 calls whitespace, which is less than what
+// strings.TrimSpace does.
+func trimWSP(s string) string { return strings.Trim(s, " \t") }

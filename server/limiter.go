@@ -1,0 +1,66 @@
+package server
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// addrKey is the address that a limit is kept for.
+type addrKey = netip.Addr
+
+// maxLimited is how many addresses an addrLimiter remembers.
+const maxLimited = 10000
+
+// addrLimiter is a token bucket for each address. IPv6 addresses count by
+// their /64, which is what one subscriber has. When it remembers too many
+// addresses it forgets those whose buckets have filled up again, and if that
+// is not enough, all: a limiter must not be what takes the service down.
+type addrLimiter struct {
+	limit rate.Limit
+	burst int
+
+	mu      sync.Mutex
+	buckets map[addrKey]*rate.Limiter
+}
+
+func newAddrLimiter(perSecond float64, burst int) *addrLimiter {
+	return &addrLimiter{limit: rate.Limit(perSecond), burst: burst, buckets: make(map[addrKey]*rate.Limiter)}
+}
+
+// allow takes one token of addr's bucket. If there is none it returns false
+// and how long one takes to come.
+func (l *addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
+	if addr.Is6() && !addr.Is4In6() {
+		if p, err := addr.Prefix(64); err == nil {
+			addr = p.Addr()
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[addr]
+	if b == nil {
+		if len(l.buckets) >= maxLimited {
+			l.forgetLocked()
+		}
+		b = rate.NewLimiter(l.limit, l.burst)
+		l.buckets[addr] = b
+	}
+	if b.Allow() {
+		return 0, true
+	}
+	return time.Duration(float64(time.Second) / float64(l.limit)), false
+}
+
+func (l *addrLimiter) forgetLocked() {
+	for a, b := range l.buckets {
+		if b.Tokens() >= float64(l.burst) {
+			delete(l.buckets, a)
+		}
+	}
+	if len(l.buckets) >= maxLimited {
+		clear(l.buckets)
+	}
+}

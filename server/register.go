@@ -1,0 +1,244 @@
+package server
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const (
+	// readyTimeout is how long a tunnel client may take from the 101 to its
+	// first answer to an HTTP/2 ping.
+	readyTimeout = 5 * time.Second
+
+	// maxHandshakes is how many registrations may be under way at a time.
+	maxHandshakes = 512
+
+	// handshakeRate and handshakeBurst bound registrations per second. 10,000
+	// tunnels that come back at once are to be in within half a minute.
+	handshakeRate  = 1000
+	handshakeBurst = 2000
+)
+
+// isRegistration reports whether r is a tunnel client's: docs/protocol.md.
+func isRegistration(r *http.Request, rt route) bool {
+	return r.Method == http.MethodGet && rt.kind == routeNone && rt.id == "" && len(r.Header[wire.HeaderID]) > 0
+}
+
+// refuse answers a registration with a reason in one sentence of plain text.
+func refuse(w http.ResponseWriter, status int, reason string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	io.WriteString(w, reason+"\n")
+}
+
+// register answers a registration: it writes the refusal, or upgrades and
+// hands the connection to a new session. The checks are in the order of
+// docs/protocol.md; none of them looks at whether the id is connected.
+func (s *Server) register(w http.ResponseWriter, r *http.Request) {
+	addr := s.forwarding.clientAddr(r)
+	log := s.log.With().Str("remote", r.RemoteAddr).Logger()
+
+	ids := r.Header[wire.HeaderID]
+	id := ids[0]
+	err := wire.CheckID(id)
+	if len(ids) > 1 {
+		err = fmt.Errorf("there are %d %s headers: one is possible", len(ids), strings.ToLower(wire.HeaderID))
+	}
+	if err != nil {
+		if s.tooManyFailures(w, addr) {
+			return
+		}
+		log.Warn().Int("status", http.StatusBadRequest).Err(err).Msg("registration refused")
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	log = log.With().Str("id", id).Logger()
+
+	g, err := s.authorize(r, id)
+	if err != nil {
+		if s.tooManyFailures(w, addr) {
+			return
+		}
+		log.Warn().Int("status", http.StatusUnauthorized).Err(err).Msg("registration refused")
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		refuse(w, http.StatusUnauthorized, "a valid token for this client id is required")
+		return
+	}
+
+	if status, reason := checkUpgrade(r); status != 0 {
+		log.Warn().Int("status", status).Str("reason", reason).Msg("registration refused")
+		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+		}
+		if status == http.StatusBadRequest {
+			w.Header().Set("Sec-WebSocket-Version", "13")
+		}
+		refuse(w, status, reason)
+		return
+	}
+
+	release, reason := s.admit()
+	if release == nil {
+		log.Info().Int("status", http.StatusServiceUnavailable).Str("reason", reason).Msg("registration refused")
+		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+		refuse(w, http.StatusServiceUnavailable, reason)
+		return
+	}
+	defer release()
+
+	// Announced before the 101: a viewer that comes as soon as the client knows
+	// its URL has to find something to wait for.
+	a := s.table.announce(id)
+	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
+		Subprotocol:  wire.Subprotocol,
+		Header:       http.Header{wire.HeaderClientURL: {s.cfg.prefix() + "/" + id}},
+		WriteTimeout: s.cfg.Conn.WriteTimeout,
+	})
+	if err != nil {
+		s.table.withdraw(a)
+		log.Warn().Err(err).Msg("registration failed")
+		return
+	}
+	sess := newSession(s, conn, g, r.RemoteAddr, log)
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	if err := sess.start(ctx); err != nil {
+		s.table.withdraw(a)
+		conn.CloseWith(int(wire.CloseProtocol), "no answer to the first HTTP/2 ping")
+		log.Warn().Err(err).Msg("registration failed: no HTTP/2 on the websocket")
+		return
+	}
+	s.adopt(a, sess)
+}
+
+// authorize returns what r's bearer token entitles to. The errors are for the
+// log alone.
+func (s *Server) authorize(r *http.Request, id string) (grant, error) {
+	vv := r.Header["Authorization"]
+	if len(vv) != 1 {
+		return grant{}, fmt.Errorf("there are %d Authorization headers: one is required", len(vv))
+	}
+	scheme, token, ok := strings.Cut(vv[0], " ")
+	token = strings.Trim(token, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return grant{}, errors.New("the Authorization header is not a bearer token")
+	}
+	return s.verifier.verify(token, id)
+}
+
+// checkUpgrade returns status 0 if r is a websocket handshake of the tunnel
+// protocol, and else the refusal.
+func checkUpgrade(r *http.Request) (status int, reason string) {
+	h := r.Header
+	if r.ProtoMajor != 1 || r.ProtoMinor < 1 ||
+		!httpguts.HeaderValuesContainsToken(h["Connection"], "upgrade") ||
+		!httpguts.HeaderValuesContainsToken(h["Upgrade"], "websocket") {
+		return http.StatusUpgradeRequired, "a registration is a websocket upgrade over HTTP/1.1"
+	}
+	if h.Get("Sec-Websocket-Version") != "13" {
+		return http.StatusBadRequest, "the websocket version must be 13"
+	}
+	keys := h["Sec-Websocket-Key"]
+	if len(keys) != 1 {
+		return http.StatusBadRequest, "there must be one Sec-WebSocket-Key header"
+	}
+	if b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err != nil || len(b) != 16 {
+		return http.StatusBadRequest, "the Sec-WebSocket-Key must be 16 bytes in base64"
+	}
+	for _, v := range h["Sec-Websocket-Protocol"] {
+		for p := range strings.SplitSeq(v, ",") {
+			if strings.TrimSpace(p) == wire.Subprotocol {
+				return 0, ""
+			}
+		}
+	}
+	return http.StatusBadRequest, "the websocket subprotocol " + wire.Subprotocol +
+		" must be offered: clients of the predecessor must be replaced by this project's"
+}
+
+// admit counts a registration that is under way; release ends that. A nil
+// release means that there is no room, and why.
+func (s *Server) admit() (release func(), reason string) {
+	s.mu.Lock()
+	draining := s.draining
+	n := len(s.sessions)
+	s.mu.Unlock()
+	switch {
+	case draining:
+		return nil, "the service is shutting down"
+	case s.cfg.MaxTunnels > 0 && n >= s.cfg.MaxTunnels:
+		return nil, "the service has no room for more tunnels"
+	case !s.handshakes.Allow():
+		return nil, "too many tunnels connect at this moment"
+	}
+	select {
+	case s.handshaking <- struct{}{}:
+		return func() { <-s.handshaking }, ""
+	default:
+		return nil, "too many tunnels connect at this moment"
+	}
+}
+
+// tooManyFailures counts a failed registration from addr, and if there have
+// been too many, answers it itself and returns true.
+func (s *Server) tooManyFailures(w http.ResponseWriter, addr addrKey) bool {
+	wait, ok := s.failures.allow(addr)
+	if ok {
+		return false
+	}
+	w.Header().Set("Retry-After", retryAfter(wait))
+	refuse(w, http.StatusTooManyRequests, "too many failed registrations from this address")
+	return true
+}
+
+// adopt publishes a session and starts it. The session it replaces finishes
+// what it has.
+func (s *Server) adopt(a *announcement, sess *session) {
+	s.mu.Lock()
+	closed := s.draining
+	if !closed {
+		s.sessions[sess] = struct{}{}
+		s.running.Go(sess.run)
+	}
+	s.mu.Unlock()
+	if closed {
+		s.table.withdraw(a)
+		sess.conn.CloseWith(int(wire.CloseDraining), wire.CloseDraining.String())
+		return
+	}
+	old, ok := s.table.publish(a, sess)
+	if !ok { // a later registration was faster
+		sess.retire(wire.CloseReplaced)
+		return
+	}
+	e := sess.log.Info().Str("url", s.cfg.prefix()+"/"+sess.id).Bool("extended_connect", sess.tr.ExtendedConnect())
+	if old != nil && old.retire(wire.CloseReplaced) {
+		e = e.Str("replaces", old.remote)
+	}
+	e.Msg("tunnel connected")
+	select {
+	case <-sess.tr.Done():
+		s.table.remove(sess) // it ended before it was in the table
+	default:
+	}
+}
+
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
+}

@@ -1,0 +1,141 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// registration is a raw, good registration in which pairs of strings have
+// been replaced.
+func registration(t *testing.T, id string, replace ...string) string {
+	head := "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" +
+		"Sec-WebSocket-Protocol: websocktunnel.h2.v1\r\nOrigin: https://elsewhere.example\r\n" +
+		"x-websocktunnel-id: " + id + "\r\nAuthorization: Bearer " + mint(t, id) + "\r\n\r\n"
+	return strings.NewReplacer(replace...).Replace(head)
+}
+
+func TestRegistrationRefusals(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", echoHandler)
+	good := mint(t, "a")
+	for _, tc := range []struct {
+		name    string
+		replace []string
+		status  string
+		want    []string
+	}{
+		{"bad id", []string{"id: a\r", "id: a/b\r"}, "400", []string{"A-Z a-z 0-9"}},
+		{"dot segment", []string{"id: a\r", "id: %2e%2E\r"}, "400", []string{"dot segment"}},
+		{"reserved id", []string{"id: a\r", "id: __version__\r"}, "400", []string{"reserved"}},
+		{"two ids", []string{"id: a\r", "id: a\r\nx-websocktunnel-id: b\r"}, "400", []string{"one is possible"}},
+		{"id before token", []string{"id: a\r", "id: a/b\r", good, "x"}, "400", nil},
+		{"no token", []string{"Authorization: Bearer " + good + "\r\n", ""}, "401", []string{"\r\nWww-Authenticate: Bearer\r\n"}},
+		{"empty token", []string{good, ""}, "401", nil},
+		{"malformed header", []string{"Bearer ", "Token "}, "401", nil},
+		{"wrong token", []string{good, mint(t, "b")}, "401", nil},
+		{"token before upgrade", []string{good, "x", "Upgrade: websocket", "Upgrade: x"}, "401", nil},
+		{"two authorizations", []string{"Authorization: ", "Authorization: Bearer x\r\nAuthorization: "}, "401", nil},
+		{"no upgrade", []string{"Connection: Upgrade\r\nUpgrade: websocket\r\n", "Connection: close\r\n"}, "426", []string{"\r\nUpgrade: websocket\r\n"}},
+		{"other upgrade", []string{"Upgrade: websocket", "Upgrade: tcp"}, "426", nil},
+		{"HTTP/1.0", []string{"HTTP/1.1", "HTTP/1.0"}, "426", nil},
+		{"websocket version", []string{"Version: 13", "Version: 8"}, "400", []string{"\r\nSec-Websocket-Version: 13\r\n"}},
+		{"no key", []string{"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", ""}, "400", nil},
+		{"bad key", []string{"AAAAAAAAAAAAAAAAAAAAAA==", "AAAA"}, "400", nil},
+		{"no subprotocol", []string{"Sec-WebSocket-Protocol: websocktunnel.h2.v1\r\n", ""}, "400", []string{"websocktunnel.h2.v1", "predecessor"}},
+		{"other subprotocol", []string{"websocktunnel.h2.v1", "wsmux"}, "400", []string{"predecessor"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			request := registration(t, "a", append([]string{"Host: h\r\n", "Host: h\r\nX-Test: 1\r\n"}, tc.replace...)...)
+			request = strings.Replace(request, "\r\nOrigin", "\r\nConnection: close\r\nOrigin", 1)
+			got := s.raw(request)
+			if !strings.HasPrefix(got, "HTTP/1.1 "+tc.status+" ") && !strings.HasPrefix(got, "HTTP/1.0 "+tc.status+" ") {
+				t.Fatalf("got %q, want status %s", got, tc.status)
+			}
+			for _, w := range tc.want {
+				if !strings.Contains(got, w) {
+					t.Errorf("no %q in %q", w, got)
+				}
+			}
+			if strings.Contains(got, good) {
+				t.Error("the refusal holds the token")
+			}
+		})
+	}
+	resp, _ := s.get("/", "X-Websocktunnel-Id", "a", "Authorization", "Bearer "+good)
+	if resp.StatusCode != http.StatusUpgradeRequired || resp.Header.Get("Connection") != "Upgrade" {
+		t.Errorf("without an upgrade: %d, Connection %q", resp.StatusCode, resp.Header.Get("Connection"))
+	}
+	// None of the refused touched the tunnel.
+	if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusOK {
+		t.Errorf("the tunnel answers %d", resp.StatusCode)
+	}
+}
+
+// TestRefusalsLookAlike: an unauthenticated caller cannot learn from the
+// answer whether an id is connected, nor what is wrong with a token.
+func TestRefusalsLookAlike(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("here", echoHandler)
+	strip := func(id, token string) string {
+		got := s.raw(strings.Replace(registration(t, id, mint(t, id), token), "\r\nOrigin", "\r\nConnection: close\r\nOrigin", 1))
+		_, after, _ := strings.Cut(got, "Date: ")
+		return strings.Replace(got, after[:len("Mon, 02 Jan 2006 15:04:05 GMT")], "", 1)
+	}
+	want := strip("here", "x")
+	for _, got := range []string{strip("away", "x"), strip("here", mint(t, "away")), strip("away", mint(t, "here")), strip("here", "")} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestFailuresAreLimited: after a burst, failed registrations get 429, and a
+// valid token is let in all the same.
+func TestFailuresAreLimited(t *testing.T) {
+	s := newService(t, Config{})
+	statuses := map[int]int{}
+	for range failuresBurst + 50 {
+		_, resp, err := s.dial("a", "x")
+		if err == nil || resp == nil {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		statuses[resp.StatusCode]++
+		if resp.StatusCode == 429 && resp.Header.Get("Retry-After") == "" {
+			t.Error("429 without Retry-After")
+		}
+	}
+	if statuses[401] < 200 || statuses[429] == 0 {
+		t.Errorf("statuses are %v", statuses)
+	}
+	s.connect("a", echoHandler)
+	if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
+		t.Errorf("got %d", resp.StatusCode)
+	}
+}
+
+func TestMissesAreLimited(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", echoHandler)
+	statuses := map[int]int{}
+	for range missesBurst + 50 {
+		resp, _ := s.get("/nobody/")
+		statuses[resp.StatusCode]++
+	}
+	if statuses[404] < missesBurst || statuses[429] == 0 {
+		t.Errorf("statuses are %v", statuses)
+	}
+	if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
+		t.Errorf("a hit got %d", resp.StatusCode)
+	}
+}
+
+func TestControlMessageSizes(t *testing.T) {
+	// h2conn and wire have a constant each, for they do not import each other.
+	if wire.MaxControlMessage != 16<<10 {
+		t.Errorf("wire says %d", wire.MaxControlMessage)
+	}
+}

@@ -1,0 +1,195 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// maxAttempts is how often a request is tried that no tunnel client has seen
+// any part of.
+const maxAttempts = 3
+
+// RoundTripper returns an [http.RoundTripper] to the tunnel with this id,
+// whichever session serves it at the time of each request. The URL's scheme
+// and host do not matter, except that the host is the request's Host. Errors
+// wrap [ErrNoTunnel] if no client is connected.
+func (s *Server) RoundTripper(id string) http.RoundTripper { return &roundTripper{s, id} }
+
+type roundTripper struct {
+	srv *Server
+	id  string
+}
+
+func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.srv.roundTrip(req, t.id)
+	if err != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, fmt.Errorf("tunnel %s: %w", t.id, err)
+	}
+	return resp, nil
+}
+
+// roundTrip sends req through the tunnel id. While a request has not been
+// written to any session it may go to another: sessions are replaced all the
+// time. On error req.Body may be open still.
+func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error) {
+	if req.URL == nil || req.Header == nil {
+		return nil, errors.New("server: the request has no URL or no Header")
+	}
+	var err error
+	for range maxAttempts {
+		sess := s.table.lookup(req.Context(), id)
+		if sess == nil {
+			if e := req.Context().Err(); e != nil {
+				return nil, e
+			}
+			if s.isDraining() {
+				return nil, errDraining
+			}
+			return nil, ErrNoTunnel
+		}
+		if err = sess.begin(req.Context()); err != nil {
+			if errors.Is(err, errRetired) {
+				s.table.remove(sess) // if it is dead and has not noticed yet
+				continue
+			}
+			return nil, err
+		}
+		var resp *http.Response
+		var sent bool
+		resp, sent, err = sess.roundTrip(req)
+		if err == nil {
+			return resp, nil
+		}
+		if sent || req.Context().Err() != nil || sess.tr.Usable() {
+			return nil, err
+		}
+		// The session was on its way out, and knows nothing of the request.
+		sess.retire(wire.CloseDraining)
+	}
+	if errors.Is(err, errRetired) {
+		return nil, ErrNoTunnel
+	}
+	return nil, err
+}
+
+// roundTrip sends one request, which has been admitted by begin, and calls end
+// when its answer is over. sent tells, in case of an error, whether the client
+// may have seen any of it.
+func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, err error) {
+	over := false
+	defer func() {
+		if !over {
+			s.end()
+		}
+	}()
+
+	var written atomic.Bool
+	ctx, cancel := context.WithCancelCause(traced(req.Context(), func() { written.Store(true) }))
+	out := req.WithContext(ctx)
+	body := newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)
+
+	resp, err = s.tr.RoundTrip(out)
+	body.answered()
+	if err == nil {
+		err = checkAnswer(resp)
+		if err != nil {
+			resp.Body.Close()
+		}
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && req.Context().Err() == nil {
+			err = cause // ours: a timeout
+		}
+		body.stop()
+		cancel(nil)
+		return nil, written.Load(), err
+	}
+	over = true
+	resp.Request = req
+	resp.Body = newAnswerBody(resp, func() {
+		body.stop()
+		cancel(nil)
+		s.end()
+	})
+	return resp, true, nil
+}
+
+// errFor translates the error of a round trip into what the viewer gets.
+func errFor(err error) *failure {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, ErrNoTunnel):
+		return failNoTunnel
+	case errors.Is(err, errDraining):
+		return failLeft
+	case errors.Is(err, errBusy):
+		return failBusy
+	case errors.Is(err, errHeaderTimeout):
+		return failHeaderTimeout
+	case errors.Is(err, errStalled):
+		return failStalled
+	case errors.Is(err, errBadAnswer):
+		return failBadAnswer
+	}
+	return failBroken
+}
+
+// newAnswerBody wraps the body of resp: done is called when it is closed, and
+// trailers that must not reach a viewer are dropped at its end. The body of a
+// 101 stays an io.ReadWriteCloser.
+func newAnswerBody(resp *http.Response, done func()) io.ReadCloser {
+	done = sync.OnceFunc(done)
+	if b, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		return &upgradedAnswer{b, done}
+	}
+	return &answerBody{resp.Body, resp, done}
+}
+
+type answerBody struct {
+	io.ReadCloser
+	resp *http.Response
+	done func()
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		checkTrailer(b.resp.Trailer)
+	}
+	return n, err
+}
+
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	checkTrailer(b.resp.Trailer)
+	b.done()
+	return err
+}
+
+type upgradedBody interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+type upgradedAnswer struct {
+	upgradedBody
+	done func()
+}
+
+func (b *upgradedAnswer) Close() error {
+	err := b.upgradedBody.Close()
+	b.done()
+	return err
+}

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/net/http2"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+)
+
+// Limits of the public listener. There is no limit on the time of a request.
+const (
+	readHeaderTimeout = 20 * time.Second
+	idleTimeout       = 120 * time.Second
+	maxHeaderBytes    = 64 << 10
+	viewerStreams     = 250 // for each HTTP/2 connection
+)
+
+// Serve accepts connections on ln, from viewers and tunnel clients, until
+// Shutdown or Close; then it returns [ErrServerClosed]. It speaks HTTP/1 and
+// HTTP/2, over TLS if the Config has a TLSConfig, and sets the time limits that
+// a public server needs. It may be called for several listeners.
+func (s *Server) Serve(ln net.Listener) error {
+	hs := &http.Server{
+		Handler:           h2conn.UpgradeHandler(s),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          s.errorLog,
+		Protocols:         new(http.Protocols),
+		// OPTIONS * is answered by ServeHTTP like any other request.
+		DisableGeneralOptionsHandler: true,
+	}
+	hs.Protocols.SetHTTP1(true)
+	if s.cfg.TLSConfig != nil {
+		hs.TLSConfig = s.cfg.TLSConfig.Clone()
+		hs.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
+		hs.TLSConfig.MinVersion = max(hs.TLSConfig.MinVersion, tls.VersionTLS12)
+		hs.Protocols.SetHTTP2(true)
+	} else {
+		hs.Protocols.SetUnencryptedHTTP2(!s.cfg.DisableH2C)
+	}
+	// x/net's HTTP/2 rather than net/http's, for viewers' websockets over HTTP/2
+	// (RFC 8441), which only it can serve.
+	h2s := &http2.Server{
+		MaxConcurrentStreams: viewerStreams,
+		IdleTimeout:          idleTimeout,
+		MaxReadFrameSize:     64 << 10,
+		// Uploads: a stream's window and what all of one connection may hold.
+		MaxUploadBufferPerStream:     1 << 20,
+		MaxUploadBufferPerConnection: 16 << 20,
+		WriteByteTimeout:             s.cfg.StallTimeout,
+	}
+	if err := http2.ConfigureServer(hs, h2s); err != nil {
+		return fmt.Errorf("server: configuring HTTP/2: %w", err)
+	}
+
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		ln.Close()
+		return ErrServerClosed
+	}
+	s.servers[hs] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.servers, hs)
+	}()
+
+	if s.cfg.StallTimeout > 0 {
+		ln = &stallListener{ln, s.cfg.StallTimeout}
+	}
+	var err error
+	if hs.TLSConfig != nil && s.cfg.TLSConfig != nil {
+		err = hs.ServeTLS(ln, "", "")
+	} else {
+		err = hs.Serve(ln)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return ErrServerClosed
+	}
+	return err
+}
+
+// newErrorLog returns the logger for what net/http and x/net/http2 have to
+// say, mostly about peers that broke off or spoke no HTTP: nobody's business
+// in normal operation, except panics.
+func newErrorLog(l zerolog.Logger) *log.Logger { return log.New(&errorLogWriter{l}, "", 0) }
+
+type errorLogWriter struct{ log zerolog.Logger }
+
+func (w *errorLogWriter) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	level := zerolog.DebugLevel
+	if strings.Contains(text, "panic") {
+		level = zerolog.ErrorLevel
+	}
+	w.log.WithLevel(level).Str("from", "net/http").Msg(text)
+	return len(p), nil
+}

@@ -1,0 +1,242 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// Limits for addresses. Hits and valid tokens are never limited.
+const (
+	failuresPerSecond = 5
+	failuresBurst     = 300
+	missesPerSecond   = 20
+	missesBurst       = 400
+)
+
+const (
+	// leaveGap is how long after its goaway delay a session without requests
+	// stays, so that its client can connect elsewhere first.
+	leaveGap = time.Second
+
+	// goawaySpacing is how far apart goaways are spread, within the drain
+	// timeout: a restart is to be a ramp and not a storm.
+	goawaySpacing = 2 * time.Millisecond
+)
+
+// Server is the service. Create it with [New].
+type Server struct {
+	// Static after construction.
+	cfg        settings
+	log        zerolog.Logger
+	errorLog   *log.Logger // for net/http
+	verifier   *verifier
+	forwarding forwarding
+	isolation  isolation
+	table      *table
+	proxy      *httputil.ReverseProxy
+	handler    http.Handler // ServeHTTP, with viewers' extended CONNECT translated
+
+	failures    *addrLimiter  // failed registrations
+	misses      *addrLimiter  // viewers' 404s
+	handshakes  *rate.Limiter // registrations
+	handshaking chan struct{} // one element per registration under way
+
+	running sync.WaitGroup // the sessions' run
+
+	mu       sync.Mutex
+	draining bool
+	closed   bool
+	sessions map[*session]struct{} // active and retired
+	servers  map[*http.Server]struct{}
+}
+
+var _ http.Handler = (*Server)(nil)
+
+// New returns a Server for cfg, or an error with one line per fault. It starts
+// nothing.
+func New(cfg Config) (*Server, error) {
+	set, err := check(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	s := &Server{
+		cfg:         set,
+		log:         set.Logger,
+		errorLog:    newErrorLog(set.Logger),
+		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
+		forwarding:  forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path},
+		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
+		table:       newTable(),
+		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
+		misses:      newAddrLimiter(missesPerSecond, missesBurst),
+		handshakes:  rate.NewLimiter(handshakeRate, handshakeBurst),
+		handshaking: make(chan struct{}, maxHandshakes),
+		sessions:    make(map[*session]struct{}),
+		servers:     make(map[*http.Server]struct{}),
+	}
+	if s.cfg.Conn.ErrorLog == nil {
+		s.cfg.Conn.ErrorLog = s.errorLog
+	}
+	s.proxy = s.newProxy()
+	return s, nil
+}
+
+// ServeHTTP serves a viewer or registers a tunnel client.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rt := parseRoute(r)
+	switch {
+	case isRegistration(r, rt):
+		s.register(w, r)
+	case r.Method == http.MethodConnect && r.Header.Get(":protocol") == "":
+		failConnect.write(w, r)
+	case rt.kind == routeTunnel:
+		s.serveViewer(w, r, rt)
+	case rt.kind == routeReserved:
+		s.serveReserved(w, r, rt.id)
+	case rt.kind == routeNone:
+		s.miss(w, r, failNotFound)
+	default:
+		(&failure{
+			status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
+			text: "Malformed request: " + rt.err.Error() + ".",
+		}).write(w, r)
+	}
+}
+
+// TunnelInfo describes a tunnel's active session.
+type TunnelInfo struct {
+	ID           string
+	RemoteAddr   string    // of the tunnel client's connection
+	ConnectedAt  time.Time // when this session registered
+	TokenExpires time.Time
+	InFlight     int // requests
+	// ExtendedConnect tells the form of upgrades inside the tunnel.
+	ExtendedConnect bool
+}
+
+// Tunnels returns the tunnels that take requests now, in no particular order.
+func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
+	return func(yield func(TunnelInfo) bool) {
+		for _, sess := range s.table.active() {
+			if !yield(sess.info()) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// forget is called once for each session that has ended.
+func (s *Server) forget(sess *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, sess)
+}
+
+func (s *Server) allSessions() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
+	for sess := range s.sessions {
+		list = append(list, sess)
+	}
+	return list
+}
+
+// Shutdown ends the service without losing a request:
+//
+//  1. The heartbeat fails and registrations get 503.
+//  2. Every session gets a goaway, with delays spread over the drain time.
+//  3. New requests are still served as long as their tunnel is here.
+//  4. Requests in flight finish, up to the drain timeout.
+//  5. Sessions close with code 4002, each when its delay has passed and it
+//     carries nothing.
+//  6. Listeners close, and Serve returns.
+//
+// If ctx ends first, what is left is closed at once and its error returned. A
+// call of Close has the same effect.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.draining
+	if first {
+		s.draining = true
+	}
+	s.mu.Unlock()
+
+	sessions := s.allSessions()
+	if first {
+		s.log.Info().Int("tunnels", len(sessions)).Msg("shutting down")
+		spread := min(time.Duration(len(sessions))*goawaySpacing, s.cfg.DrainTimeout/2)
+		for i, sess := range sessions {
+			sess.leave(spread * time.Duration(i) / time.Duration(len(sessions)))
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.Close()
+		<-done
+		return ctx.Err()
+	}
+
+	var err error
+	for _, hs := range s.httpServers() {
+		if e := hs.Shutdown(ctx); e != nil {
+			err = e
+		}
+	}
+	s.Close()
+	return err
+}
+
+// Close ends the service at once: requests in flight fail, sessions close with
+// code 4002.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.draining, s.closed = true, true
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, sess := range s.allSessions() {
+		wg.Go(func() {
+			sess.kill(wire.CloseDraining)
+			sess.conn.Close()
+		})
+	}
+	wg.Wait()
+	s.running.Wait()
+	for _, hs := range s.httpServers() {
+		hs.Close()
+	}
+	return nil
+}
+
+func (s *Server) httpServers() []*http.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*http.Server, 0, len(s.servers))
+	for hs := range s.servers {
+		list = append(list, hs)
+	}
+	return list
+}

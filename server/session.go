@@ -1,0 +1,344 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const (
+	// slotWait is how long a request waits when its tunnel carries as many as
+	// it may.
+	slotWait = 5 * time.Second
+
+	// controlBacklog is how many control messages may wait for their answer.
+	controlBacklog = 16
+)
+
+var (
+	errRetired = errors.New("the session takes no new requests")
+	errBusy    = errors.New("the tunnel carries as many requests as it may")
+)
+
+// session is one live websocket of a tunnel.
+type session struct {
+	// Static after construction.
+	srv    *Server
+	id     string
+	remote string
+	since  time.Time
+	conn   *h2conn.Conn
+	log    zerolog.Logger
+
+	// Static from start on, which is before the session is in the table.
+	tr    *h2conn.Transport
+	slots chan struct{} // one element per request in flight
+
+	control chan []byte   // from the reading goroutine to run; never closed
+	wake    chan struct{} // capacity 1: what mu guards has changed; never closed
+
+	mu        sync.Mutex
+	grant     grant
+	outbox    []wire.Control // for run to send
+	inFlight  int
+	leaving   bool           // ends when it carries nothing; takes requests until then
+	retired   bool           // takes no new requests, and ends when it carries nothing
+	code      wire.CloseCode // why
+	notBefore time.Time      // not to be closed before that, however idle
+	closeBy   time.Time      // when requests in flight are cut
+}
+
+// newSession makes the session of g.id on conn. It hears control messages from
+// now on, and takes requests after start.
+func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zerolog.Logger) *session {
+	s := &session{
+		srv: srv, id: g.id, remote: remote, since: time.Now(), conn: conn, grant: g, log: log,
+		control: make(chan []byte, controlBacklog),
+		wake:    make(chan struct{}, 1),
+	}
+	conn.OnControl(s.onControl)
+	return s
+}
+
+// start begins HTTP/2 and returns when the client has answered a ping, which
+// proves that it is there and that its settings are known.
+func (s *session) start(ctx context.Context) error {
+	tr, err := h2conn.NewTransport(s.conn, s.srv.cfg.Conn)
+	if err != nil {
+		return err
+	}
+	s.tr = tr
+	if err := tr.Ping(ctx); err != nil {
+		return err
+	}
+	streams := s.srv.cfg.MaxStreams
+	if n := tr.MaxConcurrentStreams(); n > 0 {
+		streams = int(min(uint32(streams), n))
+	}
+	s.slots = make(chan struct{}, streams)
+	return nil
+}
+
+// run lives as long as the session and ends it. It answers control messages,
+// minds the token's expiry, and closes the connection when the session has
+// been retired and its requests have finished.
+func (s *session) run() {
+	defer s.ended()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	warned := false
+	for {
+		s.send()
+		next, done := s.step(&warned)
+		if done {
+			s.tr.Close()
+			return
+		}
+		timer.Reset(next)
+		select {
+		case <-s.tr.Done():
+			return
+		case m := <-s.control:
+			s.handleControl(m)
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// send sends what is in the outbox. A client that takes nothing blocks it for
+// no longer than until the write timeout has ended the connection.
+func (s *session) send() {
+	s.mu.Lock()
+	outbox := s.outbox
+	s.outbox = nil
+	s.mu.Unlock()
+	for _, m := range outbox {
+		if err := s.conn.SendControl(m.Encode()); err != nil {
+			s.log.Debug().Err(err).Str("type", m.Type).Msg("control message not sent")
+		}
+	}
+}
+
+// step does what is due and returns how long nothing else will be, or that the
+// connection is to be closed now.
+func (s *session) step(warned *bool) (next time.Duration, done bool) {
+	const idle = time.Hour
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.retired || s.leaving {
+		s.conn.SetCloseReason(int(s.code), s.code.String())
+		switch {
+		case s.inFlight == 0 && !now.Before(s.notBefore), !now.Before(s.closeBy):
+			s.retired = true
+			s.srv.table.remove(s)
+			return 0, true
+		case s.inFlight == 0:
+			return s.notBefore.Sub(now), false
+		}
+		return s.closeBy.Sub(now), false
+	}
+	if s.srv.cfg.IgnoreTokenExpiry {
+		return idle, false
+	}
+	wall := s.srv.cfg.now()
+	left := s.grant.expires.Sub(wall)
+	if left > 0 {
+		*warned = false
+		return min(left, idle), false
+	}
+	if left > -tokenLeeway {
+		if !*warned {
+			*warned = true
+			// Last chance: the client may answer with a fresh token.
+			s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonExpired})
+		}
+		return left + tokenLeeway, false
+	}
+	s.log.Info().Msg("token expired and no fresh one came: session drains")
+	s.retireLocked(wire.CloseTokenExpired)
+	return 0, false
+}
+
+// retire makes the session take no new requests and end when those in flight
+// have finished, or after the drain timeout. It reports whether the session
+// was taking requests until now.
+func (s *session) retire(code wire.CloseCode) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retireLocked(code)
+}
+
+func (s *session) retireLocked(code wire.CloseCode) bool {
+	if s.retired {
+		return false
+	}
+	now := time.Now()
+	s.retired, s.code = true, code
+	s.notBefore = now
+	s.closeBy = now.Add(s.srv.cfg.DrainTimeout)
+	// Out of the table at once, so that viewers find a successor or none. The
+	// table's lock is never held while a session's is wanted.
+	s.srv.table.remove(s)
+	s.notify()
+	return true
+}
+
+func (s *session) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// leave asks the client to connect anew after delay, keeps taking requests
+// until it has had time for that, and then ends when it carries none.
+func (s *session) leave(delay time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining, ReconnectAfterMS: delay.Milliseconds()})
+	if !s.retired {
+		now := time.Now()
+		s.leaving, s.code = true, wire.CloseDraining
+		s.notBefore = now.Add(delay + leaveGap)
+		s.closeBy = now.Add(max(s.srv.cfg.DrainTimeout, delay+leaveGap))
+	}
+}
+
+// kill ends the session without regard for requests in flight.
+func (s *session) kill(code wire.CloseCode) {
+	s.mu.Lock()
+	s.retireLocked(code)
+	s.code = code
+	s.closeBy = time.Time{}
+	s.mu.Unlock()
+	s.notify()
+}
+
+// begin admits one request, which has to be followed by end. It waits a
+// bounded time while the tunnel is full.
+func (s *session) begin(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		t := time.NewTimer(slotWait)
+		defer t.Stop()
+		select {
+		case s.slots <- struct{}{}:
+		case <-t.C:
+			return errBusy
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.tr.Done():
+			return errRetired
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		<-s.slots
+		return errRetired
+	}
+	s.inFlight++
+	return nil
+}
+
+// end is the counterpart of begin.
+func (s *session) end() {
+	<-s.slots
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight--; s.inFlight == 0 && (s.retired || s.leaving) {
+		s.notify()
+	}
+}
+
+// ended cleans up after the connection is gone.
+func (s *session) ended() {
+	s.mu.Lock()
+	s.retired = true
+	code := s.code
+	s.mu.Unlock()
+	s.srv.table.remove(s)
+	s.srv.forget(s)
+	e := s.log.Info()
+	if code == 0 {
+		// The client's doing, or the network's.
+		e = e.AnErr("cause", s.tr.Err())
+	} else {
+		e = e.Stringer("cause", code)
+	}
+	e.Dur("lived_ms", time.Since(s.since)).Msg("session ended")
+}
+
+// onControl is called by the goroutine that reads, and must not block.
+func (s *session) onControl(m []byte) {
+	select {
+	case s.control <- m:
+	default:
+		s.log.Warn().Msg("tunnel client sends control messages faster than they can be answered")
+		s.conn.SetCloseReason(int(wire.CloseProtocol), "too many control messages")
+		go s.conn.Close() // not here: Close waits for this goroutine
+	}
+}
+
+func (s *session) handleControl(b []byte) {
+	m, err := wire.ParseControl(b)
+	if err != nil {
+		s.log.Warn().Err(err).Msg("malformed control message")
+		s.kill(wire.CloseProtocol)
+		return
+	}
+	switch m.Type {
+	case wire.TypeToken:
+		s.refresh(m.Token)
+	case wire.TypeGoaway:
+		if s.retire(wire.CloseDraining) {
+			s.log.Debug().Msg("tunnel client asked to be drained")
+		}
+	}
+}
+
+// refresh puts a fresh token in force, or keeps the old one.
+func (s *session) refresh(token string) {
+	g, err := s.srv.verifier.verify(token, s.id)
+	ok := err == nil
+	answer := wire.Control{Type: wire.TypeToken, OK: &ok}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok {
+		s.grant = g
+		answer.Exp = g.expires.Unix()
+		s.log.Debug().Time("expires", g.expires).Msg("token refreshed")
+	} else {
+		s.log.Warn().Err(err).Msg("fresh token refused; the old one stays in force")
+	}
+	s.sendLocked(answer)
+}
+
+// sendLocked leaves m for run to send.
+func (s *session) sendLocked(m wire.Control) {
+	s.outbox = append(s.outbox, m)
+	s.notify()
+}
+
+// info describes the session for Tunnels.
+func (s *session) info() TunnelInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return TunnelInfo{
+		ID:              s.id,
+		RemoteAddr:      s.remote,
+		ConnectedAt:     s.since,
+		TokenExpires:    s.grant.expires,
+		InFlight:        s.inFlight,
+		ExtendedConnect: s.tr.ExtendedConnect(),
+	}
+}

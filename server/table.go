@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"sync"
+)
+
+// table is who serves which id in this process. Of the sessions of one id, the
+// one that registered last is active, whatever order their handshakes finish
+// in. It is one small type so that a lookup that misses has one place to go
+// when there are several nodes.
+type table struct {
+	mu      sync.Mutex
+	seq     uint64 // of the last announcement
+	tunnels map[string]*tunnel
+}
+
+// tunnel is one id's entry. It exists while it has a session or expects one.
+type tunnel struct {
+	active *session
+	seq    uint64          // of the active session's announcement
+	coming []*announcement // registrations whose first ping is under way
+}
+
+// announcement is a registration that has been admitted, before its session
+// can take requests. Viewers that find no session wait for it.
+type announcement struct {
+	id      string
+	seq     uint64
+	settled chan struct{} // closed by publish or withdraw
+}
+
+func newTable() *table { return &table{tunnels: make(map[string]*tunnel)} }
+
+// announce says that a session of id is about to come. It has to be followed
+// by publish or withdraw.
+func (t *table) announce(id string) *announcement {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seq++
+	a := &announcement{id: id, seq: t.seq, settled: make(chan struct{})}
+	tun := t.tunnels[id]
+	if tun == nil {
+		tun = new(tunnel)
+		t.tunnels[id] = tun
+	}
+	tun.coming = append(tun.coming, a)
+	return a
+}
+
+// publish makes s the active session and returns the one it replaces, if any.
+// It reports false if a later registration of the id has been published
+// already: then s is not in the table.
+func (t *table) publish(a *announcement, s *session) (replaced *session, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tun := t.settleLocked(a)
+	if tun.active != nil && tun.seq > a.seq {
+		return nil, false
+	}
+	replaced = tun.active
+	tun.active, tun.seq = s, a.seq
+	return replaced, true
+}
+
+// withdraw takes back an announcement whose session did not come about.
+func (t *table) withdraw(a *announcement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tun := t.settleLocked(a)
+	t.forgetLocked(a.id, tun)
+}
+
+func (t *table) settleLocked(a *announcement) *tunnel {
+	tun := t.tunnels[a.id]
+	for i, c := range tun.coming {
+		if c == a {
+			tun.coming = append(tun.coming[:i], tun.coming[i+1:]...)
+			break
+		}
+	}
+	close(a.settled)
+	return tun
+}
+
+func (t *table) forgetLocked(id string, tun *tunnel) {
+	if tun.active == nil && len(tun.coming) == 0 {
+		delete(t.tunnels, id)
+	}
+}
+
+// remove takes s out of the table if it is still the active session of its
+// id, and reports whether it was.
+func (t *table) remove(s *session) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tun := t.tunnels[s.id]
+	if tun == nil || tun.active != s {
+		return false
+	}
+	tun.active = nil
+	t.forgetLocked(s.id, tun)
+	return true
+}
+
+// lookup returns the active session of id. If there is none but one has been
+// announced, it waits for that. It returns nil if there is none, or if ctx
+// ends first.
+func (t *table) lookup(ctx context.Context, id string) *session {
+	for {
+		t.mu.Lock()
+		tun := t.tunnels[id]
+		var s *session
+		var settled chan struct{}
+		if tun != nil {
+			if s = tun.active; s == nil {
+				settled = tun.coming[0].settled
+			}
+		}
+		t.mu.Unlock()
+		if settled == nil {
+			return s
+		}
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// active returns the active sessions in no particular order.
+func (t *table) active() []*session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*session, 0, len(t.tunnels))
+	for _, tun := range t.tunnels {
+		if tun.active != nil {
+			list = append(list, tun.active)
+		}
+	}
+	return list
+}

@@ -1,0 +1,347 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// This is the only file that knows JWTs (RFC 7519). Signing and the check of
+// a signature are golang-jwt's. Its parser is not used: it decodes the claims
+// before it has checked the signature, merges duplicate keys, and judges times
+// by rules of its own.
+
+const (
+	// maxTokenSize is the length in bytes of the longest token looked at.
+	maxTokenSize = 8 << 10
+
+	// maxTokenLifetime bounds exp - nbf. No leeway applies to it.
+	maxTokenLifetime = 31 * 24 * time.Hour
+
+	// tokenLeeway is how wrong the issuer's clock may be: a token is good
+	// from nbf - tokenLeeway until just before exp + tokenLeeway.
+	tokenLeeway = 60 * time.Second
+
+	// maxClaimSeconds is the largest time in a claim: 2^53, up to which every
+	// JSON implementation represents integers exactly (RFC 8259, section 6).
+	maxClaimSeconds = 1 << 53
+)
+
+// Claims is what a token says.
+type Claims struct {
+	// ID is the client id that the token's holder may register. Required.
+	ID string
+
+	// TTL is how long the token is good, counted from NotBefore and rounded
+	// up to whole seconds. Required; at most 31 days.
+	TTL time.Duration
+
+	// NotBefore is when the token begins to be good, rounded down to whole
+	// seconds. The zero value means now.
+	NotBefore time.Time
+
+	// Audience names the service that the token is for. It must equal
+	// Config.Audience of that service if that is set. The zero value leaves
+	// the claim out.
+	Audience string
+}
+
+// MintToken returns a JWT with claims c, signed with secret by HS256. It fails
+// if the secret is empty or c breaks a rule that the service would refuse the
+// token for; the error names the rule and never holds the secret.
+func MintToken(secret []byte, c Claims) (string, error) {
+	if len(secret) == 0 {
+		return "", errors.New("secret is empty")
+	}
+	if err := wire.CheckID(c.ID); err != nil {
+		return "", err
+	}
+	if c.TTL <= 0 {
+		return "", fmt.Errorf("TTL is %v: it must be positive", c.TTL)
+	}
+	if c.TTL > maxTokenLifetime {
+		return "", fmt.Errorf("TTL is %v: it must be at most %v (31 days)", c.TTL, maxTokenLifetime)
+	}
+	if !utf8.ValidString(c.Audience) {
+		return "", fmt.Errorf("audience %q is not valid UTF-8", c.Audience)
+	}
+	iat := time.Now().Unix()
+	nbf := iat
+	if !c.NotBefore.IsZero() {
+		nbf = c.NotBefore.Unix()
+	}
+	if nbf < 0 || nbf > maxClaimSeconds-int64(maxTokenLifetime/time.Second) {
+		return "", fmt.Errorf("NotBefore is %v: it must be in 1970 or later, and exp at most 2^53 seconds", c.NotBefore)
+	}
+	exp := nbf + int64((c.TTL+time.Second-1)/time.Second)
+
+	claims := jwt.MapClaims{"tid": c.ID, "iat": iat, "nbf": nbf, "exp": exp}
+	if c.Audience != "" {
+		claims["aud"] = c.Audience
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+	if err != nil {
+		return "", fmt.Errorf("signing the token: %w", err)
+	}
+	if len(token) > maxTokenSize {
+		return "", fmt.Errorf("token has %d bytes: the limit is %d, so the audience is too long", len(token), maxTokenSize)
+	}
+	return token, nil
+}
+
+// A grant is what a good token entitles its holder to.
+type grant struct {
+	// id is the client id that may be registered.
+	id string
+
+	// expires is the claim exp, without leeway.
+	expires time.Time
+
+	// fingerprint is the SHA-256 of the token. An accepted token has exactly
+	// one spelling, so a fingerprint that is blocked blocks the token.
+	fingerprint [sha256.Size]byte
+}
+
+// A verifier judges tokens. It is safe for concurrent use.
+type verifier struct {
+	// secrets are the secrets that tokens may be signed with, one or two.
+	// An empty secret matches nothing.
+	secrets [][]byte
+
+	// audience is required in the claim aud; if empty, aud is ignored.
+	audience string
+
+	// now is the clock. Nil means time.Now.
+	now func() time.Time
+}
+
+// verify checks token for use with the client id, which has passed
+// [wire.CheckID]. The error is for the log alone: to the caller of the
+// service every refusal looks the same. It says which rule was broken and
+// holds neither the token nor the value of a claim.
+func (v *verifier) verify(token, id string) (grant, error) {
+	if len(token) > maxTokenSize {
+		return grant{}, fmt.Errorf("token has more than %d bytes", maxTokenSize)
+	}
+	if strings.Count(token, ".") != 2 {
+		return grant{}, errors.New("token does not have three parts")
+	}
+	head, rest, _ := strings.Cut(token, ".")
+	body, sig, _ := strings.Cut(rest, ".")
+
+	if err := checkHeader(head); err != nil {
+		return grant{}, err
+	}
+	signature, err := decodeSegment(sig)
+	if err != nil {
+		return grant{}, errors.New("token signature is not base64url")
+	}
+	if !v.signedBy(token[:len(head)+1+len(body)], signature) {
+		return grant{}, errors.New("token signature matches no secret")
+	}
+
+	// From here on the token is known to come from a holder of a secret.
+	claimsJSON, err := decodeSegment(body)
+	if err != nil {
+		return grant{}, errors.New("token claims are not base64url")
+	}
+	claims, err := strictObject(claimsJSON)
+	if err != nil {
+		return grant{}, fmt.Errorf("token claims: %w", err)
+	}
+	expires, err := v.judge(claims, id)
+	if err != nil {
+		return grant{}, err
+	}
+	return grant{id: id, expires: expires, fingerprint: sha256.Sum256([]byte(token))}, nil
+}
+
+// checkHeader returns nil for a JOSE header (RFC 7515, section 4) that this
+// service processes: alg is exactly HS256 and nothing is critical. Keys that
+// the header offers (jwk, jku, x5u, kid, …) are not looked at: which secret
+// signed a token is never the token's to say.
+func checkHeader(segment string) error {
+	b, err := decodeSegment(segment)
+	if err != nil {
+		return errors.New("token header is not base64url")
+	}
+	header, err := strictObject(b)
+	if err != nil {
+		return fmt.Errorf("token header: %w", err)
+	}
+	if alg, ok := stringValue(header["alg"]); !ok || alg != "HS256" {
+		return errors.New("token algorithm is not HS256")
+	}
+	// Section 4.1.11: a recipient that does not implement an extension listed
+	// in crit must refuse the token; this one implements none.
+	if _, ok := header["crit"]; ok {
+		return errors.New("token header has critical extensions")
+	}
+	return nil
+}
+
+// signedBy reports whether signature is the HS256 signature of signed by one
+// of the secrets. Every secret is tried even after one has matched, so that
+// the time taken does not tell which.
+func (v *verifier) signedBy(signed string, signature []byte) bool {
+	matched := false
+	for _, secret := range v.secrets {
+		// Verify compares by hmac.Equal.
+		err := jwt.SigningMethodHS256.Verify(signed, signature, secret)
+		if err == nil && len(secret) > 0 {
+			matched = true
+		}
+	}
+	return matched
+}
+
+// judge applies the rules for claims and returns exp.
+func (v *verifier) judge(claims map[string]json.RawMessage, id string) (expires time.Time, err error) {
+	tid, ok := stringValue(claims["tid"])
+	if !ok {
+		return time.Time{}, errors.New("token claim tid is missing or not a string")
+	}
+	if tid != id {
+		return time.Time{}, errors.New("token claim tid is not the client id")
+	}
+	// iat must be there and be a time, but nothing depends on which.
+	if _, err := secondsValue(claims, "iat"); err != nil {
+		return time.Time{}, err
+	}
+	nbf, err := secondsValue(claims, "nbf")
+	if err != nil {
+		return time.Time{}, err
+	}
+	exp, err := secondsValue(claims, "exp")
+	if err != nil {
+		return time.Time{}, err
+	}
+
+	// Both are within 0 to 2^53, so nothing below can overflow.
+	const lifetime, leeway = int64(maxTokenLifetime / time.Second), int64(tokenLeeway / time.Second)
+	now := time.Now
+	if v.now != nil {
+		now = v.now
+	}
+	at := now().Unix()
+	switch {
+	case exp <= nbf:
+		return time.Time{}, errors.New("token claim exp is not after nbf")
+	case exp-nbf > lifetime:
+		return time.Time{}, errors.New("token is good for more than 31 days")
+	case at < nbf-leeway:
+		return time.Time{}, errors.New("token is not good yet")
+	case at >= exp+leeway:
+		return time.Time{}, errors.New("token has expired")
+	}
+	if v.audience != "" && !audienceHas(claims["aud"], v.audience) {
+		return time.Time{}, errors.New("token claim aud does not name this service")
+	}
+	return time.Unix(exp, 0), nil
+}
+
+// decodeSegment decodes base64url without padding (RFC 7515, section 2), and
+// only the one canonical spelling of it: with stray trailing bits or the line
+// breaks that encoding/base64 skips, one token could be written in many ways,
+// and a token that an operator has blocked would pass in another.
+func decodeSegment(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, errors.New("line break in base64url")
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(s)
+}
+
+// strictObject returns the members of the JSON object b by their exact names.
+// Unlike json.Unmarshal it refuses duplicate names and invalid UTF-8 (RFC
+// 7519, section 4, and RFC 8259, section 8.1), on which parsers disagree.
+func strictObject(b []byte) (map[string]json.RawMessage, error) {
+	if !utf8.Valid(b) || !json.Valid(b) {
+		return nil, errors.New("not valid JSON")
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("not a JSON object")
+	}
+	members := make(map[string]json.RawMessage)
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return nil, errors.New("not valid JSON")
+		}
+		name, ok := t.(string)
+		if !ok {
+			return nil, errors.New("not valid JSON")
+		}
+		if _, ok := members[name]; ok {
+			return nil, errors.New("duplicate name")
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, errors.New("not valid JSON")
+		}
+		members[name] = value
+	}
+	return members, nil
+}
+
+// stringValue returns the JSON string v, and false if v is anything else.
+func stringValue(v json.RawMessage) (string, bool) {
+	var s string
+	if len(v) == 0 || v[0] != '"' || json.Unmarshal(v, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// secondsValue returns the claim of that name, which must be an integer number
+// of seconds written as plain digits: no fraction, exponent or sign.
+// RFC 7519 would allow fractions; no issuer of ours writes them, and with
+// integers alone there is no rounding for two ends to disagree on.
+func secondsValue(claims map[string]json.RawMessage, name string) (int64, error) {
+	v, ok := claims[name]
+	if !ok {
+		return 0, fmt.Errorf("token claim %s is missing", name)
+	}
+	for _, c := range v {
+		if c < '0' || '9' < c {
+			return 0, fmt.Errorf("token claim %s is not an integer number of seconds", name)
+		}
+	}
+	n, err := strconv.ParseInt(string(v), 10, 64)
+	if err != nil || n > maxClaimSeconds {
+		return 0, fmt.Errorf("token claim %s is out of range: it must be at most 2^53", name)
+	}
+	return n, nil
+}
+
+// audienceHas reports whether the claim aud, a string or a list of strings
+// (RFC 7519, section 4.1.3), names want.
+func audienceHas(aud json.RawMessage, want string) bool {
+	if one, ok := stringValue(aud); ok {
+		return one == want
+	}
+	var list []json.RawMessage
+	if len(aud) == 0 || aud[0] != '[' || json.Unmarshal(aud, &list) != nil {
+		return false
+	}
+	found := false
+	for _, v := range list {
+		one, ok := stringValue(v)
+		if !ok {
+			return false
+		}
+		found = found || one == want
+	}
+	return found
+}

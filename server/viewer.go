@@ -1,0 +1,219 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// copyBuffer is the size of the buffers that answers are copied through.
+const copyBuffer = 64 << 10
+
+// viewerKey is the context key of a *viewing.
+type viewerKey struct{}
+
+// viewing is one request of a viewer.
+type viewing struct {
+	rt route
+	w  *viewerWriter
+}
+
+func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{}).(*viewing) }
+
+// serveViewer carries a viewer's request to the tunnel rt.id.
+func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
+	if r.Host != "" && !validHost(r.Host) {
+		failUnencodable.write(w, r)
+		return
+	}
+	v := &viewing{rt: rt, w: &viewerWriter{ResponseWriter: w, rc: http.NewResponseController(w)}}
+	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
+	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
+		// The answer may begin, and go on, while the request is still coming.
+		v.w.rc.EnableFullDuplex()
+	}
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		defer v.w.resetOnAbort()
+	}
+	s.proxy.ServeHTTP(v.w, r.WithContext(context.WithValue(r.Context(), viewerKey{}, v)))
+}
+
+// miss answers a viewer who asked for what is not here, with f or, after too
+// many such, with 429.
+func (s *Server) miss(w http.ResponseWriter, r *http.Request, f *failure) {
+	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
+		f = &failure{
+			status: http.StatusTooManyRequests, kind: "http_request_denied", hop: hopService,
+			text: "Too many requests from this address for what is not here.", retryAfter: wait,
+		}
+	}
+	f.write(w, r)
+}
+
+// newProxy returns the one ReverseProxy of the service. What differs from
+// request to request is in the context.
+func (s *Server) newProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        s.rewrite,
+		Transport:      viewerTransport{s},
+		FlushInterval:  -1, // each write at once: see viewerWriter.Flush
+		BufferPool:     new(bufferPool),
+		ModifyResponse: s.modifyAnswer,
+		ErrorHandler:   s.proxyError,
+		ErrorLog:       s.errorLog,
+	}
+}
+
+// viewerTransport sends a viewer's request through its tunnel.
+type viewerTransport struct{ srv *Server }
+
+func (t viewerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.srv.roundTrip(req, viewingOf(req).rt.id)
+}
+
+// rewrite makes the request that goes into the tunnel.
+func (s *Server) rewrite(pr *httputil.ProxyRequest) {
+	in, out := pr.In, pr.Out
+	rt := viewingOf(in).rt
+
+	// HTTP/1.0 can do without a Host; HTTP/2 cannot.
+	out.Host = in.Host
+	if out.Host == "" {
+		out.Host = s.cfg.publicURL.Host
+	}
+	out.URL = targetURL(out.Host, rt)
+
+	// ReverseProxy copies trailers at the start, when they have no values yet.
+	out.Trailer = in.Trailer
+
+	// "Upgrade: h2c" is about this hop (RFC 9113, section 3.1, has abolished
+	// it), and curl --http2 sends it on every request.
+	if strings.EqualFold(out.Header.Get("Upgrade"), "h2c") {
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection")
+	}
+	out.Header.Del("Http2-Settings")
+
+	s.forwarding.apply(out.Header, in, rt.id, rt.rawPath())
+}
+
+// targetURL returns a URL that x/net puts into :path byte for byte.
+func targetURL(host string, rt route) *url.URL {
+	path := rt.upstreamPath()
+	if strings.HasPrefix(path, "//") {
+		// RequestURI takes this for an authority and puts the scheme before it,
+		// and x/net takes scheme and host away again.
+		path = "//" + host + path
+	}
+	return &url.URL{
+		Scheme: "http", Host: host, Opaque: path,
+		RawQuery: rt.query, ForceQuery: rt.hasQuery && rt.query == "",
+	}
+}
+
+// modifyAnswer makes the answer that the viewer gets.
+func (s *Server) modifyAnswer(resp *http.Response) error {
+	v := viewingOf(resp.Request)
+	if kind := resp.Header.Get(wire.HeaderError); kind != "" {
+		// The tunnel client has no answer from its target, and says why.
+		return clientFailure(resp.StatusCode, kind)
+	}
+	delete(resp.Header, wire.HeaderError)
+	s.isolation.apply(resp.Header, v.rt.id, v.rt.rest)
+	v.w.emptyBody = resp.ContentLength == 0
+	return nil
+}
+
+// clientFailure is a failure that the tunnel client reports.
+func clientFailure(status int, kind string) *failure {
+	if !knownErrors[kind] {
+		kind = "proxy_internal_response"
+	}
+	f := &failure{
+		status: http.StatusBadGateway, kind: kind, hop: hopClient,
+		text: "The tunnel client could not get an answer from its target.",
+	}
+	if status == http.StatusGatewayTimeout {
+		f.status = status
+		f.text = "The tunnel client's target did not answer in time."
+	}
+	return f
+}
+
+// knownErrors are the error types of RFC 9209, section 2.3, that a tunnel
+// client may report.
+var knownErrors = map[string]bool{
+	"dns_timeout": true, "dns_error": true,
+	"destination_not_found": true, "destination_unavailable": true,
+	"destination_ip_prohibited": true, "destination_ip_unroutable": true,
+	"connection_refused": true, "connection_terminated": true, "connection_timeout": true,
+	"connection_read_timeout": true, "connection_write_timeout": true, "connection_limit_reached": true,
+	"tls_protocol_error": true, "tls_certificate_error": true, "tls_alert_received": true,
+	"http_request_error": true, "http_response_incomplete": true,
+	"http_response_header_section_size": true, "http_response_header_size": true,
+	"http_response_body_size": true, "http_response_trailer_section_size": true,
+	"http_response_timeout": true, "http_upgrade_failed": true, "http_protocol_error": true,
+	"proxy_internal_error": true, "proxy_configuration_error": true,
+}
+
+// proxyError answers a viewer whose request could not be carried.
+func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
+	v := viewingOf(r)
+	if r.Context().Err() != nil {
+		// The viewer has gone. There is nobody to answer, and nothing to log.
+		panic(http.ErrAbortHandler)
+	}
+	f := errFor(err)
+	if f == failBroken {
+		f = unsent(err)
+	}
+	if !errors.Is(err, ErrNoTunnel) {
+		s.log.Debug().Str("id", v.rt.id).Int("status", f.status).Err(err).Msg("request failed")
+	}
+	clear(w.Header())
+	if f == failNoTunnel {
+		s.miss(v.w, r, f)
+		return
+	}
+	f.write(v.w, r)
+}
+
+// unsent tells requests that x/net refused to encode from those that were
+// lost. It has no types for that.
+func unsent(err error) *failure {
+	switch text := err.Error(); {
+	case strings.Contains(text, "request header list larger than"):
+		return failHeaderTooLarge
+	case strings.HasPrefix(text, "http2: invalid "), strings.Contains(text, "invalid Host header"), strings.Contains(text, "invalid request :path"):
+		return failUnencodable
+	}
+	return failBroken
+}
+
+// validHost reports whether host can be carried as :authority. What the peer
+// rejects there would end the tunnel.
+func validHost(host string) bool {
+	return httpguts.ValidHostHeader(host) && !strings.Contains(host, "@")
+}
+
+// bufferPool is ReverseProxy's.
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, copyBuffer)
+}
+
+func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }
+
+var _ httputil.BufferPool = (*bufferPool)(nil)

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+)
+
+// viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's
+// answer to. It keeps net/http from adding to the answer what the target did
+// not send, and lets an answer that breaks off look broken.
+type viewerWriter struct {
+	http.ResponseWriter
+	rc *http.ResponseController
+
+	// interim rewrites the header of a 1xx answer.
+	interim func(http.Header)
+
+	// emptyBody is set before the final WriteHeader if the answer is known to
+	// have no body.
+	emptyBody bool
+}
+
+// madeUp are the headers that net/http makes up when they are absent. A nil
+// value keeps it from that.
+var madeUp = [...]string{"Content-Type", "Date"}
+
+func (w *viewerWriter) WriteHeader(status int) {
+	h := w.Header()
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		if w.interim != nil {
+			w.interim(h)
+		}
+	} else {
+		for _, k := range madeUp {
+			if _, ok := h[k]; !ok {
+				h[k] = nil
+			}
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Flush sends what has been written, except where that is nothing: ReverseProxy
+// flushes the header of every answer at once, and for an answer without a body
+// this would race with its trailers, which gRPC's errors consist of.
+func (w *viewerWriter) Flush() { w.FlushError() }
+
+// FlushError is what [http.ResponseController] looks for.
+func (w *viewerWriter) FlushError() error {
+	if w.emptyBody {
+		return nil
+	}
+	return w.rc.Flush()
+}
+
+func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h := w.Header()
+	for _, k := range madeUp {
+		if len(h[k]) == 0 {
+			delete(h, k)
+		}
+	}
+	return w.rc.Hijack()
+}
+
+// Unwrap gives [http.ResponseController] the server's ResponseWriter.
+func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// resetOnAbort is to be deferred around an answer to an HTTP/1.0 viewer. The
+// end of a body without a length is the end of the connection there, so that
+// after a fault the connection has to end in a reset.
+func (w *viewerWriter) resetOnAbort() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		if c, _, err := w.rc.Hijack(); err == nil {
+			reset(c)
+			return
+		}
+	}
+	panic(p)
+}
+
+// reset closes c so that its peer sees an error rather than an end.
+func reset(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn() // without close_notify, the end of TLS is an error
+	}
+	if s, ok := c.(*stallConn); ok {
+		s.reset()
+		return
+	}
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
+}
