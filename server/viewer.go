@@ -22,8 +22,9 @@ type viewerKey struct{}
 
 // viewing is one request of a viewer.
 type viewing struct {
-	rt route
-	w  *viewerWriter
+	rt    route
+	w     *viewerWriter
+	http1 bool
 }
 
 func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{}).(*viewing) }
@@ -34,7 +35,11 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		failUnencodable.write(w, r)
 		return
 	}
-	v := &viewing{rt: rt, w: &viewerWriter{ResponseWriter: w, rc: http.NewResponseController(w)}}
+	v := &viewing{
+		rt:    rt,
+		w:     &viewerWriter{ResponseWriter: w, rc: http.NewResponseController(w)},
+		http1: r.ProtoMajor == 1,
+	}
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
 	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
 		// The answer may begin, and go on, while the request is still coming.
@@ -128,6 +133,11 @@ func (s *Server) modifyAnswer(resp *http.Response) error {
 	}
 	delete(resp.Header, wire.HeaderError)
 	s.isolation.apply(resp.Header, v.rt.id, v.rt.rest)
+	if len(resp.Trailer) > 0 && v.http1 {
+		// HTTP/1.1 has trailers only after a body in the chunked coding.
+		resp.Header.Del("Content-Length")
+		resp.ContentLength = -1
+	}
 	v.w.emptyBody = resp.ContentLength == 0
 	return nil
 }

@@ -57,19 +57,31 @@ func (c Control) Encode() []byte {
 	return b
 }
 
-// ParseControl decodes a control message. Unknown fields are ignored, so that
-// later versions can add some. The error never quotes the message, which may
+// ParseControl decodes a control message. Unknown fields are ignored, and of a
+// message of unknown type all but the type, so that later versions can add
+// some. The error never quotes the message, which may
 // hold a token.
 func ParseControl(b []byte) (Control, error) {
 	if len(b) > MaxControlMessage {
 		return Control{}, fmt.Errorf("control message has %d bytes: the limit is %d", len(b), MaxControlMessage)
 	}
+	malformed := fmt.Errorf("control message of %d bytes is not a JSON object of the expected form", len(b))
+	var kind struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(b, &kind); err != nil {
+		return Control{}, malformed
+	}
+	switch kind.Type {
+	case "":
+		return Control{}, fmt.Errorf("control message of %d bytes has no type", len(b))
+	case TypeToken, TypeGoaway:
+	default: // its fields may mean anything
+		return Control{Type: kind.Type}, nil
+	}
 	var c Control
 	if err := json.Unmarshal(b, &c); err != nil {
-		return Control{}, fmt.Errorf("control message of %d bytes is not a JSON object of the expected form", len(b))
-	}
-	if c.Type == "" {
-		return Control{}, fmt.Errorf("control message of %d bytes has no type", len(b))
+		return Control{}, malformed
 	}
 	return c, nil
 }
