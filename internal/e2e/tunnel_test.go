@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+var secret = []byte("a secret of at least thirty-two bytes")
+
+// service is a running Server that can be stopped and started again on the
+// same address.
+type service struct {
+	t    testing.TB
+	cfg  server.Config
+	addr string
+	url  string
+	srv  *server.Server
+	done chan error
+}
+
+func newService(t testing.TB, cfg server.Config) *service {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{t: t, cfg: cfg, addr: ln.Addr().String(), url: "http://" + ln.Addr().String()}
+	s.cfg.PublicURL = s.url
+	s.cfg.Secrets = [][]byte{secret}
+	s.cfg.Logger = testLogger(t)
+	s.start(ln)
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *service) start(ln net.Listener) {
+	s.t.Helper()
+	var err error
+	if s.srv, err = server.New(s.cfg); err != nil {
+		s.t.Fatal(err)
+	}
+	srv, done := s.srv, make(chan error, 1)
+	s.done = done
+	go func() { done <- srv.Serve(ln) }()
+}
+
+func (s *service) stop() {
+	s.srv.Close()
+	if err := <-s.done; !errors.Is(err, server.ErrServerClosed) {
+		s.t.Errorf("Serve returned %v", err)
+	}
+	s.done <- server.ErrServerClosed // stop may be called again
+}
+
+// restart starts a stopped service on its old address.
+func (s *service) restart() {
+	s.t.Helper()
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.start(ln)
+}
+
+func token(t testing.TB, id string) string {
+	t.Helper()
+	tok, err := server.MintToken(secret, server.Claims{ID: id, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func testLogger(t testing.TB) zerolog.Logger {
+	if !testing.Verbose() {
+		return zerolog.Nop()
+	}
+	return zerolog.New(zerolog.NewTestWriter(t))
+}
+
+// client runs a tunnel client until the test ends, or stop is called, and
+// returns the viewer URL.
+func (s *service) client(id string, h http.Handler, conn h2conn.Config) (url string, stop func()) {
+	s.t.Helper()
+	c, err := tunnelclient.New(tunnelclient.Config{
+		ServerURL: s.url,
+		ID:        id,
+		Tokens:    tunnelclient.StaticToken(token(s.t, id)),
+		Logger:    testLogger(s.t),
+		Conn:      conn,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := c.Serve(ctx, h); err != nil {
+			s.t.Errorf("Serve returned %v", err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	s.t.Cleanup(stop)
+	wait, stopWaiting := context.WithTimeout(ctx, 20*time.Second)
+	defer stopWaiting()
+	if url, err = c.URL(wait); err != nil {
+		s.t.Fatal(err)
+	}
+	return url, stop
+}
+
+// target is a real HTTP server behind ProxyTo.
+func (s *service) target(id string, h http.Handler, conn h2conn.Config) string {
+	s.t.Helper()
+	srv := httptest.NewServer(h)
+	s.t.Cleanup(srv.Close)
+	p, err := tunnelclient.ProxyTo(srv.URL, tunnelclient.ProxyOptions{Logger: testLogger(s.t)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+	url, _ := s.client(id, p, conn)
+	return url
+}
+
+// viewer returns an HTTP client of its own.
+func viewer(t testing.TB) *http.Client {
+	tr := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+func readAll(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(b)
+}
