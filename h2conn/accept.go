@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -43,9 +44,7 @@ type AcceptOptions struct {
 func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*Conn, error) {
 	rc := http.NewResponseController(w)
 	h := &combiningHijacker{ResponseWriter: w, rc: rc, writeTimeout: defaultDuration(o.WriteTimeout, defaultWriteTimeout)}
-	for k, vv := range o.Header {
-		w.Header()[k] = vv
-	}
+	maps.Copy(w.Header(), o.Header)
 	opts := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the Origin check; see above
 		CompressionMode:    websocket.CompressionDisabled,

@@ -35,7 +35,7 @@ func (c *carrier) Close() error {
 
 // kill closes the network connection without waiting for anything. What is
 // blocked in Read, Write or Close returns.
-func (c *carrier) kill() { c.abort(net.ErrClosed) }
+func (c *carrier) kill() { _ = c.abort(net.ErrClosed) }
 
 // carrierConn is a carrier in the shape of a net.Conn, as a Hijacker has to
 // return one.

@@ -197,7 +197,7 @@ func (c *Conn) readControl(r io.Reader) error {
 // violation ends the connection with code 4004, from within a Read.
 func (c *Conn) violation(what string) error {
 	err := errors.New("h2conn: the peer broke the protocol: " + what)
-	c.failed(err)
+	_ = c.failed(err)
 	c.SetCloseReason(statusProtocolViolation, what)
 	go c.Close()
 	<-c.carrier.gone
@@ -296,7 +296,7 @@ func (c *Conn) Close() error {
 		defer t.Stop()
 		var ce websocket.CloseError
 		if err := c.ws.Close(websocket.StatusCode(code), reason); errors.As(err, &ce) {
-			c.failed(err)
+			_ = c.failed(err)
 		}
 		c.ws.CloseNow()
 		c.carrier.Close()
@@ -335,8 +335,7 @@ func (c *Conn) RemoteAddr() net.Addr { return addrOrUnknown(c.remote) }
 
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
-	c.SetReadDeadline(t)
-	return c.SetWriteDeadline(t)
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // SetWriteDeadline sets the deadline of Write. A zero t means none.

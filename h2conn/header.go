@@ -61,7 +61,7 @@ func upgradeProtocol(h http.Header) string {
 
 func offersSubprotocol(h http.Header, p string) bool {
 	for _, v := range h["Sec-Websocket-Protocol"] {
-		for _, s := range strings.Split(v, ",") {
+		for s := range strings.SplitSeq(v, ",") {
 			if strings.TrimSpace(s) == p {
 				return true
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -134,9 +135,7 @@ func (c *hijackedConn) writeHead(p []byte) (int, error) {
 	}
 	h := c.u.Header()
 	clear(h) // what the handler set on the ResponseWriter does not count after Hijack
-	for k, vv := range resp.Header {
-		h[k] = vv
-	}
+	maps.Copy(h, resp.Header)
 	c.u.switchProtocols()
 	c.head = nil
 	if rest := all[end:]; len(rest) > 0 {
@@ -178,9 +177,7 @@ func (c *hijackedConn) translate(br *bufio.Reader) error {
 		}
 		h := c.u.Header()
 		clear(h)
-		for k, vv := range resp.Header {
-			h[k] = vv
-		}
+		maps.Copy(h, resp.Header)
 		deleteAll(h, hopByHop[:])
 		deleteAll(h, privateHeaders[:])
 		if resp.StatusCode < 200 {

@@ -69,7 +69,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 		case <-ctx.Done():
 		}
 		if cfg.DrainTimeout > 0 {
-			hs.Shutdown(ctx) // starts GOAWAY; ctx is over, so it does not wait
+			_ = hs.Shutdown(ctx) // starts GOAWAY; ctx is over, so it does not wait
 			t := time.NewTimer(cfg.DrainTimeout)
 			defer t.Stop()
 			var idle <-chan struct{}
@@ -196,7 +196,7 @@ func (w *answerWriter) WriteString(s string) (int, error) {
 	return io.WriteString(w.ResponseWriter, s)
 }
 
-func (w *answerWriter) Flush() { w.FlushError() }
+func (w *answerWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.
 func (w *answerWriter) FlushError() error {

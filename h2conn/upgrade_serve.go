@@ -230,7 +230,7 @@ func (u *upgradeWriter) Write(p []byte) (int, error) {
 	return u.w.Write(p)
 }
 
-func (u *upgradeWriter) Flush() { u.FlushError() }
+func (u *upgradeWriter) Flush() { _ = u.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.
 func (u *upgradeWriter) FlushError() error {

@@ -144,7 +144,7 @@ func (c *combiner) changedLocked() {
 func (c *combiner) flush() {
 	var timer *time.Timer
 	if c.timeout > 0 {
-		timer = time.AfterFunc(c.timeout, func() { c.abort(errWriteTimeout) })
+		timer = time.AfterFunc(c.timeout, func() { _ = c.abort(errWriteTimeout) })
 		defer timer.Stop()
 	}
 	c.mu.Lock()

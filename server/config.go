@@ -112,13 +112,13 @@ func check(cfg Config) (settings, error) {
 
 	switch n := len(cfg.Secrets); {
 	case n == 0:
-		errs = append(errs, errors.New("Secrets is empty: one or two secrets are required"))
+		errs = append(errs, errors.New("no Secrets: one or two are required"))
 	case n > 2:
-		errs = append(errs, fmt.Errorf("Secrets has %d entries: one or two are possible", n))
+		errs = append(errs, fmt.Errorf("too many Secrets, %d: one or two are possible", n))
 	}
 	for i, secret := range cfg.Secrets {
 		if len(secret) == 0 {
-			errs = append(errs, fmt.Errorf("Secrets[%d] is empty", i))
+			errs = append(errs, fmt.Errorf("entry Secrets[%d] is empty", i))
 		}
 	}
 	s.trusted, err = parseTrusted(cfg.TrustedProxies)

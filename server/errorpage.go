@@ -48,13 +48,13 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 	case bodyHTML:
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		errorPage.Execute(&body, struct {
+		_ = errorPage.Execute(&body, struct {
 			Status                 int
 			Title, Text, Hop, Kind string
 		}{f.status, http.StatusText(f.status), f.text, f.hop, f.kind})
 	case bodyJSON:
 		h.Set("Content-Type", "application/json")
-		json.NewEncoder(&body).Encode(struct {
+		_ = json.NewEncoder(&body).Encode(struct {
 			Status int    `json:"status"`
 			Error  string `json:"error"`
 			Hop    string `json:"hop"`

@@ -129,8 +129,8 @@ func browserCookie(cookie, requestPath string) (pair, path string, domain bool) 
 		}
 		unparsed = unparsed[len(av):]
 		name, value := av, ""
-		if i := strings.IndexByte(av, '='); i >= 0 {
-			name, value = av[:i], av[i+1:]
+		if before, after, ok := strings.Cut(av, "="); ok {
+			name, value = before, after
 		}
 		name = strings.ToLower(strings.Trim(name, "\t "))
 		value = strings.Trim(value, "\t ")

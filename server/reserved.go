@@ -16,7 +16,7 @@ func (s *Server) serveReserved(w http.ResponseWriter, r *http.Request, id string
 	w.Header().Set("Cache-Control", "no-store")
 	if id == "__version__" {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(s.cfg.Version)
+		_ = json.NewEncoder(w).Encode(s.cfg.Version)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -45,7 +45,6 @@ type Server struct {
 	isolation  isolation
 	table      *table
 	proxy      *httputil.ReverseProxy
-	handler    http.Handler // ServeHTTP, with viewers' extended CONNECT translated
 
 	failures    *addrLimiter  // failed registrations
 	misses      *addrLimiter  // viewers' 404s

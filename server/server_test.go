@@ -85,7 +85,8 @@ func TestNewestWins(t *testing.T) {
 		inFlight <- b
 	}()
 	<-arrived
-	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "from the new one") }))
+	newer := s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "from the new one") }))
+	s.waitActive(newer)
 	if _, b := s.get("/a/"); b != "from the new one" {
 		t.Errorf("a new request got %q", b)
 	}

@@ -120,6 +120,19 @@ func (s *testService) connect(id string, h http.Handler) *testClient {
 	return c
 }
 
+// waitActive waits until c is the session that takes requests.
+func (s *testService) waitActive(c *testClient) {
+	s.t.Helper()
+	waitFor(s.t, func() bool {
+		for info := range s.Tunnels() {
+			if info.RemoteAddr == c.conn.LocalAddr().String() {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // get is a viewer's GET.
 func (s *testService) get(path string, header ...string) (*http.Response, string) {
 	s.t.Helper()

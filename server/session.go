@@ -268,14 +268,11 @@ func (s *session) ended() {
 	s.mu.Unlock()
 	s.srv.table.remove(s)
 	s.srv.forget(s)
-	e := s.log.Info()
-	if code == 0 {
-		// The client's doing, or the network's.
-		e = e.AnErr("cause", s.tr.Err())
-	} else {
-		e = e.Stringer("cause", code)
+	cause := code.String()
+	if code == 0 { // the client's doing, or the network's
+		cause = s.tr.Err().Error()
 	}
-	e.Dur("lived_ms", time.Since(s.since)).Msg("session ended")
+	s.log.Info().Str("cause", cause).Dur("lived_ms", time.Since(s.since)).Msg("session ended")
 }
 
 // onControl is called by the goroutine that reads, and must not block.

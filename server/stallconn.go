@@ -58,7 +58,7 @@ func (c *stallConn) CloseWrite() error {
 // end.
 func (c *stallConn) reset() error {
 	if l, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0)
+		_ = l.SetLinger(0)
 	}
-	return c.Conn.Close()
+	return c.Close()
 }

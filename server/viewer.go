@@ -43,7 +43,7 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
 	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
 		// The answer may begin, and go on, while the request is still coming.
-		v.w.rc.EnableFullDuplex()
+		_ = v.w.rc.EnableFullDuplex()
 	}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		defer v.w.resetOnAbort()

@@ -46,7 +46,7 @@ func (w *viewerWriter) WriteHeader(status int) {
 // Flush sends what has been written, except where that is nothing: ReverseProxy
 // flushes the header of every answer at once, and for an answer without a body
 // this would race with its trailers, which gRPC's errors consist of.
-func (w *viewerWriter) Flush() { w.FlushError() }
+func (w *viewerWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.
 func (w *viewerWriter) FlushError() error {
@@ -92,11 +92,11 @@ func reset(c net.Conn) {
 		c = t.NetConn() // without close_notify, the end of TLS is an error
 	}
 	if s, ok := c.(*stallConn); ok {
-		s.reset()
+		_ = s.reset()
 		return
 	}
 	if t, ok := c.(*net.TCPConn); ok {
-		t.SetLinger(0)
+		_ = t.SetLinger(0)
 	}
 	c.Close()
 }
