@@ -15,8 +15,7 @@ type Config struct {
 
 	// StreamWindow and ConnWindow are this end's receive windows in bytes:
 	// how much the peer may send on one stream, and on all streams together,
-	// before this end's reader has taken it. Zero means 4 MiB and 256 MiB at
-	// the asking end, 1 MiB and 256 MiB at the answering end. ConnWindow is
+	// before this end's reader has taken it. Zero means 1 MiB and 256 MiB. ConnWindow is
 	// also how much memory one peer can make this end hold.
 	StreamWindow int32
 	ConnWindow   int32

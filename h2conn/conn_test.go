@@ -123,6 +123,45 @@ func TestCloseOnSilentPeer(t *testing.T) {
 	}
 }
 
+// TestCloseOnSilentTLSPeer: a TLS connection waits for its close_notify to
+// leave, up to 5 s.
+func TestCloseOnSilentTLSPeer(t *testing.T) {
+	got := make(chan *h2conn.Conn, 1)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := h2conn.Accept(w, r, h2conn.AcceptOptions{})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- c
+	}))
+	defer srv.Close()
+	a, _, err := h2conn.Dial(t.Context(), srv.URL, h2conn.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+		TLSClientConfig: srv.Client().Transport.(*http.Transport).TLSClientConfig,
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := <-got
+	var wg sync.WaitGroup
+	for _, c := range []*h2conn.Conn{a, b} { // both send, neither reads
+		wg.Go(func() {
+			for {
+				if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+					return
+				}
+			}
+		})
+	}
+	for c, what := range map[*h2conn.Conn]string{a: "dialled", b: "accepted"} {
+		start := time.Now()
+		c.Close()
+		if d := time.Since(start); d > 4*time.Second {
+			t.Errorf("%s: Close took %v", what, d)
+		}
+	}
+	wg.Wait()
+}
+
 // TestStuckPeer: a peer that takes nothing ends the connection after the
 // write timeout although each Write returned at once.
 func TestStuckPeer(t *testing.T) {

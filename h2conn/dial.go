@@ -53,7 +53,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 	client.Transport = tr
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) {
-			tr.local, tr.remote = i.Conn.LocalAddr(), i.Conn.RemoteAddr()
+			tr.conn = i.Conn
 		},
 	})
 	opts := &websocket.DialOptions{
@@ -77,7 +77,11 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 		ws.CloseNow()
 		return nil, resp, err
 	}
-	return newConn(ws, tr.carrier, tr.local, tr.remote), resp, nil
+	var local, remote net.Addr
+	if tr.conn != nil {
+		local, remote = tr.conn.LocalAddr(), tr.conn.RemoteAddr()
+	}
+	return newConn(ws, tr.carrier, local, remote), resp, nil
 }
 
 // dialTransport is not a clone of http.DefaultTransport: that has HTTP/2
@@ -95,8 +99,8 @@ type combiningTransport struct {
 	base         http.RoundTripper
 	writeTimeout time.Duration
 
-	local, remote net.Addr
-	carrier       *carrier
+	conn    net.Conn // what the base transport uses, if it tells
+	carrier *carrier
 }
 
 func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -108,7 +112,7 @@ func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if !ok {
 		return resp, nil // websocket.Dial says so
 	}
-	t.carrier = newCarrier(rwc, rwc, t.writeTimeout)
+	t.carrier = newCarrier(rwc, rwc, t.conn, t.writeTimeout)
 	resp.Body = t.carrier
 	return resp, nil
 }

@@ -9,11 +9,13 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Defaults of the asking end. Each stream's window bounds what one request
-// can have under way (at 100 ms round trip 4 MiB allow 40 MB/s); the
-// connection's window is what one tunnel can make the service hold.
+// Defaults of the asking end. A stream's window bounds what one request can
+// have under way; the connection's is what one tunnel can make the service
+// hold. Streams whose viewers take nothing pin their windows, so that all the
+// streams that a tunnel may have must fit into the connection's, or else they
+// starve the next: docs/adr has the arithmetic.
 const (
-	askingStreamWindow   = 4 << 20
+	askingStreamWindow   = 1 << 20
 	askingConnWindow     = 256 << 20
 	askingMaxHeaderBytes = 256 << 10
 	defaultMaxFrameSize  = 64 << 10
@@ -53,6 +55,8 @@ func NewTransport(c *Conn, cfg Config) (*Transport, error) {
 var sharedTransports sync.Map // Config → *http2.Transport
 
 func sharedTransport(cfg Config) (*http2.Transport, error) {
+	// What does not matter here must not tell configurations apart.
+	cfg.ErrorLog, cfg.DrainTimeout, cfg.MaxConcurrentStreams, cfg.NoExtendedConnect = nil, 0, 0, false
 	if t, ok := sharedTransports.Load(cfg); ok {
 		return t.(*http2.Transport), nil
 	}

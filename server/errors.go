@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -16,7 +17,7 @@ var (
 	errHeaderTimeout = errors.New("server: the target did not answer in time")
 	errStalled       = errors.New("server: the target took no bytes of the request within the stall timeout")
 	errBadAnswer     = errors.New("server: the tunnel client sent an answer that is not valid HTTP")
-	errDraining      = errors.New("server: the tunnel has left because the service is shutting down")
+	errDraining      = fmt.Errorf("%w: it has left because the service is shutting down", ErrNoTunnel)
 )
 
 // A failure is an answer that the service makes itself, for a viewer whose

@@ -93,10 +93,10 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	release, reason := s.admit()
+	release, retry, reason := s.admit()
 	if release == nil {
 		log.Info().Int("status", http.StatusServiceUnavailable).Str("reason", reason).Msg("registration refused")
-		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+		w.Header().Set("Retry-After", retryAfter(retry))
 		refuse(w, http.StatusServiceUnavailable, reason)
 		return
 	}
@@ -173,25 +173,27 @@ func checkUpgrade(r *http.Request) (status int, reason string) {
 }
 
 // admit counts a registration that is under way; release ends that. A nil
-// release means that there is no room, and why.
-func (s *Server) admit() (release func(), reason string) {
+// release means that there is no room, why, and when to come again: soon where
+// another process takes over, and spread out where there are too many.
+func (s *Server) admit() (release func(), retry time.Duration, reason string) {
+	spread := time.Second + rand.N(5*time.Second)
 	s.mu.Lock()
 	draining := s.draining
 	n := len(s.sessions)
 	s.mu.Unlock()
 	switch {
 	case draining:
-		return nil, "the service is shutting down"
+		return nil, time.Second, "the service is shutting down"
 	case s.cfg.MaxTunnels > 0 && n >= s.cfg.MaxTunnels:
-		return nil, "the service has no room for more tunnels"
+		return nil, spread, "the service has no room for more tunnels"
 	case !s.handshakes.Allow():
-		return nil, "too many tunnels connect at this moment"
+		return nil, spread, "too many tunnels connect at this moment"
 	}
 	select {
 	case s.handshaking <- struct{}{}:
-		return func() { <-s.handshaking }, ""
+		return func() { <-s.handshaking }, 0, ""
 	default:
-		return nil, "too many tunnels connect at this moment"
+		return nil, spread, "too many tunnels connect at this moment"
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -116,7 +117,7 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 	}
 	over = true
 	resp.Request = req
-	resp.Body = newAnswerBody(resp, func() {
+	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, func() {
 		body.stop()
 		cancel(nil)
 		s.end()
@@ -130,10 +131,10 @@ func errFor(err error) *failure {
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.Is(err, errDraining): // before what it wraps
+		return failLeft
 	case errors.Is(err, ErrNoTunnel):
 		return failNoTunnel
-	case errors.Is(err, errDraining):
-		return failLeft
 	case errors.Is(err, errBusy):
 		return failBusy
 	case errors.Is(err, errHeaderTimeout):
@@ -149,10 +150,12 @@ func errFor(err error) *failure {
 // newAnswerBody wraps the body of resp: done is called when it is closed, and
 // trailers that must not reach a viewer are dropped at its end. The body of a
 // 101 stays an io.ReadWriteCloser.
-func newAnswerBody(resp *http.Response, done func()) io.ReadCloser {
+func newAnswerBody(resp *http.Response, stall time.Duration, done func()) io.ReadCloser {
 	done = sync.OnceFunc(done)
 	if b, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		return &upgradedAnswer{b, done}
+		u := &upgradedAnswer{upgradedBody: b, done: done}
+		u.dog = newWatchdog(stall, func() { u.Close() })
+		return u
 	}
 	return &answerBody{resp.Body, resp, done}
 }
@@ -183,9 +186,23 @@ type upgradedBody interface {
 	CloseWrite() error
 }
 
+// upgradedAnswer is the stream of an upgrade. A target that takes no bytes of
+// it, although some are there, for the stall timeout, loses it.
 type upgradedAnswer struct {
 	upgradedBody
 	done func()
+	dog  watchdog // of Write
+}
+
+func (b *upgradedAnswer) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		var k int
+		b.dog.watch()
+		k, err = b.upgradedBody.Write(p[:min(len(p), maxBodyRead)])
+		b.dog.done()
+		p, n = p[k:], n+k
+	}
+	return n, err
 }
 
 func (b *upgradedAnswer) Close() error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +19,7 @@ func (l *stallListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stallConn{c, l.timeout}, nil
+	return &stallConn{Conn: c, timeout: l.timeout}, nil
 }
 
 // stallConn fails a Write of which not one byte leaves within the timeout. It
@@ -27,24 +28,40 @@ func (l *stallListener) Accept() (net.Conn, error) {
 type stallConn struct {
 	net.Conn
 	timeout time.Duration
+
+	deadline atomic.Int64 // of SetWriteDeadline, in Unix nanoseconds; 0: none
 }
 
 func (c *stallConn) Write(p []byte) (n int, err error) {
 	for {
-		c.Conn.SetWriteDeadline(time.Now().Add(c.timeout))
+		d := time.Now().Add(c.timeout)
+		set := c.deadline.Load()
+		if set != 0 && set < d.UnixNano() {
+			d = time.Unix(0, set)
+		}
+		c.Conn.SetWriteDeadline(d)
 		k, err := c.Conn.Write(p[n:])
 		n += k
-		if err == nil || k == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || k == 0 || set != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}
 }
 
-// SetWriteDeadline does nothing: Write has its own.
-func (c *stallConn) SetWriteDeadline(time.Time) error { return nil }
+// SetWriteDeadline sets a deadline beside the one that each Write has.
+func (c *stallConn) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.deadline.Store(0)
+	} else {
+		c.deadline.Store(t.UnixNano())
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
 
-// SetDeadline sets the read deadline only.
-func (c *stallConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+// SetDeadline sets both deadlines.
+func (c *stallConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
 func (c *stallConn) CloseWrite() error {

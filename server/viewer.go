@@ -2,12 +2,12 @@ package server
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -41,6 +41,9 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		http1: r.ProtoMajor == 1,
 	}
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
+	if r.ProtoMajor == 2 {
+		v.w.dog = newWatchdog(s.cfg.StallTimeout, func() { v.w.rc.SetWriteDeadline(time.Unix(1, 0)) })
+	}
 	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
 		// The answer may begin, and go on, while the request is still coming.
 		_ = v.w.rc.EnableFullDuplex()
@@ -185,7 +188,7 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 	if f == failBroken {
 		f = unsent(err)
 	}
-	if !errors.Is(err, ErrNoTunnel) {
+	if f != failNoTunnel {
 		s.log.Debug().Str("id", v.rt.id).Int("status", f.status).Err(err).Msg("request failed")
 	}
 	clear(w.Header())

@@ -15,6 +15,11 @@ type viewerWriter struct {
 	http.ResponseWriter
 	rc *http.ResponseController
 
+	// dog ends an answer of which an HTTP/2 viewer takes nothing although the
+	// connection is alive: its stream's window is closed. It has no timeout
+	// for other viewers, whom stallConn watches.
+	dog watchdog
+
 	// interim rewrites the header of a 1xx answer.
 	interim func(http.Header)
 
@@ -53,7 +58,23 @@ func (w *viewerWriter) FlushError() error {
 	if w.emptyBody {
 		return nil
 	}
+	w.dog.watch()
+	defer w.dog.done()
 	return w.rc.Flush()
+}
+
+func (w *viewerWriter) Write(p []byte) (n int, err error) {
+	if w.dog.timeout <= 0 {
+		return w.ResponseWriter.Write(p)
+	}
+	for len(p) > 0 && err == nil { // in pieces, to see progress
+		var k int
+		w.dog.watch()
+		k, err = w.ResponseWriter.Write(p[:min(len(p), maxBodyRead)])
+		w.dog.done()
+		p, n = p[k:], n+k
+	}
+	return n, err
 }
 
 func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// TestStalledHTTP2Viewer: its connection is alive, but it gives its stream no
+// window. The stream is reset, and others of the connection go on.
+func TestStalledHTTP2Viewer(t *testing.T) {
+	s := newService(t, Config{StallTimeout: 300 * time.Millisecond})
+	cancelled := make(chan struct{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ok" {
+			io.WriteString(w, "ok")
+			return
+		}
+		defer close(cancelled)
+		for {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/a/", nil)
+	resp, err := cc.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	select { // nobody reads the body
+	case <-cancelled:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the target still sends")
+	}
+	req, _ = http.NewRequestWithContext(t.Context(), "GET", s.url+"/a/ok", nil)
+	resp2, err := cc.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp2.Body.Close()
+	if b, err := io.ReadAll(resp2.Body); string(b) != "ok" || err != nil {
+		t.Errorf("another stream got %q, %v", b, err)
+	}
+}
+
+// TestStalledUpgrade: a target that takes nothing of an upgraded stream loses
+// it, and one that is merely quiet does not.
+func TestStalledUpgrade(t *testing.T) {
+	s := newService(t, Config{StallTimeout: 300 * time.Millisecond})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		if r.URL.Path == "/quiet" {
+			p := make([]byte, 5)
+			if _, err := io.ReadFull(conn, p); err != nil {
+				t.Error(err)
+			}
+			conn.Write(p)
+			return
+		}
+		<-r.Context().Done()
+	}))
+	dial := func(path string) net.Conn {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(conn, "GET /a"+path+" HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		return conn
+	}
+	stalled := dial("/")
+	for {
+		if _, err := stalled.Write(make([]byte, 64<<10)); err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				t.Error("the stalled stream was not cut")
+			}
+			break
+		}
+	}
+	quiet := dial("/quiet")
+	<-time.After(700 * time.Millisecond)
+	io.WriteString(quiet, "hello")
+	b, err := io.ReadAll(quiet)
+	if err != nil || !strings.HasSuffix(string(b), "\r\n\r\nhello") {
+		t.Errorf("the quiet stream got %q, %v", b, err)
+	}
+}
