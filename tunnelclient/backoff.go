@@ -1,0 +1,101 @@
+package tunnelclient
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	retryFirst = time.Second
+	retryMax   = 30 * time.Second
+	// retryLived is how long a session must have lived to start the curve of
+	// retries again.
+	retryLived = 10 * time.Second
+
+	// shortOutage is how long a tunnel is down before the bound of a wait grows
+	// beyond shortOutageWait: a service that restarts within that time has its
+	// tunnels back that soon.
+	shortOutage     = 3 * time.Second
+	shortOutageWait = 2 * time.Second
+
+	replacedFirst = 5 * time.Second
+	replacedMax   = time.Minute
+	// replacedLived is the same for the curve of replaced sessions. It is far
+	// above replacedMax: two clients of one id that replace each other in
+	// turn let each other live that long.
+	replacedLived = 10 * time.Minute
+
+	// retryAfterMax bounds what a Retry-After header can ask for.
+	retryAfterMax = time.Hour
+)
+
+// backoff is a curve of random waits under a doubling bound.
+type backoff struct {
+	first, max time.Duration
+	floor      bool // wait at least half the bound
+	jitter     func(bound time.Duration) time.Duration
+
+	bound time.Duration // of the next wait; zero: first
+}
+
+// next returns the next wait: uniform between zero, or half the bound, and
+// the bound.
+func (b *backoff) next() time.Duration { return b.nextWithin(b.max) }
+
+// nextWithin is next with a bound of at most limit. The curve does not rise
+// while it is above that.
+func (b *backoff) nextWithin(limit time.Duration) time.Duration {
+	if b.bound == 0 {
+		b.bound = b.first
+	}
+	bound := min(b.bound, limit)
+	if b.bound <= limit {
+		b.bound = min(2*b.bound, b.max)
+	}
+	if b.floor {
+		return bound/2 + b.jitter(bound/2)
+	}
+	return b.jitter(bound)
+}
+
+func (b *backoff) reset() { b.bound = 0 }
+
+// fresh reports whether next has not been called since the last reset.
+func (b *backoff) fresh() bool { return b.bound == 0 }
+
+// sleep waits for d and reports whether ctx is still alive then.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// parseRetryAfter returns the delay that a Retry-After header asks for, in
+// either of its forms, or zero. A date is taken relative to the Date header
+// of the same answer if there is one, because the clock here may be wrong.
+func parseRetryAfter(h http.Header, now time.Time) time.Duration {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
+		return min(time.Duration(n)*time.Second, retryAfterMax)
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
+	}
+	return min(max(at.Sub(now), 0), retryAfterMax)
+}

@@ -1,0 +1,87 @@
+package tunnelclient_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+func TestConfig(t *testing.T) {
+	src := tunnelclient.StaticToken("t")
+	for _, tt := range []struct {
+		name     string
+		cfg      tunnelclient.Config
+		endpoint string
+		err      string
+	}{
+		{"https", tunnelclient.Config{ServerURL: "https://h", ID: "a", Tokens: src}, "https://h/", ""},
+		{"wss and slash", tunnelclient.Config{ServerURL: "wss://h:8/", ID: "a", Tokens: src}, "wss://h:8/", ""},
+		{"path", tunnelclient.Config{ServerURL: "http://h/p%2Fq", ID: "a", Tokens: src}, "http://h/p%2Fq/", ""},
+		{"IPv6", tunnelclient.Config{ServerURL: "ws://[::1]:80", ID: "a", Tokens: src}, "ws://[::1]:80/", ""},
+		{"no URL", tunnelclient.Config{ID: "a", Tokens: src}, "", "ServerURL: it is empty"},
+		{"no scheme", tunnelclient.Config{ServerURL: "h:80", ID: "a", Tokens: src}, "", `"h:80" must begin with https://`},
+		{"other scheme", tunnelclient.Config{ServerURL: "ftp://h", ID: "a", Tokens: src}, "", `"ftp://h" must begin`},
+		{"no host", tunnelclient.Config{ServerURL: "https:///p", ID: "a", Tokens: src}, "", "names no host"},
+		{"port only", tunnelclient.Config{ServerURL: "https://:80", ID: "a", Tokens: src}, "", "names no host"},
+		{"query", tunnelclient.Config{ServerURL: "https://h/?a", ID: "a", Tokens: src}, "", "query"},
+		{"fragment", tunnelclient.Config{ServerURL: "https://h/#a", ID: "a", Tokens: src}, "", "fragment"},
+		{"password", tunnelclient.Config{ServerURL: "https://u:hunter2@h", ID: "a", Tokens: src}, "", "password"},
+		{"malformed", tunnelclient.Config{ServerURL: "https://u:hunter2@h\x00", ID: "a", Tokens: src}, "", "cannot be parsed"},
+		{"no id", tunnelclient.Config{ServerURL: "https://h", Tokens: src}, "", "ID: client id is empty"},
+		{"bad id", tunnelclient.Config{ServerURL: "https://h", ID: "a/b", Tokens: src}, "", `"a/b"`},
+		{"no tokens", tunnelclient.Config{ServerURL: "https://h", ID: "a"}, "", "Tokens is nil"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := tunnelclient.New(tt.cfg)
+			switch {
+			case tt.err == "" && err != nil:
+				t.Error(err)
+			case tt.err == "" && c.Endpoint() != tt.endpoint:
+				t.Errorf("endpoint %q, want %q", c.Endpoint(), tt.endpoint)
+			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+				t.Errorf("error %v, want one with %q", err, tt.err)
+			case err != nil && strings.Contains(err.Error(), "hunter2"):
+				t.Errorf("the error shows a password: %v", err)
+			}
+		})
+	}
+}
+
+// New changes nothing that belongs to its caller.
+func TestConfigIsCopied(t *testing.T) {
+	hc := &http.Client{}
+	if _, err := tunnelclient.New(tunnelclient.Config{
+		ServerURL: "https://h", ID: "a", Tokens: tunnelclient.StaticToken("t"), HTTPClient: hc,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if hc.CheckRedirect != nil || hc.Transport != nil {
+		t.Error("the caller's HTTPClient was changed")
+	}
+}
+
+func TestNilHandler(t *testing.T) {
+	c, err := tunnelclient.New(tunnelclient.Config{ServerURL: "https://h", ID: "a", Tokens: tunnelclient.StaticToken("t")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Serve(t.Context(), nil); err == nil {
+		t.Error("Serve took a nil handler")
+	}
+}
+
+func TestPhaseString(t *testing.T) {
+	for p, want := range map[tunnelclient.Phase]string{
+		tunnelclient.PhaseConnecting: "connecting",
+		tunnelclient.PhaseConnected:  "connected",
+		tunnelclient.PhaseDraining:   "draining",
+		tunnelclient.PhaseWaiting:    "waiting",
+		0:                            "unknown",
+	} {
+		if p.String() != want {
+			t.Errorf("%d is %q, want %q", p, p, want)
+		}
+	}
+}

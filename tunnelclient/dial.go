@@ -1,0 +1,94 @@
+package tunnelclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const maxRedirects = 3
+
+// dial registers with the service and returns the new session, which nobody
+// serves yet. ctx bounds the attempt. The error is a *RefusedError if the
+// service answered anything but 101.
+func (c *Client) dial(ctx context.Context, token string) (*session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout,
+		fmt.Errorf("the service did not answer the handshake within %v", handshakeTimeout))
+	defer cancel()
+
+	conn, resp, err := h2conn.Dial(ctx, c.endpoint, h2conn.DialOptions{
+		HTTPClient: c.cfg.HTTPClient,
+		Header: http.Header{
+			"Authorization": {"Bearer " + token},
+			wire.HeaderID:   {c.cfg.ID},
+		},
+		Subprotocol:  wire.Subprotocol,
+		WriteTimeout: c.cfg.Conn.WriteTimeout,
+	})
+	switch {
+	case err == nil:
+	case resp != nil && resp.StatusCode == http.StatusSwitchingProtocols:
+		return nil, fmt.Errorf("the server switched protocols but does not speak %s; the server URL may be wrong: %w", wire.Subprotocol, err)
+	case resp != nil:
+		return nil, refused(resp, token)
+	case context.Cause(ctx) != nil:
+		return nil, context.Cause(ctx)
+	default:
+		return nil, connectError(err)
+	}
+
+	u, err := clientURL(resp.Header)
+	if err != nil {
+		conn.CloseWith(int(wire.CloseProtocol), "no client URL")
+		return nil, err
+	}
+	return newSession(conn, u, token, c.cfg.Logger), nil
+}
+
+// clientURL returns the viewer URL of a 101.
+func clientURL(h http.Header) (string, error) {
+	s := h.Get(wire.HeaderClientURL)
+	if s == "" {
+		return "", fmt.Errorf("the service's answer has no %s header; the server URL may be wrong", wire.HeaderClientURL)
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", fmt.Errorf("the %s header of the service's answer is not an http or https URL", wire.HeaderClientURL)
+	}
+	return s, nil
+}
+
+// connectError strips what the layers above the network have wrapped around
+// the cause of a failed attempt.
+func connectError(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return fmt.Errorf("connecting to the service: %w", err)
+}
+
+// sameHost returns a CheckRedirect policy that follows a redirect only to the
+// same scheme and authority, or from http to https on the same host name, and
+// only if next, which may be nil, agrees. What is not followed becomes the
+// answer to the handshake.
+func sameHost(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		from, to := via[len(via)-1].URL, req.URL
+		same := from.Scheme == to.Scheme && strings.EqualFold(from.Host, to.Host)
+		safer := from.Scheme == "http" && to.Scheme == "https" && strings.EqualFold(from.Hostname(), to.Hostname())
+		if len(via) > maxRedirects || !same && !safer {
+			return http.ErrUseLastResponse
+		}
+		if next != nil {
+			return next(req, via)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,26 @@
+package tunnelclient
+
+import (
+	"bytes"
+	"log"
+
+	"github.com/rs/zerolog"
+)
+
+// errorLog returns a standard logger for code that knows no other, such as
+// net/http's and x/net's. Its lines are about single requests or broken
+// connections and go to debug, but a handler that panicked is an error.
+func errorLog(l zerolog.Logger) *log.Logger {
+	return log.New(lineWriter{l}, "", 0)
+}
+
+type lineWriter struct{ log zerolog.Logger }
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	level := zerolog.DebugLevel
+	if bytes.Contains(p, []byte("panic serving")) {
+		level = zerolog.ErrorLevel
+	}
+	w.log.WithLevel(level).Msg(string(bytes.TrimRight(p, "\n")))
+	return len(p), nil
+}

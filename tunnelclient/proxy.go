@@ -1,0 +1,282 @@
+package tunnelclient
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const (
+	// targetIdleTimeout is how long an idle connection to the target is kept:
+	// less than the 2 s (gunicorn) and 5 s (Node.js) after which servers that
+	// are often targets close it, so that no request meets a dying connection.
+	targetIdleTimeout = 1500 * time.Millisecond
+
+	// maxTargetHeader bounds the header of the target's answer. It has to fit
+	// into the tunnel, where the service admits 256 KiB.
+	maxTargetHeader = 200 << 10
+
+	copyBufferSize = 64 << 10
+)
+
+// forwarded are the headers with which the service describes the viewer, and
+// that a ReverseProxy drops.
+var forwarded = [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
+// ProxyOptions tunes [ProxyTo]. The zero value is ready to use.
+type ProxyOptions struct {
+	// HostHeader is the Host that the target sees. Empty means the one that
+	// the viewer sent.
+	HostHeader string
+
+	// TLSConfig is for https targets. Nil means the system's roots and the
+	// host of the target as server name.
+	TLSConfig *tls.Config
+
+	// InsecureSkipVerify, for https targets, accepts any certificate.
+	InsecureSkipVerify bool
+
+	// Logger receives a warning for each request that the target failed.
+	// The zero value is silent.
+	Logger zerolog.Logger
+}
+
+// ProxyTo returns a handler that sends every request to target, which is one
+// of
+//
+//	8080                   a port of this machine; 127.0.0.1, then ::1 is tried
+//	app:8080               host:port, plain HTTP
+//	http://app[:80]        the same as a URL
+//	https://app[:443]      HTTP/1.1 or HTTP/2 over TLS
+//	h2c://app[:80]         HTTP/2 in cleartext, for gRPC
+//	unix:///run/app.sock   plain HTTP over a unix socket; the path is literal
+//
+// A path in target is an error: viewers' paths arrive unchanged. So do
+// queries, the Host, headers, trailers in both directions, and everything in
+// the answer: nothing is added to either. What cannot be kept is what net/http
+// does not carry, and a path that begins with two slashes and holds bytes
+// outside RFC 3986, which get escaped. Websockets and other upgrades work;
+// towards an https or h2c target they use HTTP/1.1.
+//
+// Requests go to target and nowhere else: no redirect is followed and no proxy
+// of the environment is used. If target gives no answer, the handler answers
+// 502, or 504 after a timeout, with one line of text and an X-Websocktunnel-Error
+// header that holds an RFC 9209 error type. If it breaks off an answer, the
+// handler panics with [http.ErrAbortHandler], as net/http wants it.
+//
+// The handler keeps idle connections to target for a moment; its method
+// CloseIdleConnections() closes them at once.
+func ProxyTo(target string, o ProxyOptions) (http.Handler, error) {
+	t, err := parseTarget(target)
+	if err != nil {
+		return nil, fmt.Errorf("tunnelclient: %w", err)
+	}
+	if h := o.HostHeader; h != "" {
+		if u, err := url.Parse("http://" + h); err != nil || u.Host != h {
+			return nil, fmt.Errorf("tunnelclient: HostHeader %q must be a host or host:port", h)
+		}
+	}
+	p := &targetProxy{
+		url:  url.URL{Scheme: t.scheme, Host: t.host},
+		host: o.HostHeader,
+		log:  o.Logger,
+	}
+	var own, http1 http.Protocols
+	http1.SetHTTP1(true)
+	switch t.scheme {
+	case "https":
+		own.SetHTTP1(true)
+		own.SetHTTP2(true)
+	case "h2c":
+		p.url.Scheme = "http"
+		own.SetUnencryptedHTTP2(true)
+	default:
+		own = http1
+	}
+	p.plain = newTargetTransport(t, o, own)
+	p.upgrades = p.plain
+	if own != http1 {
+		p.upgrades = newTargetTransport(t, o, http1)
+	}
+	p.proxy = httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		Transport:      p,
+		FlushInterval:  -1,
+		ErrorLog:       errorLog(o.Logger),
+		BufferPool:     copyBuffers{},
+		ModifyResponse: p.modifyResponse,
+		ErrorHandler:   p.fail,
+	}
+	return p, nil
+}
+
+// targetProxy is the handler that ProxyTo returns. It is also the
+// RoundTripper that chooses the transport of each request.
+type targetProxy struct {
+	proxy    httputil.ReverseProxy
+	url      url.URL // scheme and host of all requests
+	host     string  // Host header, or "" for the viewer's
+	log      zerolog.Logger
+	plain    *http.Transport
+	upgrades *http.Transport // speaks HTTP/1.1 only
+}
+
+var (
+	_ http.Handler      = (*targetProxy)(nil)
+	_ http.RoundTripper = (*targetProxy)(nil)
+)
+
+func newTargetTransport(t target, o ProxyOptions, protocols http.Protocols) *http.Transport {
+	tr := &http.Transport{
+		Protocols: &protocols,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := t.dial(ctx)
+			if err != nil {
+				return nil, dialError{err}
+			}
+			return conn, nil
+		},
+		TLSHandshakeTimeout:    targetDialTimeout,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        targetIdleTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxTargetHeader,
+		ReadBufferSize:         16 << 10, // chunked answers pass through it
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+	}
+	if t.scheme == "https" {
+		tr.TLSClientConfig = &tls.Config{}
+		if o.TLSConfig != nil {
+			tr.TLSClientConfig = o.TLSConfig.Clone()
+		}
+		if o.InsecureSkipVerify {
+			tr.TLSClientConfig.InsecureSkipVerify = true
+		}
+	}
+	return tr
+}
+
+// writerKey is the context key of a request's *unaltered.
+type writerKey struct{}
+
+func (p *targetProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect {
+		// Not a request for this target, and httputil could not carry it.
+		http.Error(w, "CONNECT is not supported", http.StatusMethodNotAllowed)
+		return
+	}
+	uw := newUnaltered(w)
+	defer uw.closeUpgraded()
+	p.proxy.ServeHTTP(uw, r.WithContext(context.WithValue(r.Context(), writerKey{}, uw)))
+}
+
+func (p *targetProxy) rewrite(pr *httputil.ProxyRequest) {
+	out := pr.Out
+	*out.URL = requestTarget(pr.In)
+	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
+	if p.host != "" {
+		out.Host = p.host
+	}
+	for _, k := range forwarded {
+		if vv, ok := pr.In.Header[k]; ok {
+			out.Header[k] = vv
+		}
+	}
+	if len(pr.In.Trailer) > 0 {
+		out.Trailer = pr.In.Trailer // the map that fills up while the body is read
+		out.ContentLength = -1      // HTTP/1.1 has trailers in the chunked coding only
+	}
+}
+
+// requestTarget returns a URL from which net/http makes, byte for byte, the
+// request target that r came with. That is r.RequestURI, unless a handler in
+// between has changed r.URL.
+func requestTarget(r *http.Request) url.URL {
+	in := r.URL
+	out := url.URL{Path: in.Path, RawPath: in.RawPath, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery}
+	if !strings.HasPrefix(in.Path, "/") && in.Path != "*" { // http.StripPrefix
+		out.Path, out.RawPath = "/"+in.Path, "/"+in.RawPath
+	}
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	u, err := url.ParseRequestURI(r.RequestURI)
+	unchanged := err == nil && u.Scheme == "" &&
+		u.Path == in.Path && u.RawPath == in.RawPath && u.RawQuery == in.RawQuery
+	// As an Opaque, a path that begins with two slashes would be taken for an
+	// authority. EscapedPath changes such a path only where it is invalid.
+	if unchanged && !strings.HasPrefix(path, "//") {
+		out.Opaque = escapeSpaces(path)
+	}
+	out.RawQuery = escapeSpaces(out.RawQuery)
+	return out
+}
+
+// escapeSpaces keeps a space, which HTTP/2 lets pass, from ending the request
+// target in the request line of HTTP/1.1.
+func escapeSpaces(s string) string { return strings.ReplaceAll(s, " ", "%20") }
+
+// RoundTrip implements [http.RoundTripper].
+func (p *targetProxy) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Upgrade") != "" {
+		return p.upgrades.RoundTrip(r)
+	}
+	return p.plain.RoundTrip(r)
+}
+
+// CloseIdleConnections closes the connections to the target that no request
+// uses.
+func (p *targetProxy) CloseIdleConnections() {
+	p.plain.CloseIdleConnections()
+	p.upgrades.CloseIdleConnections()
+}
+
+func (p *targetProxy) modifyResponse(resp *http.Response) error {
+	resp.Header.Del(wire.HeaderError) // it is not the target's to say
+	if headerSize(resp.Header) > maxTargetHeader {
+		return errHeaderTooLarge
+	}
+	if w, ok := resp.Request.Context().Value(writerKey{}).(*unaltered); ok {
+		w.length = resp.ContentLength
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			w.upgraded = resp.Body
+		}
+		if resp.Request.Method == http.MethodHead {
+			w.length = 0
+		}
+	}
+	return nil
+}
+
+// fail answers a request to which the target gave no answer.
+func (p *targetProxy) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the viewer has left: no answer, not an empty one
+	}
+	f := classify(err)
+	p.log.Warn().Err(err).Str("error_type", f.kind).Str("method", r.Method).Msg("the target failed")
+	h := w.Header()
+	clear(h)
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set(wire.HeaderError, f.kind)
+	w.WriteHeader(f.status)
+	fmt.Fprintln(w, f.text)
+}
+
+// copyBuffers is a pool of buffers for bodies.
+type copyBuffers struct{}
+
+var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+
+func (copyBuffers) Get() []byte  { return copyBufferPool.Get().(*[copyBufferSize]byte)[:] }
+func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)) }

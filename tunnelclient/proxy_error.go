@@ -1,0 +1,122 @@
+package tunnelclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// targetFailure is what a viewer learns about why the target gave no answer.
+// It names no address: that is the tunnel client's own business.
+type targetFailure struct {
+	status int
+	kind   string // RFC 9209, section 2.3, proxy error type
+	text   string
+}
+
+var (
+	failDNS         = targetFailure{http.StatusBadGateway, "dns_error", "the name of the target cannot be resolved"}
+	failDNSTimeout  = targetFailure{http.StatusBadGateway, "dns_timeout", "resolving the name of the target took too long"}
+	failRefused     = targetFailure{http.StatusBadGateway, "connection_refused", "the target refused the connection"}
+	failUnroutable  = targetFailure{http.StatusBadGateway, "destination_ip_unroutable", "there is no route to the target"}
+	failUnavailable = targetFailure{http.StatusBadGateway, "destination_unavailable", "the target cannot be reached"}
+	failConnTimeout = targetFailure{http.StatusBadGateway, "connection_timeout", "connecting to the target took too long"}
+	failTerminated  = targetFailure{http.StatusBadGateway, "connection_terminated", "the target closed the connection before it answered"}
+	failIncomplete  = targetFailure{http.StatusBadGateway, "http_response_incomplete", "the target's answer broke off"}
+	failTimeout     = targetFailure{http.StatusGatewayTimeout, "http_response_timeout", "the target did not answer in time"}
+	failHeader      = targetFailure{http.StatusBadGateway, "http_response_header_section_size", "the header of the target's answer is too large"}
+	failHTTP        = targetFailure{http.StatusBadGateway, "http_protocol_error", "the target's answer is not valid HTTP"}
+	failUpgrade     = targetFailure{http.StatusBadGateway, "http_upgrade_failed", "the target switched to another protocol than the one requested"}
+	failCertificate = targetFailure{http.StatusBadGateway, "tls_certificate_error", "the certificate of the target is not trusted"}
+	failAlert       = targetFailure{http.StatusBadGateway, "tls_alert_received", "the target refused the TLS handshake"}
+	failTLS         = targetFailure{http.StatusBadGateway, "tls_protocol_error", "the target does not speak TLS as expected"}
+)
+
+// errHeaderTooLarge is about a header that HTTP/1.1 could carry and the tunnel
+// cannot.
+var errHeaderTooLarge = errors.New("the header of the target's answer is too large")
+
+// dialError marks an error as one of connecting, as opposed to one that came
+// later on the same kind of connection.
+type dialError struct{ error }
+
+func (e dialError) Unwrap() error { return e.error }
+
+// classify finds out how a round trip to the target failed.
+func classify(err error) targetFailure {
+	var (
+		dns    *net.DNSError
+		dial   dialError
+		cert   *tls.CertificateVerificationError
+		host   x509.HostnameError
+		auth   x509.UnknownAuthorityError
+		inval  x509.CertificateInvalidError
+		alert  tls.AlertError
+		record tls.RecordHeaderError
+	)
+	timeout := isTimeout(err)
+	switch {
+	case errors.As(err, &dns) && (dns.IsTimeout || timeout):
+		return failDNSTimeout
+	case errors.Is(err, errHeaderTooLarge):
+		return failHeader
+	case errors.As(err, &dns):
+		return failDNS
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return failRefused
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return failUnroutable
+	case errors.As(err, &dial) && timeout:
+		return failConnTimeout
+	case errors.As(err, &dial):
+		return failUnavailable
+	case errors.As(err, &cert), errors.As(err, &host), errors.As(err, &auth), errors.As(err, &inval):
+		return failCertificate
+	case errors.As(err, &alert):
+		return failAlert
+	case errors.As(err, &record):
+		return failTLS
+	case timeout:
+		return failTimeout
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		return failTerminated
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return failIncomplete
+	}
+	return classifyText(err.Error())
+}
+
+// classifyText knows the failures that net/http has no type for. What it does
+// not know comes from the parsers of HTTP.
+func classifyText(s string) targetFailure {
+	switch {
+	case strings.Contains(s, "gave HTTP response to HTTPS client"),
+		strings.Contains(s, "tls:"),
+		strings.Contains(s, "TLS handshake"):
+		return failTLS
+	case strings.Contains(s, "response headers exceeded"), strings.Contains(s, "response header list larger"):
+		return failHeader
+	case strings.Contains(s, "server closed idle connection"),
+		strings.Contains(s, "server closed connection"),
+		strings.Contains(s, "GOAWAY"),
+		strings.Contains(s, "client connection lost"),
+		strings.Contains(s, "stream error"):
+		return failTerminated
+	case strings.Contains(s, "tried to switch"):
+		return failUpgrade
+	}
+	return failHTTP
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &ne) && ne.Timeout()
+}

@@ -1,0 +1,109 @@
+package tunnelclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// targetDialTimeout bounds connecting to a target.
+const targetDialTimeout = 10 * time.Second
+
+// target is where a [ProxyTo] handler sends requests: nothing in a request
+// can change it.
+type target struct {
+	scheme string // http, https or h2c
+	host   string // of request URLs; also the TLS server name
+
+	// dial connects to the target.
+	dial func(context.Context) (net.Conn, error)
+}
+
+// parseTarget understands what ProxyTo documents.
+func parseTarget(s string) (target, error) {
+	d := &net.Dialer{Timeout: targetDialTimeout, KeepAlive: 30 * time.Second}
+	if path, ok := strings.CutPrefix(s, "unix://"); ok {
+		if !filepath.IsAbs(path) {
+			return target{}, fmt.Errorf("target %q: the path of the socket must be absolute, as in unix:///run/app.sock", s)
+		}
+		return target{"http", "localhost", func(ctx context.Context) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", path)
+		}}, nil
+	}
+	if allDigits(s) {
+		if err := checkPort(s); err != nil {
+			return target{}, fmt.Errorf("target %q: %w", s, err)
+		}
+		return target{"http", net.JoinHostPort("localhost", s), dialLocalhost(d, s)}, nil
+	}
+
+	scheme, addr := "http", s
+	if strings.Contains(s, "://") {
+		u, err := url.Parse(s)
+		if err != nil {
+			return target{}, errors.New("target: it cannot be parsed as a URL")
+		}
+		shown := u.Redacted()
+		switch {
+		case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
+			return target{}, fmt.Errorf("target %q: the scheme must be http, https, h2c or unix (websockets work with all of them)", shown)
+		case u.User != nil:
+			return target{}, fmt.Errorf("target %q: a user or password is not supported", shown)
+		case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
+			return target{}, fmt.Errorf("target %q: a path or query is not supported, since viewers' paths arrive unchanged", shown)
+		case u.Hostname() == "":
+			return target{}, fmt.Errorf("target %q names no host", shown)
+		}
+		scheme, addr = u.Scheme, u.Host
+		if u.Port() == "" {
+			port := "80"
+			if scheme == "https" {
+				port = "443"
+			}
+			addr = net.JoinHostPort(u.Hostname(), port)
+		}
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || strings.ContainsAny(host, "/?#@ ") {
+		return target{}, fmt.Errorf("target %q is none of: a port, host:port, http://host, https://host, h2c://host, unix:///path", s)
+	}
+	if err := checkPort(port); err != nil {
+		return target{}, fmt.Errorf("target %q: %w", s, err)
+	}
+	return target{scheme, addr, func(ctx context.Context) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", addr)
+	}}, nil
+}
+
+// dialLocalhost connects to a port of this machine without asking a resolver:
+// some servers listen on 127.0.0.1 only, some on ::1 only.
+func dialLocalhost(d *net.Dialer, port string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		if err == nil {
+			return conn, nil
+		}
+		conn, err6 := d.DialContext(ctx, "tcp", net.JoinHostPort("::1", port))
+		if err6 == nil {
+			return conn, nil
+		}
+		return nil, err // a machine without IPv6 would only blur the picture
+	}
+}
+
+func allDigits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+func checkPort(s string) error {
+	if n, err := strconv.ParseUint(s, 10, 16); err != nil || n == 0 || !allDigits(s) {
+		return errors.New("the port must be a number from 1 to 65535")
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package tunnelclient
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// maxMessage is the length in characters of the longest RefusedError.Message.
+const maxMessage = 200
+
+// RefusedError says that the service refused a registration, or evicted the
+// tunnel. [Client.Serve] returns one where a retry cannot help: status 400,
+// status 401 twice with no newer token to try, and close code 4003.
+// Config.OnStateChange sees the others too.
+type RefusedError struct {
+	// Status is the HTTP status of a refused registration, else zero.
+	Status int
+	// Message is the service's reason: one line of at most 200 characters
+	// without control characters. It may be empty.
+	Message string
+	// CloseCode is the websocket close code of an eviction, else zero.
+	CloseCode int
+
+	retryAfter time.Duration // what the service asked for, or zero
+}
+
+// Error returns one line that says what happened and what to do about it.
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	switch {
+	case e.CloseCode != 0:
+		fmt.Fprintf(&b, "the service ended the tunnel with close code %d (%s)", e.CloseCode, e.word())
+	case e.Status == http.StatusUnauthorized:
+		b.WriteString("the service refused the token (401)")
+	default:
+		fmt.Fprintf(&b, "the service refused the registration with status %d", e.Status)
+	}
+	if e.Message != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Message)
+	}
+	if h := e.hint(); h != "" {
+		b.WriteString("; ")
+		b.WriteString(h)
+	}
+	return b.String()
+}
+
+// hint returns what to do, or "" where waiting is all there is to do.
+func (e *RefusedError) hint() string {
+	switch {
+	case e.CloseCode == int(wire.CloseEvicted):
+		return "ask the service's operator to lift the block, or use a newer token"
+	case e.CloseCode != 0:
+		return ""
+	case e.Status == http.StatusBadRequest:
+		return "check the client id and that client and service are of matching versions"
+	case e.Status == http.StatusUnauthorized:
+		return "get a fresh token for this client id and this service"
+	case e.Status == http.StatusForbidden:
+		return "a proxy or firewall on the way may not let websockets pass"
+	case e.Status == http.StatusUpgradeRequired:
+		return "a proxy on the way may not pass websocket upgrades on, or the server URL is wrong"
+	case e.Status == http.StatusProxyAuthRequired:
+		return "the proxy on the way wants credentials"
+	case e.Status < 500 && e.Status != http.StatusTooManyRequests && e.Status != http.StatusRequestTimeout:
+		return "the server URL may be wrong"
+	}
+	return ""
+}
+
+// refused makes an error of a handshake's answer that is no 101. token is the
+// one that was sent; it must not come back in the message.
+func refused(resp *http.Response, token string) *RefusedError {
+	e := &RefusedError{
+		Status:     resp.StatusCode,
+		retryAfter: parseRetryAfter(resp.Header, time.Now()),
+	}
+	if loc, err := resp.Location(); err == nil && resp.StatusCode/100 == 3 {
+		// Scheme and host only: the rest may hold secrets.
+		to := url.URL{Scheme: loc.Scheme, Host: loc.Host}
+		e.Message = oneLine("it redirects to " + to.String())
+		return e
+	}
+	if resp.Body == nil {
+		return e
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1024))
+	if err == nil && !quotesToken(string(body), token) {
+		e.Message = oneLine(string(body))
+	}
+	return e
+}
+
+// quotesToken reports whether text holds token or a longer piece of it, as
+// the answer of a debugging proxy may.
+func quotesToken(text, token string) bool {
+	const piece = 24
+	for len(token) > piece {
+		if strings.Contains(text, token[:piece]) {
+			return true
+		}
+		token = token[piece:]
+	}
+	return strings.Contains(text, token)
+}
+
+// oneLine returns the first line of text, fit for a terminal and a log, or ""
+// if the text is not one for people, such as HTML.
+func oneLine(text string) string {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "<") || strings.HasPrefix(text, "{") {
+		return ""
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	text = strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	text = strings.TrimRight(strings.TrimSpace(text), ".")
+	if r := []rune(text); len(r) > maxMessage {
+		text = string(r[:maxMessage-1]) + "…"
+	}
+	return text
+}
+
+// evicted makes an error of the end of a session with close code 4003.
+func evicted(end error) *RefusedError {
+	e := &RefusedError{CloseCode: int(wire.CloseEvicted)}
+	var ce *h2conn.CloseError
+	if errors.As(end, &ce) && ce.Reason != e.word() {
+		e.Message = oneLine(ce.Reason)
+	}
+	return e
+}
+
+func (e *RefusedError) word() string { return wire.CloseCode(e.CloseCode).String() }

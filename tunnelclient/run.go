@@ -1,0 +1,394 @@
+package tunnelclient
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const (
+	// maxUnauthorized is how often one token may be refused with 401.
+	maxUnauthorized = 2
+
+	// maxRetired is how many former sessions may live beside the newest one.
+	// It takes a service that never closes any to reach it.
+	maxRetired = 4
+
+	// answerTimeout is how long the service may take to answer a fresh token.
+	answerTimeout = 10 * time.Second
+)
+
+var errTokenRefused = errors.New("the service refused the fresh token; the old one stays in force")
+
+// run is one call of Client.Serve. All fields belong to its goroutine, except
+// that wg counts the goroutines of sessions.
+type run struct {
+	c       *Client
+	handler http.Handler
+	log     zerolog.Logger
+	wg      sync.WaitGroup
+
+	retry    backoff   // of failed attempts and lost sessions
+	lost     time.Time // when the tunnel went down; zero before the first session
+	replaced backoff   // of sessions that a newer registration ended
+
+	retired []*session // asked to be replaced, but perhaps still serving
+
+	refusedToken string // the last one answered with 401, …
+	refusedCount int    // … and how often
+	evictedToken string // in force on a session that ended with 4003
+}
+
+func newRun(c *Client, h http.Handler) *run {
+	return &run{
+		c:        c,
+		handler:  h,
+		log:      c.cfg.Logger,
+		retry:    backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
+		replaced: backoff{first: replacedFirst, max: replacedMax, floor: true, jitter: c.cfg.jitter},
+	}
+}
+
+// pause is what comes between a session or a failed attempt and the next.
+type pause struct {
+	delay  time.Duration
+	least  time.Duration // the part of delay that the service asked for
+	reason string
+	err    error
+}
+
+// serve runs the tunnel. When it returns, all sessions are gone.
+func (r *run) serve(ctx context.Context) error {
+	if !r.c.encrypted() {
+		r.log.Warn().Msg("the service's URL is not https: the token travels in clear text")
+	}
+	sessions, stop := context.WithCancel(ctx)
+	defer r.wg.Wait()
+	defer stop()
+	err := r.loop(sessions)
+	if err != nil {
+		r.log.Error().Err(err).Msg("giving up")
+	}
+	r.prune()
+	if ctx.Err() != nil || len(r.retired) > 0 {
+		r.report(State{Phase: PhaseDraining, Reason: "shutting down", Err: err})
+	}
+	return err
+}
+
+// loop connects, watches the session until it is time for another, and so on,
+// until ctx ends or an error is final.
+func (r *run) loop(ctx context.Context) error {
+	var p pause
+	for {
+		if !r.pause(ctx, p) {
+			return nil
+		}
+		s, err := r.connect(ctx)
+		switch {
+		case ctx.Err() != nil:
+			if s != nil {
+				s.conn.Close()
+			}
+			return nil
+		case err != nil && final(err, r.refusedCount):
+			return err
+		case err != nil:
+			p = r.failed(err)
+			continue
+		}
+		r.start(ctx, s)
+		if p, err = r.watch(ctx, s); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, and reports whether ctx is still alive then. When a former
+// session that still served ends meanwhile, the tunnel is down only now, and
+// the curve of retries starts again.
+func (r *run) pause(ctx context.Context, p pause) bool {
+	if p.delay <= 0 {
+		return ctx.Err() == nil
+	}
+	begun := time.Now()
+	r.reportPause(p, begun.Add(p.delay))
+	t := time.NewTimer(p.delay)
+	defer t.Stop()
+	for {
+		var gone <-chan struct{}
+		if r.prune(); len(r.retired) > 0 {
+			gone = r.retired[0].done
+		}
+		select {
+		case <-t.C:
+			return ctx.Err() == nil
+		case <-ctx.Done():
+			return false
+		case <-gone:
+			if r.prune(); len(r.retired) > 0 {
+				continue
+			}
+			r.retry.reset()
+			r.down()
+			passed := time.Since(begun)
+			left := min(p.delay-passed, max(r.retryDelay(), p.least-passed))
+			t.Reset(left)
+			r.reportPause(p, time.Now().Add(left))
+		}
+	}
+}
+
+func (r *run) reportPause(p pause, next time.Time) {
+	st := State{Phase: PhaseWaiting, Reason: p.reason, Err: p.err, Next: next}
+	if r.prune(); len(r.retired) > 0 {
+		st.Phase = PhaseDraining
+	}
+	r.report(st)
+}
+
+// down notes that the tunnel is down. A session that did not live long does
+// not count as an end of the outage before it.
+func (r *run) down() {
+	if r.retry.fresh() {
+		r.lost = time.Now()
+	}
+}
+
+// retryDelay returns the next wait of the curve of retries.
+func (r *run) retryDelay() time.Duration {
+	if time.Since(r.lost) < shortOutage {
+		return r.retry.nextWithin(shortOutageWait)
+	}
+	return r.retry.next()
+}
+
+// connect gets a token and opens a session with it. A newer token than the one
+// that was refused or evicted is a new chance.
+func (r *run) connect(ctx context.Context) (*session, error) {
+	r.prune()
+	if len(r.retired) == 0 {
+		r.report(State{Phase: PhaseConnecting})
+	}
+	tok, err := newestToken(ctx, r.c.cfg.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	if tok == r.evictedToken {
+		return nil, &RefusedError{CloseCode: int(wire.CloseEvicted)}
+	}
+	if tok != r.refusedToken {
+		r.refusedToken, r.refusedCount = "", 0
+	}
+	s, err := r.c.dial(ctx, tok)
+	var re *RefusedError
+	if errors.As(err, &re) && re.Status == http.StatusUnauthorized {
+		r.refusedToken = tok
+		r.refusedCount++
+	}
+	return s, err
+}
+
+// final reports whether err is one that a retry cannot help.
+func final(err error, unauthorized int) bool {
+	var re *RefusedError
+	if !errors.As(err, &re) {
+		return errors.Is(err, ErrNoToken)
+	}
+	switch {
+	case re.CloseCode == int(wire.CloseEvicted):
+		return true
+	case re.Status == http.StatusUnauthorized:
+		return unauthorized >= maxUnauthorized
+	}
+	return re.Status == http.StatusBadRequest
+}
+
+// failed says how long to wait after an attempt that failed with err.
+func (r *run) failed(err error) pause {
+	p := pause{delay: r.retryDelay(), reason: "the attempt failed", err: err}
+	var re *RefusedError
+	if errors.As(err, &re) && re.retryAfter > 0 {
+		// All clients of the service may have been told the same: spread.
+		spread := r.c.cfg.jitter(max(re.retryAfter/2, time.Second))
+		p.least = re.retryAfter
+		p.delay = max(p.delay, re.retryAfter+spread)
+	}
+	r.log.Warn().Err(err).Stringer("retry_in", p.delay.Round(time.Millisecond)).Msg("could not connect")
+	return p
+}
+
+// start serves s in goroutines of its own until it is gone or ctx ends.
+func (r *run) start(ctx context.Context, s *session) {
+	r.refusedToken, r.refusedCount = "", 0
+	r.c.setURL(s.url)
+	ctx, s.stop = context.WithCancel(ctx)
+	r.wg.Go(func() {
+		defer s.stop()
+		s.serve(ctx, r.handler, r.c.cfg.Conn)
+	})
+	r.log.Info().Str("url", s.url).Msg("connected")
+	r.report(State{Phase: PhaseConnected})
+}
+
+// watch takes care of s until it is time to dial again: because s has ended,
+// or because the service asked for a new session, in which case s goes on. An
+// error is final.
+func (r *run) watch(ctx context.Context, s *session) (pause, error) {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	if u, ok := r.c.cfg.Tokens.(TokenUpdater); ok {
+		sent := s.token
+		r.wg.Go(func() { s.watchTokens(watching, u, sent) })
+	}
+	var (
+		pending  string           // sent, not yet answered
+		overdue  <-chan time.Time // pending should have been answered
+		expiring bool             // the service said that the token in force runs out
+	)
+	for {
+		fresh := s.fresh
+		if pending != "" {
+			fresh = nil // one at a time
+		}
+		select {
+		case <-ctx.Done():
+			return pause{}, nil
+
+		case <-s.done:
+			return r.ended(ctx, s)
+
+		case m := <-s.goaways:
+			if m.Reason != wire.ReasonExpired {
+				return r.replace(s, m.ReconnectAfter(), "the service asked for a new session: "+oneLine(m.Reason)), nil
+			}
+			r.log.Info().Msg("the service says that the token runs out")
+			expiring = true
+			r.wg.Go(func() { s.fetchToken(watching, r.c.cfg.Tokens) })
+
+		case tok := <-fresh:
+			if tok == s.token {
+				continue
+			}
+			if m := (wire.Control{Type: wire.TypeToken, Token: tok}); len(m.Encode()) <= wire.MaxControlMessage {
+				pending, overdue = tok, time.After(answerTimeout)
+				r.wg.Go(func() { s.send(m) })
+				continue
+			}
+			r.log.Warn().Int("bytes", len(tok)).Msg("the fresh token is too long to send")
+
+		case m := <-s.answers:
+			if pending == "" {
+				continue
+			}
+			tok := pending
+			pending, overdue = "", nil
+			if *m.OK {
+				s.token, expiring = tok, false
+				r.log.Info().Msg("the service took the fresh token")
+				continue
+			}
+			r.log.Warn().Msg("the service refused the fresh token; the old one stays in force")
+			r.report(State{Phase: PhaseConnected, Err: errTokenRefused})
+			if expiring {
+				// Perhaps it came too late for this session.
+				return r.replace(s, 0, "the token runs out"), nil
+			}
+
+		case <-overdue:
+			pending, overdue = "", nil
+			r.log.Warn().Msg("the service did not answer the fresh token")
+			if expiring {
+				return r.replace(s, 0, "the token runs out"), nil
+			}
+		}
+	}
+}
+
+// replace keeps s for its requests in flight while the next session is opened.
+func (r *run) replace(s *session, delay time.Duration, reason string) pause {
+	r.lived(s)
+	r.log.Info().Str("reason", reason).Stringer("connect_in", delay).Msg("replacing the session")
+	r.retired = append(r.retired, s)
+	if len(r.retired) > maxRetired {
+		r.retired[0].stop()
+	}
+	if delay == 0 {
+		r.report(State{Phase: PhaseDraining, Reason: reason})
+	}
+	return pause{delay: delay, least: delay, reason: reason}
+}
+
+// ended says how long to wait after s has ended, or that there is no sense in
+// another attempt.
+func (r *run) ended(ctx context.Context, s *session) (pause, error) {
+	if ctx.Err() != nil {
+		return pause{}, nil
+	}
+	r.lived(s)
+	r.down()
+	p := pause{reason: "the session ended", err: s.err}
+	switch closeCode(s.err) {
+	case wire.CloseReplaced:
+		p.delay = r.replaced.next()
+	case wire.CloseEvicted:
+		r.evictedToken = s.token
+		// Say so now rather than after the wait.
+		if tok, err := newestToken(ctx, r.c.cfg.Tokens); err == nil && tok == s.token {
+			return p, evicted(s.err)
+		}
+		p.delay = r.retryDelay()
+	default:
+		p.delay = r.retryDelay()
+	}
+	r.log.Warn().Err(s.err).
+		Stringer("lived", time.Since(s.since).Round(time.Millisecond)).
+		Stringer("retry_in", p.delay.Round(time.Millisecond)).
+		Msg("the session ended")
+	return p, nil
+}
+
+// lived starts the curves of waits again if s has lived long enough.
+func (r *run) lived(s *session) {
+	d := time.Since(s.since)
+	if d >= retryLived {
+		r.retry.reset()
+	}
+	if d >= replacedLived {
+		r.replaced.reset()
+	}
+}
+
+// prune forgets the retired sessions that are gone. How they ended does not
+// matter, unless an operator did it.
+func (r *run) prune() {
+	live := r.retired[:0]
+	for _, s := range r.retired {
+		if !s.gone() {
+			live = append(live, s)
+			continue
+		}
+		r.log.Debug().Err(s.err).Msg("a former session ended")
+		if closeCode(s.err) == wire.CloseEvicted {
+			r.evictedToken = s.token
+		}
+	}
+	clear(r.retired[len(live):])
+	r.retired = live
+}
+
+// report tells the hook.
+func (r *run) report(st State) {
+	if hook := r.c.cfg.OnStateChange; hook != nil {
+		r.c.mu.Lock()
+		st.URL = r.c.url
+		r.c.mu.Unlock()
+		hook(st)
+	}
+}
