@@ -93,7 +93,7 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		r = io.MultiReader(bytes.NewReader(ahead), conn)
 	}
 	h.conn = conn
-	h.carrier = newCarrier(r, conn, conn, h.writeTimeout)
+	h.carrier = newCarrier(r, conn, h.writeTimeout)
 	cc := carrierConn{conn, h.carrier}
 	return cc, bufio.NewReadWriter(bufio.NewReaderSize(cc, acceptReadBuffer), bufio.NewWriterSize(cc, acceptWriteBuffer)), nil
 }

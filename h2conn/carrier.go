@@ -1,7 +1,6 @@
 package h2conn
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -19,14 +18,8 @@ type carrier struct {
 	gone      chan struct{} // closed when the carrier is closed
 }
 
-// newCarrier returns one that reads from r and writes to w. conn is the
-// connection that both belong to, or nil if it is not known.
-func newCarrier(r io.Reader, w io.WriteCloser, conn net.Conn, writeTimeout time.Duration) *carrier {
-	var cut func()
-	if t, ok := conn.(*tls.Conn); ok {
-		cut = func() { _ = t.NetConn().Close() }
-	}
-	return &carrier{r: r, combiner: newCombiner(w, cut, writeTimeout), gone: make(chan struct{})}
+func newCarrier(r io.Reader, w io.WriteCloser, writeTimeout time.Duration) *carrier {
+	return &carrier{r: r, combiner: newCombiner(w, writeTimeout), gone: make(chan struct{})}
 }
 
 func (c *carrier) Read(p []byte) (int, error) { return c.r.Read(p) }

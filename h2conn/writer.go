@@ -46,10 +46,6 @@ type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
 
-	// cut, if not nil, closes what is below w. The Close of a TLS connection
-	// alone waits up to 5 s for its close_notify to leave.
-	cut func()
-
 	mu       sync.Mutex
 	pending  *[]byte // nil when empty
 	flushing bool
@@ -58,8 +54,8 @@ type combiner struct {
 	changed  chan struct{} // non-nil while somebody waits; closed at the next change
 }
 
-func newCombiner(w io.WriteCloser, cut func(), timeout time.Duration) *combiner {
-	return &combiner{w: w, cut: cut, timeout: timeout}
+func newCombiner(w io.WriteCloser, timeout time.Duration) *combiner {
+	return &combiner{w: w, timeout: timeout}
 }
 
 // Write accepts all of p, waiting for room while more than maxPending bytes
@@ -195,13 +191,6 @@ func (c *combiner) Close() error {
 		default:
 		}
 	}
-	idle := !c.flushing
-	if idle && c.err == nil {
-		c.err = os.ErrClosed
-		c.changedLocked()
-		c.mu.Unlock()
-		return c.w.Close()
-	}
 	c.mu.Unlock()
 	return c.abort(os.ErrClosed)
 }
@@ -218,9 +207,6 @@ func (c *combiner) abort(err error) error {
 	}
 	c.changedLocked()
 	c.mu.Unlock()
-	if c.cut != nil {
-		c.cut()
-	}
 	return c.w.Close()
 }
 
