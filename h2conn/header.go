@@ -28,12 +28,20 @@ const (
 	HeaderUpgradeRefused = "X-Websocktunnel-Upgrade-Refused"
 )
 
+// HeaderExpect, on a request, has the value of its Expect header. x/net's
+// server takes that header away before a handler could see it.
+const HeaderExpect = "X-Websocktunnel-Expect"
+
 // hopByHop are the headers that HTTP/2 has no use for (RFC 9113, section
 // 8.2.2). "Connection: close" would even end the whole tunnel: x/net takes it
 // as a wish to close the connection.
 var hopByHop = [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"}
 
-var privateHeaders = [...]string{HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused}
+var privateHeaders = [...]string{HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderExpect}
+
+func expectsContinue(h http.Header) bool {
+	return httpguts.HeaderValuesContainsToken(h["Expect"], "100-continue")
+}
 
 func hasAny(h http.Header, keys []string) bool {
 	for _, k := range keys {

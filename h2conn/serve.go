@@ -149,6 +149,11 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	aw := &answerWriter{ResponseWriter: w}
+	if r.Header.Get(HeaderExpect) != "" {
+		r.Header.Set("Expect", "100-continue")
+		aw.continues = true
+	}
+	deleteAll(r.Header, privateHeaders[:])
 	a.handler.ServeHTTP(aw, r)
 }
 
@@ -171,9 +176,16 @@ func UpgradeHandler(h http.Handler) http.Handler {
 type answerWriter struct {
 	http.ResponseWriter
 	wroteHeader bool
+
+	// continues says that x/net sends 100 when the request body is first read,
+	// so that one from the handler would be the second.
+	continues bool
 }
 
 func (w *answerWriter) WriteHeader(status int) {
+	if status == http.StatusContinue && w.continues {
+		return
+	}
 	if !w.wroteHeader {
 		deleteAll(w.Header(), hopByHop[:])
 		deleteAll(w.Header(), privateHeaders[:])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -19,6 +20,10 @@ const (
 	askingConnWindow     = 256 << 20
 	askingMaxHeaderBytes = 256 << 10
 	defaultMaxFrameSize  = 64 << 10
+
+	// expectContinueTimeout is how long a request body with "Expect:
+	// 100-continue" waits for the target to ask for it.
+	expectContinueTimeout = time.Second
 )
 
 // Transport is the asking end of HTTP/2 over one [Conn]: an
@@ -65,6 +70,7 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 	t1 := &http.Transport{
 		DisableCompression:     true, // pass on what the target sends
 		MaxResponseHeaderBytes: int64(defaultInt(cfg.MaxHeaderBytes, askingMaxHeaderBytes)),
+		ExpectContinueTimeout:  expectContinueTimeout,
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerConnection: int(defaultInt(cfg.ConnWindow, askingConnWindow)),
 			MaxReceiveBufferPerStream:     int(defaultInt(cfg.StreamWindow, askingStreamWindow)),
@@ -87,19 +93,24 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 }
 
 // RoundTrip sends req to the peer and returns its answer. Hop-by-hop headers
-// and this package's private ones do not cross. A request with an Upgrade
+// and this package's private ones do not cross. The body of a request with
+// "Expect: 100-continue" is read when the target asks for it, or after 1 s. A request with an Upgrade
 // header returns either the peer's refusal or a 101 response whose Body is an
 // [io.ReadWriteCloser] with a CloseWrite method.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if p := upgradeProtocol(req.Header); p != "" {
 		return t.roundTripUpgrade(req, p)
 	}
-	if req.Close || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:]) {
+	expects := expectsContinue(req.Header)
+	if req.Close || expects || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:]) {
 		clean := *req
 		clean.Close = false
 		clean.Header = req.Header.Clone()
 		deleteAll(clean.Header, hopByHop[:])
 		deleteAll(clean.Header, privateHeaders[:])
+		if expects {
+			clean.Header.Set(HeaderExpect, "100-continue")
+		}
 		req = &clean
 	}
 	resp, err := t.cc.RoundTrip(req)

@@ -51,7 +51,11 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		defer v.w.resetOnAbort()
 	}
-	s.proxy.ServeHTTP(v.w, r.WithContext(context.WithValue(r.Context(), viewerKey{}, v)))
+	r = r.WithContext(context.WithValue(r.Context(), viewerKey{}, v))
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = continuingBody{r.Body, v.w}
+	}
+	s.proxy.ServeHTTP(v.w, r)
 }
 
 // miss answers a viewer who asked for what is not here, with f or, after too

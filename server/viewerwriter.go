@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 )
 
 // viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's
@@ -23,6 +25,10 @@ type viewerWriter struct {
 	// interim rewrites the header of a 1xx answer.
 	interim func(http.Header)
 
+	// continued is set when the viewer has got a 100, from the target or, when
+	// the request's body is first read, from net/http.
+	continued atomic.Bool
+
 	// emptyBody is set before the final WriteHeader if the answer is known to
 	// have no body.
 	emptyBody bool
@@ -33,6 +39,9 @@ type viewerWriter struct {
 var madeUp = [...]string{"Content-Type", "Date"}
 
 func (w *viewerWriter) WriteHeader(status int) {
+	if status == http.StatusContinue && w.continued.Swap(true) {
+		return
+	}
 	h := w.Header()
 	if status < 200 && status != http.StatusSwitchingProtocols {
 		if w.interim != nil {
@@ -89,6 +98,17 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
 func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// continuingBody is the body of a viewer's request.
+type continuingBody struct {
+	io.ReadCloser
+	w *viewerWriter
+}
+
+func (b continuingBody) Read(p []byte) (int, error) {
+	b.w.continued.Store(true)
+	return b.ReadCloser.Read(p)
+}
 
 // resetOnAbort is to be deferred around an answer to an HTTP/1.0 viewer. The
 // end of a body without a length is the end of the connection there, so that

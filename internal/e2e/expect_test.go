@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+// TestExpectContinue: for an HTTP/1.1 viewer the target decides whether the
+// body is sent; one that ignores the question gets it after a second.
+func TestExpectContinue(t *testing.T) {
+	const final = "HTTP/1.1 %s\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+	for _, tc := range []struct {
+		name   string
+		target func(t *testing.T, c net.Conn, br *bufio.Reader)
+		want   []string // status lines at the viewer
+		body   bool     // whether the viewer is asked for the body
+	}{
+		{"continue", func(t *testing.T, c net.Conn, br *bufio.Reader) {
+			io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+			wantBody(t, br)
+			fmt.Fprintf(c, final, "200 OK")
+		}, []string{"HTTP/1.1 100 Continue", "HTTP/1.1 200 OK"}, true},
+		{"refused", func(t *testing.T, c net.Conn, br *bufio.Reader) {
+			fmt.Fprintf(c, final, "417 Expectation Failed")
+			if b, _ := io.ReadAll(br); strings.Contains(string(b), "body") {
+				t.Error("the target got a body that it had refused")
+			}
+		}, []string{"HTTP/1.1 417 Expectation Failed"}, false},
+		{"ignored", func(t *testing.T, c net.Conn, br *bufio.Reader) {
+			wantBody(t, br)
+			fmt.Fprintf(c, final, "200 OK")
+		}, []string{"HTTP/1.1 100 Continue", "HTTP/1.1 200 OK"}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(20 * time.Second))
+				br := bufio.NewReader(c)
+				head := ""
+				for !strings.HasSuffix(head, "\r\n\r\n") {
+					line, err := br.ReadString('\n')
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					head += line
+				}
+				if !strings.Contains(head, "\r\nExpect: 100-continue\r\n") {
+					t.Errorf("the target is not asked: %q", head)
+				}
+				tc.target(t, c, br)
+			}()
+			s := newService(t, server.Config{})
+			p, err := tunnelclient.ProxyTo(ln.Addr().String(), tunnelclient.ProxyOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.client("a", p, h2conn.Config{})
+
+			conn, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			io.WriteString(conn, "POST /a/ HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+			br := bufio.NewReader(conn)
+			for i, want := range tc.want {
+				line, err := br.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := strings.TrimSpace(line); got != want {
+					t.Errorf("status line %d is %q, want %q", i, got, want)
+				}
+				for strings.TrimSpace(line) != "" { // the rest of the head
+					if line, err = br.ReadString('\n'); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if i == 0 && tc.body {
+					io.WriteString(conn, "body")
+				}
+			}
+			conn.Close()
+			<-done
+		})
+	}
+}
+
+func wantBody(t *testing.T, br *bufio.Reader) {
+	t.Helper()
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(br, b); err != nil || string(b) != "body" {
+		t.Errorf("the target got %q, %v", b, err)
+	}
+}
