@@ -72,7 +72,7 @@ type Conn struct {
 	readTimer    *time.Timer // likewise
 	closeCode    int
 	closeReason  string
-	closing      bool  // Close was the first cause
+	closing      bool  // Close is under way or done
 	err          error // first cause of the end
 
 	closeOnce sync.Once
@@ -230,9 +230,16 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 func (c *Conn) finish() { c.doneOnce.Do(func() { close(c.done) }) }
 
 // broken records the cause of the connection's end, cuts it off, and returns
-// the cause.
+// the cause. If Close is under way, that cuts it off, after its close frame has
+// left: websocket fails all writes from the moment it has one to send.
 func (c *Conn) broken(err error) error {
 	err = c.failed(err)
+	c.mu.Lock()
+	closing := c.closing
+	c.mu.Unlock()
+	if closing {
+		return err
+	}
 	c.carrier.kill()
 	c.carrier.Close()
 	return err
@@ -283,8 +290,8 @@ func (c *Conn) Close() error {
 		code, reason := c.closeCode, c.closeReason
 		if c.err == nil {
 			c.err = net.ErrClosed
-			c.closing = true
 		}
+		c.closing = true
 		if c.readTimer != nil {
 			c.readTimer.Stop()
 		}

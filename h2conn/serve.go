@@ -58,7 +58,8 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 		return fmt.Errorf("h2conn: configuring HTTP/2: %w", err)
 	}
 
-	a := &answerer{handler: h}
+	peer := newPeerSettings(len(http2.ClientPreface))
+	a := &answerer{handler: h, peer: peer, log: hs.ErrorLog}
 	served := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -85,7 +86,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 		c.Close()
 	}()
 
-	s2.ServeConn(&settingsConn{c, newPeerSettings(len(http2.ClientPreface))}, &http2.ServeConnOpts{
+	s2.ServeConn(&settingsConn{c, peer}, &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,
@@ -103,6 +104,8 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 // serveUpgrade and keeps connection headers out of everything else.
 type answerer struct {
 	handler http.Handler
+	peer    *peerSettings
+	log     *log.Logger
 
 	mu     sync.Mutex
 	active int
@@ -148,13 +151,35 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serveUpgrade(w, r, a.handler, &fallbackUpgrade{protocol: protocol})
 		return
 	}
-	aw := &answerWriter{ResponseWriter: w}
+	aw := &answerWriter{ResponseWriter: w, answerer: a}
 	if r.Header.Get(HeaderExpect) != "" {
 		r.Header.Set("Expect", "100-continue")
 		aw.continues = true
 	}
 	deleteAll(r.Header, privateHeaders[:])
 	a.handler.ServeHTTP(aw, r)
+	if !a.admits(w.Header()) { // what is left there are trailers
+		a.log.Printf("h2conn: the answer to %s has trailers over the peer's limit", r.Method)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// admits reports whether the peer takes header lists of h's size (RFC 9113,
+// section 6.5.2). x/net sends what it is given, and one header over the limit
+// ends the connection with all that is in flight.
+func (a *answerer) admits(h http.Header) bool {
+	limit := uint64(a.peer.headerListLimit())
+	if limit == 0 {
+		return true
+	}
+	const own = 256 // status, date and length
+	size := uint64(own)
+	for k, vv := range h {
+		for _, v := range vv {
+			size += uint64(len(k) + len(v) + 32)
+		}
+	}
+	return size <= limit
 }
 
 // UpgradeHandler returns a handler for an x/net/http2 server that faces
@@ -172,10 +197,13 @@ func UpgradeHandler(h http.Handler) http.Handler {
 }
 
 // answerWriter removes from an answer what HTTP/2 does not have. A handler's
-// "Connection: close" would make x/net end the tunnel.
+// "Connection: close" would make x/net end the tunnel. An answer whose header is
+// larger than the peer admits becomes a 502.
 type answerWriter struct {
 	http.ResponseWriter
+	answerer    *answerer
 	wroteHeader bool
+	discard     bool // the body belongs to an answer that was not sent
 
 	// continues says that x/net sends 100 when the request body is first read,
 	// so that one from the handler would be the second.
@@ -190,6 +218,16 @@ func (w *answerWriter) WriteHeader(status int) {
 		deleteAll(w.Header(), hopByHop[:])
 		deleteAll(w.Header(), privateHeaders[:])
 		w.wroteHeader = status >= 200
+		if !w.answerer.admits(w.Header()) {
+			if status < 200 {
+				return // informational: nobody depends on it
+			}
+			w.answerer.log.Printf("h2conn: an answer with status %d has a header over the peer's limit", status)
+			clear(w.Header())
+			w.discard = true
+			http.Error(w.ResponseWriter, "the answer's header is too large", http.StatusBadGateway)
+			return
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -198,12 +236,18 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
 	}
+	if w.discard {
+		return len(p), nil
+	}
 	return w.ResponseWriter.Write(p)
 }
 
 func (w *answerWriter) WriteString(s string) (int, error) {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.discard {
+		return len(s), nil
 	}
 	return io.WriteString(w.ResponseWriter, s)
 }

@@ -74,6 +74,17 @@ func (s *peerSettings) finish() {
 	s.once.Do(func() { close(s.ready) })
 }
 
+// headerListLimit returns the largest header list that the peer takes, or 0 if
+// it has named none.
+func (s *peerSettings) headerListLimit() uint32 {
+	select {
+	case <-s.ready:
+		return s.maxHeaderList
+	default:
+		return 0
+	}
+}
+
 // settingsConn is a Conn whose reads peerSettings observes.
 type settingsConn struct {
 	*Conn

@@ -227,6 +227,52 @@ func TestHandlerPanicFailsItsRequestOnly(t *testing.T) {
 	}
 }
 
+// TestHeaderOverLimitFailsItsRequestOnly: a header that the asking end does not
+// admit would end the connection.
+func TestHeaderOverLimitFailsItsRequestOnly(t *testing.T) {
+	big := strings.Repeat("x", 300<<10)
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/header":
+			w.Header().Set("Set-Cookie", big)
+		case "/many":
+			for i := range 20000 {
+				w.Header().Add("X-A", fmt.Sprint(i))
+			}
+		case "/interim":
+			w.Header().Set("Link", big)
+			w.WriteHeader(103)
+			w.Header().Del("Link")
+		case "/trailer":
+			io.WriteString(w, "ok")
+			w.Header().Set(http.TrailerPrefix+"X-T", big)
+			return
+		}
+		io.WriteString(w, "ok")
+	}), h2conn.Config{}, h2conn.Config{ErrorLog: log.New(io.Discard, "", 0)})
+	for _, tc := range []struct {
+		path   string
+		status int
+	}{{"/header", 502}, {"/many", 502}, {"/interim", 200}} {
+		resp := get(t, tr, tc.path)
+		if b := body(t, resp); resp.StatusCode != tc.status || tc.status == 200 && b != "ok" {
+			t.Errorf("%s: got %d %q", tc.path, resp.StatusCode, b)
+		}
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/trailer", nil)
+	resp, err := tr.RoundTrip(req)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("an answer without its trailers looked complete")
+	}
+	if got := body(t, get(t, tr, "/")); got != "ok" {
+		t.Errorf("afterwards: %q", got)
+	}
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder

@@ -310,6 +310,9 @@ func (s *session) refresh(token string) {
 	answer := wire.Control{Type: wire.TypeToken, OK: &ok}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ok && s.retired { // it would not be taken back into service
+		ok, err = false, errRetired
+	}
 	if ok {
 		s.grant = g
 		answer.Exp = g.expires.Unix()

@@ -146,6 +146,7 @@ func (s *Server) modifyAnswer(resp *http.Response) error {
 		resp.ContentLength = -1
 	}
 	v.w.emptyBody = resp.ContentLength == 0
+	v.w.unknownLength = resp.ContentLength < 0
 	return nil
 }
 

@@ -32,6 +32,9 @@ type viewerWriter struct {
 	// emptyBody is set before the final WriteHeader if the answer is known to
 	// have no body.
 	emptyBody bool
+
+	// unknownLength is set likewise if the answer does not tell its length.
+	unknownLength bool
 }
 
 // madeUp are the headers that net/http makes up when they are absent. A nil
@@ -55,6 +58,10 @@ func (w *viewerWriter) WriteHeader(status int) {
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
+	if status >= 200 && w.unknownLength {
+		// Before the end is known, or an empty body would get a length.
+		_ = w.FlushError()
+	}
 }
 
 // Flush sends what has been written, except where that is nothing: ReverseProxy

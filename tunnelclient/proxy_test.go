@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -352,9 +353,7 @@ func TestProxyPromptness(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			step := make(chan struct{})
 			addr := targetServer(t, func(w http.ResponseWriter, _ *http.Request) {
-				for k, vv := range tt.header {
-					w.Header()[k] = vv
-				}
+				maps.Copy(w.Header(), tt.header)
 				for _, s := range []string{"", "ab", "cd", "ef"} {
 					io.WriteString(w, s)
 					w.(http.Flusher).Flush()

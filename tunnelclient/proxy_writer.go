@@ -49,6 +49,10 @@ func (w *unaltered) WriteHeader(status int) {
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
+	if status >= 200 && w.length < 0 {
+		// Before the end is known, or an empty body would get a length.
+		_ = http.NewResponseController(w.ResponseWriter).Flush()
+	}
 }
 
 func (w *unaltered) Write(p []byte) (int, error) {

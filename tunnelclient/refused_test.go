@@ -380,7 +380,7 @@ func TestTokensStaySecret(t *testing.T) {
 		fs.send(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonExpired})
 		synctest.Wait()
 		fs.closeWith(wire.CloseEvicted)
-		fs = s.next()
+		s.next()
 		r.stop()
 		all := log.String() + fmt.Sprintf("%+v", r.seen())
 		if strings.Contains(all, "canary") {

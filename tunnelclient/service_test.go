@@ -115,6 +115,9 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // mean a test that spins for ever.
 const patience = 3 * time.Hour
 
+// pass lets time pass on a bubble's clock.
+func pass(d time.Duration) { <-time.After(d) }
+
 // next returns the next session that a client opens.
 func (s *fakeService) next() *fakeSession {
 	s.t.Helper()
@@ -258,7 +261,7 @@ func (fs *fakeSession) answerToken(ok bool) string {
 	return m.Token
 }
 
-// closeWith ends the session with a close code.
+// closeWith ends the session with a close code, whatever is under way.
 func (fs *fakeSession) closeWith(code wire.CloseCode) {
 	fs.conn.SetCloseReason(int(code), code.String())
 	fs.asking.Close()

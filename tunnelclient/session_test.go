@@ -172,7 +172,7 @@ func TestMakeBeforeBreak(t *testing.T) {
 				wg.Wait()
 				old.closeWith(wire.CloseDraining)
 				synctest.Wait()
-				time.Sleep(2 * time.Minute) // on the bubble's clock: nothing more happens
+				pass(2 * time.Minute) // on the bubble's clock: nothing more happens
 				if n := len(s.attempts()); n != 2 {
 					t.Errorf("%d handshakes, want 2", n)
 				}
@@ -316,7 +316,7 @@ func TestGoawayExpired(t *testing.T) {
 			if tok := fs.answerToken(true); tok != "t1" {
 				t.Errorf("refreshed with %q", tok)
 			}
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			if n := len(s.attempts()); n != 1 {
 				t.Errorf("%d handshakes, want 1", n)
 			}
@@ -345,7 +345,7 @@ func TestGoawayExpired(t *testing.T) {
 			serve(t, s.config(src), hello)
 			fs := s.next()
 			fs.send(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonExpired})
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			if n := len(s.attempts()); n != 1 {
 				t.Errorf("%d handshakes with the token that runs out, want 1", n)
 			}
@@ -367,7 +367,7 @@ func TestReplaced(t *testing.T) {
 		var waits []time.Duration
 		for range 6 {
 			fs := s.next()
-			time.Sleep(20 * time.Second)
+			pass(20 * time.Second)
 			fs.closeWith(wire.CloseReplaced)
 			<-fs.conn.Done()
 			begin := time.Now()
@@ -383,7 +383,7 @@ func TestReplaced(t *testing.T) {
 		}
 		// A tunnel that was left alone for long starts anew.
 		fs := s.next()
-		time.Sleep(10*time.Minute + time.Second)
+		pass(10*time.Minute + time.Second)
 		fs.closeWith(wire.CloseReplaced)
 		<-fs.conn.Done()
 		begin := time.Now()
@@ -406,7 +406,7 @@ func TestLostSessions(t *testing.T) {
 			{0, 1}, {9, 2}, {0, 4}, {0, 8}, {0, 16}, {0, 30}, {0, 30}, {10, 1}, {0, 2}, {3600, 1},
 		} {
 			fs := s.next()
-			time.Sleep(tt.lived * time.Second)
+			pass(tt.lived * time.Second)
 			fs.asking.Close()
 			<-fs.conn.Done()
 			begin := time.Now()
@@ -487,7 +487,7 @@ func TestServiceRestart(t *testing.T) {
 			DisableKeepAlives: true,
 		}}
 		r := serve(t, cfg, hello)
-		time.Sleep(20 * time.Minute)
+		pass(20 * time.Minute)
 		mu.Lock()
 		down = false
 		mu.Unlock()
@@ -520,7 +520,7 @@ func TestStopWhileDialling(t *testing.T) {
 		s := newFakeService(t)
 		s.answer = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		r := serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		begin := time.Now()
 		r.stop()
 		if d := time.Since(begin); d > time.Second {
@@ -538,7 +538,7 @@ func TestStopWhileWaiting(t *testing.T) {
 			return false
 		}
 		r := serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		begin := time.Now()
 		r.stop()
 		if d := time.Since(begin); d != 0 {
@@ -594,7 +594,7 @@ func TestH2ConnConfigIsUsed(t *testing.T) {
 		serve(t, cfg, hello)
 		fs := s.next()
 		fs.expect("/", "hello /")
-		time.Sleep(time.Minute) // a live peer answers the pings
+		pass(time.Minute) // a live peer answers the pings
 		fs.expect("/", "hello /")
 	})
 }

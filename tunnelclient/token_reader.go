@@ -34,30 +34,20 @@ type lineSource struct {
 var _ TokenUpdater = (*lineSource)(nil)
 
 func (s *lineSource) Token(ctx context.Context) (string, error) {
-	return s.wait(ctx, func(token string, ended error) (bool, error) {
-		return token != "", ended
-	})
+	return s.NextToken(ctx, "")
 }
 
 func (s *lineSource) NextToken(ctx context.Context, current string) (string, error) {
-	return s.wait(ctx, func(token string, ended error) (bool, error) {
-		return token != "" && token != current, ended
-	})
-}
-
-// wait blocks until done says so, or there is nothing more to wait for.
-func (s *lineSource) wait(ctx context.Context, done func(token string, ended error) (bool, error)) (string, error) {
 	s.start.Do(func() { go s.read() })
 	for {
 		s.mu.Lock()
-		token, changed := s.token, s.changed
-		ok, err := done(token, s.ended)
+		token, ended, changed := s.token, s.ended, s.changed
 		s.mu.Unlock()
-		if ok {
+		switch {
+		case token != "" && token != current:
 			return token, nil
-		}
-		if err != nil {
-			return "", err
+		case ended != nil:
+			return "", ended
 		}
 		select {
 		case <-changed:

@@ -97,7 +97,7 @@ func TestTokenReaderIsPrompt(t *testing.T) {
 			t.Errorf("%q, %v", tok, err)
 		}
 		go func() {
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			io.WriteString(pw, "t1\nt2\n")
 		}()
 		if tok, err := src.NextToken(t.Context(), "t1"); tok != "t2" || err != nil {
