@@ -37,6 +37,22 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// While an outage is young the bound stays low; then the curve goes on from
+// where it would have been.
+func TestBackoffWithin(t *testing.T) {
+	b := tunnelclient.RetryBackoff(func(bound time.Duration) time.Duration { return bound })
+	var got []float64
+	for range 6 {
+		got = append(got, b.NextWithin(2*time.Second).Seconds())
+	}
+	for range 4 {
+		got = append(got, b.Next().Seconds())
+	}
+	if want := []float64{1, 2, 2, 2, 2, 2, 4, 8, 16, 30}; !slices.Equal(got, want) {
+		t.Errorf("waits %v, want %v", got, want)
+	}
+}
+
 func TestParseRetryAfter(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	date := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }

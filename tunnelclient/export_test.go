@@ -30,6 +30,8 @@ func ReplacedBackoff(jitter func(time.Duration) time.Duration) *Backoff {
 func (b *backoff) Next() time.Duration { return b.next() }
 func (b *backoff) Reset()              { b.reset() }
 
+func (b *backoff) NextWithin(limit time.Duration) time.Duration { return b.nextWithin(limit) }
+
 func ParseRetryAfter(h http.Header, now time.Time) time.Duration { return parseRetryAfter(h, now) }
 func RequestTarget(r *http.Request) url.URL                      { return requestTarget(r) }
 func OneLine(s string) string                                    { return oneLine(s) }

@@ -205,6 +205,34 @@ func TestGoawayDelayOutlivesSession(t *testing.T) {
 	})
 }
 
+// A service that drains refuses new sessions while it still serves the old
+// ones. When it has closed the last, the wait for the next attempt is short
+// again, however often it has refused.
+func TestDrainingServiceGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		s.admit = func(n int, _ string, w http.ResponseWriter) bool {
+			if n > 1 && n < 12 {
+				http.Error(w, "the service is shutting down", http.StatusServiceUnavailable)
+				return false
+			}
+			return true
+		}
+		serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
+		old := s.next()
+		old.send(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining})
+		for len(s.attempts()) < 11 { // the next one will succeed, in 30 s
+			pass(time.Second)
+		}
+		begin := time.Now()
+		old.closeWith(wire.CloseDraining)
+		s.next()
+		if d := time.Since(begin); d > 2*time.Second {
+			t.Errorf("reconnected after %v", d)
+		}
+	})
+}
+
 // A service that asks for new sessions and closes none cannot pile them up.
 func TestRetiredSessionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
