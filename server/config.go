@@ -56,7 +56,7 @@ type Config struct {
 	// means 200; a tunnel client that admits fewer gets fewer.
 	MaxStreams int
 
-	// MaxTunnels is how many sessions the service holds at a time. Zero or
+	// MaxTunnels is how many tunnels the service has at a time. Zero or
 	// negative means no limit.
 	MaxTunnels int
 

@@ -76,7 +76,7 @@ var (
 		text: "The target did not answer in time.",
 	}
 	failStalled = &failure{
-		status: http.StatusGatewayTimeout, kind: "connection_write_timeout", hop: hopService,
+		status: http.StatusBadGateway, kind: "connection_write_timeout", hop: hopService,
 		text: "The target took no bytes of the request for too long.",
 	}
 	failUnencodable = &failure{

@@ -82,7 +82,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 	if status, reason := checkUpgrade(r); status != 0 {
 		log.Warn().Int("status", status).Str("reason", reason).Msg("registration refused")
-		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 {
+		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && !h2conn.TranslatedConnect(r) {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 		}
@@ -93,7 +93,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	release, retry, reason := s.admit()
+	release, retry, reason := s.admit(id)
 	if release == nil {
 		log.Info().Int("status", http.StatusServiceUnavailable).Str("reason", reason).Msg("registration refused")
 		w.Header().Set("Retry-After", retryAfter(retry))
@@ -146,7 +146,7 @@ func (s *Server) authorize(r *http.Request, id string) (grant, error) {
 // protocol, and else the refusal.
 func checkUpgrade(r *http.Request) (status int, reason string) {
 	h := r.Header
-	if r.ProtoMajor != 1 || r.ProtoMinor < 1 ||
+	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || h2conn.TranslatedConnect(r) ||
 		!httpguts.HeaderValuesContainsToken(h["Connection"], "upgrade") ||
 		!httpguts.HeaderValuesContainsToken(h["Upgrade"], "websocket") {
 		return http.StatusUpgradeRequired, "a registration is a websocket upgrade over HTTP/1.1"
@@ -174,17 +174,14 @@ func checkUpgrade(r *http.Request) (status int, reason string) {
 
 // admit counts a registration that is under way; release ends that. A nil
 // release means that there is no room, why, and when to come again: soon where
-// another process takes over, and spread out where there are too many.
-func (s *Server) admit() (release func(), retry time.Duration, reason string) {
+// another process takes over, and spread out where there are too many. Whoever
+// replaces a session needs no room.
+func (s *Server) admit(id string) (release func(), retry time.Duration, reason string) {
 	spread := time.Second + rand.N(5*time.Second)
-	s.mu.Lock()
-	draining := s.draining
-	n := len(s.sessions)
-	s.mu.Unlock()
 	switch {
-	case draining:
+	case s.isDraining():
 		return nil, time.Second, "the service is shutting down"
-	case s.cfg.MaxTunnels > 0 && n >= s.cfg.MaxTunnels:
+	case s.cfg.MaxTunnels > 0 && !s.table.hasRoom(id, s.cfg.MaxTunnels):
 		return nil, spread, "the service has no room for more tunnels"
 	case !s.handshakes.Allow():
 		return nil, spread, "too many tunnels connect at this moment"

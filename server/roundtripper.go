@@ -95,7 +95,10 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 	}()
 
 	var written atomic.Bool
-	ctx, cancel := context.WithCancelCause(traced(req.Context(), func() { written.Store(true) }))
+	var bad atomic.Pointer[error] // what is wrong with an interim answer
+	ctx, cancel := context.WithCancelCause(traced(req.Context(),
+		func() { written.Store(true) },
+		func(err error) { bad.Store(&err) }))
 	out := req.WithContext(ctx)
 	body := newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)
 
@@ -111,12 +114,21 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 		if cause := context.Cause(ctx); cause != nil && req.Context().Err() == nil {
 			err = cause // ours: a timeout
 		}
+		if b := bad.Load(); b != nil {
+			err = *b
+		}
 		body.stop()
 		cancel(nil)
 		return nil, written.Load(), err
 	}
 	over = true
 	resp.Request = req
+	if resp.StatusCode == http.StatusSwitchingProtocols && req.Method != http.MethodGet {
+		// Response.Write adds "Content-Length: 0" to the 101 for a POST.
+		get := *req
+		get.Method = http.MethodGet
+		resp.Request = &get
+	}
 	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, func() {
 		body.stop()
 		cancel(nil)

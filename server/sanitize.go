@@ -49,7 +49,9 @@ func (c guardedContext) Value(key any) any {
 // guard before the Got1xxResponse hook in ctx, if there is one: ReverseProxy
 // passes on whatever comes, also a 101 that would make a proxy in front take
 // the connection for a raw pipe.
-func traced(ctx context.Context, wroteHeaders func()) context.Context {
+//
+// What the guard finds is given to bad: x/net does not return it.
+func traced(ctx context.Context, wroteHeaders func(), bad func(error)) context.Context {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: wroteHeaders})
 	trace := *httptrace.ContextClientTrace(ctx)
 	next := trace.Got1xxResponse
@@ -62,7 +64,9 @@ func traced(ctx context.Context, wroteHeaders func()) context.Context {
 		mu.Lock()
 		defer mu.Unlock()
 		if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
-			return fmt.Errorf("%w: status %d where only an interim one can be", errBadAnswer, code)
+			err := fmt.Errorf("%w: status %d where only an interim one can be", errBadAnswer, code)
+			bad(err)
+			return err
 		}
 		count++
 		for k, vv := range h {
@@ -71,7 +75,9 @@ func traced(ctx context.Context, wroteHeaders func()) context.Context {
 			}
 		}
 		if count > maxInterim || size > maxInterimBytes {
-			return fmt.Errorf("%w: more than %d interim answers or %d bytes of them", errBadAnswer, maxInterim, maxInterimBytes)
+			err := fmt.Errorf("%w: more than %d interim answers or %d bytes of them", errBadAnswer, maxInterim, maxInterimBytes)
+			bad(err)
+			return err
 		}
 		cleanHeader(http.Header(h))
 		delete(h, wire.HeaderError)
@@ -101,6 +107,13 @@ func checkAnswer(resp *http.Response) error {
 			}
 		}
 		resp.Header["Content-Length"] = cl[:1]
+	}
+	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
+		// They have no body, whatever length they name; x/net would wait for
+		// one. And net/http does not carry the length to a viewer.
+		resp.Body.Close()
+		resp.Body, resp.ContentLength = http.NoBody, 0
+		delete(resp.Header, "Content-Length")
 	}
 	// The trailers that the answer announces; x/net keeps them in Trailer.
 	checkTrailer(resp.Trailer)

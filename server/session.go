@@ -63,6 +63,9 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 		wake:    make(chan struct{}, 1),
 	}
 	conn.OnControl(s.onControl)
+	// For the case that HTTP/2 closes the connection by itself, as it does
+	// after the client has broken its rules.
+	conn.SetCloseReason(int(wire.CloseProtocol), "HTTP/2 connection error")
 	return s
 }
 

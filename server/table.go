@@ -89,6 +89,14 @@ func (t *table) forgetLocked(id string, tun *tunnel) {
 	}
 }
 
+// hasRoom reports whether a session of id can come without there being more
+// than limit tunnels.
+func (t *table) hasRoom(id string, limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tunnels[id] != nil || len(t.tunnels) < limit
+}
+
 // remove takes s out of the table if it is still the active session of its
 // id, and reports whether it was.
 func (t *table) remove(s *session) bool {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -326,8 +327,8 @@ func TestStalledUpload(t *testing.T) {
 	resp, err := s.http.Do(req)
 	if err == nil {
 		resp.Body.Close()
-		if resp.StatusCode != 504 {
-			t.Errorf("got %d", resp.StatusCode)
+		if resp.StatusCode != 502 || resp.Header.Get("Proxy-Status") != "websocktunnel; error=connection_write_timeout" {
+			t.Errorf("got %d, %q", resp.StatusCode, resp.Header.Get("Proxy-Status"))
 		}
 	}
 	<-cancelled
@@ -557,6 +558,52 @@ func TestViewerExtendedConnect(t *testing.T) {
 	}
 }
 
+// TestRegistrationOverHTTP2: it takes HTTP/1.1, also where a websocket over
+// HTTP/2 would be possible.
+func TestRegistrationOverHTTP2(t *testing.T) {
+	if !h2conn.ExtendedConnect {
+		t.Skip("x/net/http2 of this build cannot serve extended CONNECT: needs the tag http2legacy")
+	}
+	s := newService(t, Config{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"CONNECT", "GET"} {
+		req, _ := http.NewRequestWithContext(t.Context(), method, s.url+"/", nil)
+		req.Header = http.Header{
+			"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Protocol": {wire.Subprotocol},
+			wire.HeaderID: {"a"}, "Authorization": {"Bearer " + mint(t, "a")},
+		}
+		if method == "CONNECT" {
+			req.Header[":protocol"] = []string{"websocket"}
+		}
+		resp, err := cc.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 426 || resp.Header.Get("Upgrade") != "" || resp.Header.Get(wire.HeaderClientURL) != "" {
+			t.Errorf("%s: got %d %v", method, resp.StatusCode, resp.Header)
+		}
+	}
+}
+
+// TestMaxTunnels: who replaces a session needs no room.
+func TestMaxTunnels(t *testing.T) {
+	s := newService(t, Config{MaxTunnels: 1})
+	s.connect("a", echoHandler)
+	if _, resp, err := s.dial("b", mint(t, "b")); err == nil || resp == nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("one too many: %v, %v", resp, err)
+	}
+	s.connect("a", echoHandler)
+}
+
 func TestConfigFaults(t *testing.T) {
 	_, err := New(Config{PublicURL: "ftp://x", Secrets: [][]byte{{}}, TrustedProxies: []string{"nonsense"}, MaxStreams: -1, TLSConfig: &tls.Config{}})
 	if err == nil {
@@ -585,5 +632,56 @@ func TestConfigFaults(t *testing.T) {
 	}
 	if err := s.Serve(ln); !errors.Is(err, ErrServerClosed) {
 		t.Errorf("Serve after Close returned %v", err)
+	}
+}
+
+// TestAnswersOfNoBody: a 304 or 204 that names a length has no body all the
+// same. The viewer once got a connection that was closed without a byte.
+func TestAnswersOfNoBody(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		w.Header().Set("Etag", `"x"`)
+		status, _ := strconv.Atoi(r.URL.Path[1:])
+		w.WriteHeader(status)
+	}))
+	for _, status := range []int{204, 304} {
+		resp, b := s.get(fmt.Sprint("/a/", status))
+		if resp.StatusCode != status || b != "" || resp.Header.Get("Etag") != `"x"` {
+			t.Errorf("got %d %q %v", resp.StatusCode, b, resp.Header)
+		}
+	}
+}
+
+// TestBadInterimAnswers: the cause does not get lost.
+func TestBadInterimAnswers(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range maxInterim + 1 {
+			w.WriteHeader(103)
+		}
+	}))
+	resp, _ := s.get("/a/")
+	if resp.StatusCode != 502 || resp.Header.Get("Proxy-Status") != "websocktunnel; error=http_protocol_error" {
+		t.Errorf("got %d, %q", resp.StatusCode, resp.Header.Get("Proxy-Status"))
+	}
+}
+
+// TestUpgradeByPost: the 101 has nothing in it that the target did not send.
+func TestUpgradeByPost(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/x-raw\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nbye")
+	}))
+	got := s.raw("POST /a/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+	want := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nContent-Type: application/x-raw\r\nUpgrade: tcp\r\n\r\nbye"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
