@@ -105,13 +105,16 @@ func refused(resp *http.Response, token string) *RefusedError {
 // the answer of a debugging proxy may.
 func quotesToken(text, token string) bool {
 	const piece = 24
-	for len(token) > piece {
+	if len(token) <= piece {
+		return strings.Contains(text, token)
+	}
+	for len(token) >= piece { // a shorter rest may be in any text
 		if strings.Contains(text, token[:piece]) {
 			return true
 		}
 		token = token[piece:]
 	}
-	return strings.Contains(text, token)
+	return false
 }
 
 // oneLine returns the first line of text, fit for a terminal and a log, or ""

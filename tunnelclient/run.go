@@ -72,9 +72,6 @@ func (r *run) serve(ctx context.Context) error {
 	defer r.wg.Wait()
 	defer stop()
 	err := r.loop(sessions)
-	if err != nil {
-		r.log.Error().Err(err).Msg("giving up")
-	}
 	r.prune()
 	if ctx.Err() != nil || len(r.retired) > 0 {
 		r.report(State{Phase: PhaseDraining, Reason: "shutting down", Err: err})

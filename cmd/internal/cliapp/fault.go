@@ -1,0 +1,44 @@
+package cliapp
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Faults collects what is wrong with a command line and its environment, so
+// that all of it can be said at once. The zero value is ready to use.
+type Faults struct{ lines []string }
+
+// Add notes one fault: the name of what is wrong, the rule that it breaks, and
+// what to do. It must not hold a secret.
+func (f *Faults) Add(format string, args ...any) {
+	f.lines = append(f.lines, oneLine(fmt.Sprintf(format, args...)))
+}
+
+// Err returns a [*UsageError] with all faults, or nil if there are none.
+func (f *Faults) Err() error {
+	if len(f.lines) == 0 {
+		return nil
+	}
+	return &UsageError{Lines: f.lines}
+}
+
+// UsageError says that the command was not told rightly what to do. It ends
+// the command with [ExitUsage].
+type UsageError struct {
+	Lines []string // one per fault
+}
+
+// NewUsageError returns a UsageError with one line.
+func NewUsageError(format string, args ...any) *UsageError {
+	return &UsageError{Lines: []string{oneLine(fmt.Sprintf(format, args...))}}
+}
+
+// Error returns the lines.
+func (e *UsageError) Error() string { return strings.Join(e.Lines, "\n") }
+
+// oneLine keeps the promise of one line per fault, whatever an error from
+// elsewhere is made of.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}

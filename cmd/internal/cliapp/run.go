@@ -1,0 +1,87 @@
+package cliapp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+)
+
+// Exit statuses.
+const (
+	ExitFailure = 1 // it could not do what it was told to
+	ExitUsage   = 2 // it was not told rightly what to do
+)
+
+// Run runs app with the command line args, reports an error on app's
+// ErrWriter, one line per fault, and returns the exit status.
+func Run(app *cli.Command, args []string) int {
+	app.Version = buildinfo.Get().Version
+	cli.VersionPrinter = func(cmd *cli.Command) { fmt.Fprintln(cmd.Root().Writer, Version(app.Name)) }
+	app.ExitErrHandler = func(context.Context, *cli.Command, error) {} // that is report's task
+	app.CustomRootCommandHelpTemplate = strings.ReplaceAll(cli.RootCommandHelpTemplate, "GLOBAL OPTIONS", "OPTIONS")
+	setUsageHandler(app)
+	return report(app, app.Run(context.Background(), args))
+}
+
+// report says on app's ErrWriter what err is and returns its exit status.
+func report(app *cli.Command, err error) int {
+	var (
+		usage *UsageError
+		coder cli.ExitCoder
+	)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		for _, line := range usage.Lines {
+			fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, line)
+		}
+		return ExitUsage
+	case errors.As(err, &coder):
+		if coder.Error() == "" {
+			return coder.ExitCode() // all has been said
+		}
+		// urfave/cli's own, about a help topic that there is not.
+		fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, oneLine(coder.Error()))
+		return ExitUsage
+	}
+	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, oneLine(err.Error()))
+	return ExitFailure
+}
+
+// setUsageHandler makes cmd and its subcommands return a UsageError for a
+// command line that cannot be parsed, rather than print it with the help.
+func setUsageHandler(cmd *cli.Command) {
+	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+		return NewUsageError("%s; see %s --help", rephrase(err.Error()), cmd.FullName())
+	}
+	for _, sub := range cmd.Commands {
+		setUsageHandler(sub)
+	}
+}
+
+// rephrase puts urfave/cli's errors into words for the user, with flags
+// written as they were typed.
+func rephrase(s string) string {
+	if name, ok := strings.CutPrefix(s, "flag provided but not defined: -"); ok {
+		if len(name) > 1 {
+			name = "-" + name
+		}
+		return "unknown flag -" + name
+	}
+	if name, ok := strings.CutPrefix(s, "flag needs an argument: "); ok {
+		return "flag " + name + " needs a value"
+	}
+	return strings.Replace(s, " for flag -", " for flag --", 1)
+}
+
+// Version returns the line that names a build of the command called name.
+func Version(name string) string {
+	info := buildinfo.Get()
+	return fmt.Sprintf("%s %s (commit %s, built %s)", name, info.Version, info.Commit, info.Build)
+}

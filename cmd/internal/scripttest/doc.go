@@ -1,0 +1,38 @@
+// Package scripttest runs the testscripts of both commands: the test binary is
+// the command under test, and the scripts get what they need around it.
+//
+// A script finds these commands beside testscript's own:
+//
+//	start [-listen VAR] NAME PROGRAM ARGS…
+//	              runs a program in the background. Its output goes to the files
+//	              NAME.out and NAME.err. With -listen it gets a listening socket
+//	              as from systemd, whose address VAR is set to
+//	send NAME [-file] TEXT
+//	              writes a line, or a file's text, to its standard input
+//	eof NAME      ends its standard input
+//	signal NAME INT|TERM
+//	              sends it a signal
+//	exited NAME STATUS
+//	              waits until it ends, with that exit status
+//	exits STATUS PROGRAM ARGS…
+//	              runs a program that ends with that exit status
+//	waitfor FILE REGEXP [VAR]
+//	              waits until a file has a line that matches, and sets VAR to what
+//	              the first group matches
+//	http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] URL
+//	              makes a request and prints status line, headers, an empty line
+//	              and body; with -o in the background, to a file
+//	syslogd VAR FILE
+//	              listens for syslog by UDP at the address that VAR is set to, and
+//	              writes each message to a file as a line
+//	connectproxy VAR FILE
+//	              runs an HTTP proxy for CONNECT at the address that VAR is set to,
+//	              and writes method, host and credentials of requests to a file
+//	gencert NAME  makes NAME.pem and NAME.key for localhost and 127.0.0.1
+//	setfile [-base64] VAR FILE
+//	              sets VAR to what a file holds
+//
+// $TARGET is the port of an HTTP server that answers with what it was asked:
+// method, request target and headers. It holds requests for /hold until it gets
+// one for /release.
+package scripttest

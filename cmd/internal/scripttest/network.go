@@ -1,0 +1,212 @@
+package scripttest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// startTarget runs the HTTP server of a script and returns its port.
+func startTarget(env *testscript.Env) string {
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		env.T().Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hold":
+			fmt.Fprintln(w, "held")
+			w.(http.Flusher).Flush()
+			<-held
+			fmt.Fprintln(w, "released")
+		case "/release":
+			release()
+		default:
+			fmt.Fprintf(w, "%s %s\nHost: %s\n", r.Method, r.RequestURI, r.Host)
+			_ = r.Header.Write(w)
+			fmt.Fprintln(w)
+			_, _ = io.Copy(w, r.Body)
+		}
+	})}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = srv.Serve(ln) })
+	env.Defer(func() {
+		release()
+		srv.Close()
+		wg.Wait()
+	})
+	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+}
+
+func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	flags := flag.NewFlagSet("http", flag.ContinueOnError)
+	method := flags.String("X", "GET", "")
+	header := flags.String("H", "", "")
+	body := flags.String("d", "", "")
+	ca := flags.String("ca", "", "")
+	out := flags.String("o", "", "")
+	err := flags.Parse(args)
+	must(ts, err == nil && flags.NArg() == 1, false, "http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] URL")
+	req, err := http.NewRequest(*method, flags.Arg(0), strings.NewReader(*body))
+	ts.Check(err)
+	if name, value, ok := strings.Cut(*header, ": "); ok {
+		req.Header.Set(name, value)
+	}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}, DisableKeepAlives: true}
+	if *ca != "" {
+		tr.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(ts.ReadFile(*ca)))
+	}
+	client := &http.Client{
+		Transport:     tr,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if *out == "" {
+		client.Timeout = timeout
+		err := roundTrip(client, req, ts.Stdout())
+		if (err != nil) != neg {
+			ts.Fatalf("the request's error is %v", err)
+		}
+		return
+	}
+	f := create(ts, *out)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := roundTrip(client, req, f); err != nil {
+			fmt.Fprintf(f, "\nerror: %v\n", err)
+		} else {
+			fmt.Fprintln(f, "\n[end]")
+		}
+	})
+	ts.Defer(wg.Wait)
+}
+
+func roundTrip(client *http.Client, req *http.Request, w io.Writer) error {
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	fmt.Fprintf(w, "%s %s\n", resp.Proto, resp.Status)
+	if err := resp.Header.Write(w); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	_, err = io.Copy(w, resp.Body)
+	return err
+}
+
+func cmdSyslogd(ts *testscript.TestScript, neg bool, args []string) {
+	must(ts, len(args) == 2, neg, "syslogd VAR FILE")
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], conn.LocalAddr().String())
+	f := create(ts, args[1])
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, _, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(f, "%s\n", bytes.TrimRight(buf[:n], "\n"))
+		}
+	})
+	ts.Defer(func() {
+		conn.Close()
+		wg.Wait()
+	})
+}
+
+func cmdConnectproxy(ts *testscript.TestScript, neg bool, args []string) {
+	must(ts, len(args) == 2, neg, "connectproxy VAR FILE")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], ln.Addr().String())
+	f := create(ts, args[1])
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(f, r.Method, r.Host, r.Header.Get("Proxy-Authorization"))
+		up, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer up.Close()
+		down, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer down.Close()
+		_, _ = io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			_, _ = io.Copy(up, rw)
+			up.Close()
+		}()
+		_, _ = io.Copy(down, up)
+	})}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = srv.Serve(ln) })
+	ts.Defer(func() {
+		srv.Close()
+		wg.Wait()
+	})
+}
+
+func cmdGencert(ts *testscript.TestScript, neg bool, args []string) {
+	must(ts, len(args) == 1, neg, "gencert NAME")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(time.Now().UnixNano()),
+		Subject:               pkix.Name{CommonName: args[0]},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		DNSNames:              []string{"localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	write := func(name, kind string, b []byte) {
+		ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600))
+	}
+	write(args[0]+".pem", "CERTIFICATE", cert)
+	write(args[0]+".key", "PRIVATE KEY", der)
+}
+
+func cmdSetfile(ts *testscript.TestScript, neg bool, args []string) {
+	encode := len(args) == 3 && args[0] == "-base64"
+	if encode {
+		args = args[1:]
+	}
+	must(ts, len(args) == 2, neg, "setfile [-base64] VAR FILE")
+	text := strings.TrimRight(ts.ReadFile(args[1]), "\n")
+	if encode {
+		text = base64.StdEncoding.EncodeToString([]byte(text + "\n"))
+	}
+	ts.Setenv(args[0], text)
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/server"
+)
+
+// minSecret is the length in bytes below which a secret is called short: that
+// of the hash that signs tokens (RFC 7518, section 3.2).
+const minSecret = 32
+
+// config is what the variables say, checked.
+type config struct {
+	server server.Config // without PublicURL and Logger
+
+	urlPrefix string // URL_PREFIX; "" means that the URL is made of host
+	host      string // HOSTNAME
+	addr      string // LISTEN_ADDR
+	port      int    // PORT
+
+	production bool
+	syslogAddr string
+
+	// warnings are what is possible but hardly meant.
+	warnings []string
+}
+
+// readConfig reads all variables. The error has one line per fault.
+func readConfig(look lookup) (config, error) {
+	s := &settings{lookup: look}
+	var c config
+	for _, name := range later {
+		if s.text(name) != "" {
+			s.fault(name, "is set: what it configures is not available in this version; unset it")
+		}
+	}
+	env := s.text("ENV")
+	c.production = env == "production"
+	if !c.production && (strings.EqualFold(env, "production") || strings.EqualFold(env, "prod")) {
+		c.warn("ENV is %q and not \"production\": the log is not JSON and short secrets are admitted", env)
+	}
+	c.readSecrets(s)
+	c.readTLS(s)
+	c.readAddress(s)
+
+	c.server.Audience = s.text("AUDIENCE")
+	c.server.DrainTimeout = s.duration("DRAIN_TIMEOUT")
+	c.server.StallTimeout = s.duration("STALL_TIMEOUT")
+	c.server.ResponseHeaderTimeout = s.duration("RESPONSE_HEADER_TIMEOUT")
+	c.server.MaxStreams = s.integer("MAX_STREAMS", 0, 1, math.MaxInt32)
+	c.server.DisableH2C = !s.on("H2C", true)
+	c.server.DisablePathIsolation = !s.on("PATH_ISOLATION", true)
+	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"
+
+	c.syslogAddr = s.text("SYSLOG_ADDR")
+	if c.syslogAddr != "" {
+		if err := checkHostPort(c.syslogAddr); err != nil {
+			s.fault("SYSLOG_ADDR", "%q: %v", c.syslogAddr, err)
+		} else if !c.production {
+			c.warn("SYSLOG_ADDR has no effect: the log goes to syslog only with ENV=production")
+		}
+	}
+	return c, s.faults.Err()
+}
+
+func (c *config) warn(format string, args ...any) {
+	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+}
+
+// readSecrets reads what tokens are signed with.
+func (c *config) readSecrets(s *settings) {
+	short := s.on("ALLOW_SHORT_SECRETS", false)
+	given := false
+	for _, name := range secretNames {
+		given = given || s.isSet(name)
+		secret := s.secret(name)
+		if secret == "" {
+			continue
+		}
+		c.server.Secrets = append(c.server.Secrets, []byte(secret))
+		switch {
+		case len(secret) >= minSecret:
+		case c.production && !short:
+			s.fault(name, "is shorter than %d bytes: use a longer secret, or set ALLOW_SHORT_SECRETS=1 until you can", minSecret)
+		default:
+			c.warn("%s is shorter than %d bytes, so tokens can be forged by who guesses it: use a longer secret", name, minSecret)
+		}
+	}
+	if !given {
+		s.fault(secretNames[0], "is required, or %s, or one of them with %s behind its name", secretNames[1], fileSuffix)
+	}
+}
+
+// readTLS reads certificate and key.
+func (c *config) readTLS(s *settings) {
+	hasCert, hasKey := s.isSet("TLS_CERTIFICATE"), s.isSet("TLS_KEY")
+	switch {
+	case !hasCert && !hasKey:
+		return
+	case !hasKey:
+		s.fault("TLS_KEY", "is required because TLS_CERTIFICATE is set")
+	case !hasCert:
+		s.fault("TLS_CERTIFICATE", "is required because TLS_KEY is set")
+	}
+	cert, key := s.pem("TLS_CERTIFICATE"), s.pem("TLS_KEY")
+	if cert == nil || key == nil {
+		return
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		s.fault("TLS_CERTIFICATE", "and TLS_KEY are no pair: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		return
+	}
+	if pair.Leaf != nil && time.Now().After(pair.Leaf.NotAfter) {
+		c.warn("TLS_CERTIFICATE has expired, at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	c.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
+}
+
+// readAddress reads where to listen and what viewers are told, after readTLS.
+func (c *config) readAddress(s *settings) {
+	// A TLS that is only half configured was meant to be on.
+	wantTLS := s.isSet("TLS_CERTIFICATE") || s.isSet("TLS_KEY")
+	c.port = s.integer("PORT", defaultPort(wantTLS), 0, 65535)
+	c.addr = strings.Trim(s.text("LISTEN_ADDR"), "[]")
+	if c.addr != "" && !isHost(c.addr) {
+		s.fault("LISTEN_ADDR", "%q: it must be an IP address or a host name, without a port; that is PORT", c.addr)
+	}
+	c.server.TrustedProxies = strings.FieldsFunc(s.text("TRUSTED_PROXIES"), func(r rune) bool { return r == ',' || r == ' ' })
+
+	c.urlPrefix, c.host = s.text("URL_PREFIX"), s.text("HOSTNAME")
+	source := "URL_PREFIX"
+	switch {
+	case c.urlPrefix != "":
+	case c.host == "":
+		s.fault("URL_PREFIX", "is required, such as https://tunnel.example.com, or HOSTNAME")
+		source = ""
+	case !isHost(c.host):
+		s.fault("HOSTNAME", "%q: it must be a host name or IP address and nothing else; for a whole URL there is URL_PREFIX", c.host)
+		source = ""
+	default:
+		source = "HOSTNAME"
+	}
+	c.checkServer(s, source)
+
+	switch isHTTPS := strings.HasPrefix(strings.ToLower(c.urlPrefix), "https:"); {
+	case isHTTPS && !wantTLS && len(c.server.TrustedProxies) == 0:
+		c.warn("URL_PREFIX is https, but neither TLS_CERTIFICATE nor TRUSTED_PROXIES is set: targets see X-Forwarded-Proto: http; " +
+			"set TRUSTED_PROXIES to the addresses of the proxy in front")
+	case c.urlPrefix != "" && !isHTTPS && wantTLS:
+		c.warn("URL_PREFIX is not https although TLS_CERTIFICATE is set: the URLs that clients get may not work")
+	}
+}
+
+// checkServer has the server package check what it has rules for, and puts the
+// variables' names in place of its own. urlSource is the variable that the
+// public URL comes from, or "" if there is none to check.
+func (c *config) checkServer(s *settings, urlSource string) {
+	try := server.Config{
+		PublicURL:      c.publicURL(max(c.port, 1)),
+		Secrets:        [][]byte{[]byte("any")},
+		TrustedProxies: c.server.TrustedProxies,
+	}
+	if urlSource == "" {
+		try.PublicURL = "http://localhost"
+	}
+	_, err := server.New(try)
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(strings.TrimPrefix(err.Error(), "server: "), "\n") {
+		if rule, ok := strings.CutPrefix(line, "PublicURL "); ok {
+			s.fault(urlSource, "%s", rule)
+		} else {
+			s.fault("TRUSTED_PROXIES", "is wrong: %s", line)
+		}
+	}
+}
+
+// publicURL returns what client URLs begin with, if the service listens on
+// port.
+func (c *config) publicURL(port int) string {
+	if c.urlPrefix != "" {
+		return c.urlPrefix
+	}
+	scheme := "http"
+	if c.server.TLSConfig != nil {
+		scheme = "https"
+	}
+	if port == defaultPort(c.server.TLSConfig != nil) {
+		host := c.host
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		return scheme + "://" + host
+	}
+	return scheme + "://" + net.JoinHostPort(c.host, strconv.Itoa(port))
+}
+
+func defaultPort(withTLS bool) int {
+	if withTLS {
+		return 443
+	}
+	return 80
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?$`)
+
+// isHost reports whether s looks like a host name or is an IP address.
+func isHost(s string) bool { return hostName.MatchString(s) || net.ParseIP(s) != nil }
+
+// checkHostPort returns the rule that s breaks as host:port, or nil.
+func checkHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if n, e := strconv.ParseUint(port, 10, 16); err != nil || host == "" || e != nil || n == 0 {
+		return errors.New("it must be host:port, such as logs.example.com:514")
+	}
+	return nil
+}

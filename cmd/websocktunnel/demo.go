@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/internal/demosite"
+	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+const (
+	demoID   = "demo"
+	demoPort = 8080
+	// demoPorts is how many ports from demoPort on are tried.
+	demoPorts = 20
+)
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "demo",
+		Usage:     "try it: service, tunnel client and a small site in one process",
+		UsageText: "websocktunnel demo [--port 8080] [--target URL]",
+		Description: "It needs no configuration, listens on this machine only, and keeps nothing.\n" +
+			"If port 8080 is taken and no other was asked for, the next free one is used.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "port", Usage: "`port` to listen on; 0 takes a free one", DefaultText: "8080"},
+			&cli.StringFlag{Name: "target", Usage: "`URL` or port of an HTTP server to show through the tunnel", DefaultText: "a small demo site"},
+		},
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			if err := noArguments(cmd); err != nil {
+				return err
+			}
+			return demoAction(cmd)
+		},
+	}
+}
+
+// demoAction checks the flags and runs the demo until a signal ends it.
+func demoAction(cmd *cli.Command) error {
+	cliapp.SetLogTime()
+	log := zerolog.New(cliapp.Console(os.Stderr)).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+	var faults cliapp.Faults
+	port, orNext := demoPort, true
+	if s := cmd.String("port"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil {
+			faults.Add("--port %q: it must be a number from 0 to 65535", s)
+		}
+		port, orNext = int(n), false
+	}
+	handler, shown := demosite.Handler(), "a small demo site in this process"
+	if target := cmd.String("target"); target != "" {
+		var err error
+		handler, err = tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{Logger: log})
+		if err != nil {
+			faults.Add("--target: %s", strings.TrimPrefix(err.Error(), "tunnelclient: "))
+		}
+		shown = target
+	}
+	if err := faults.Err(); err != nil {
+		return err
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listeners, taken, err := demoListen(ctx, port, orNext)
+	if err != nil {
+		return err
+	}
+	if taken {
+		fmt.Fprintf(cmd.Writer, "Port %d is taken; using %d.\n", demoPort, portOf(listeners[0]))
+	}
+	context.AfterFunc(ctx, stop) // a second signal ends the process
+	return demo(ctx, listeners, handler, log, func(url string) {
+		printDemo(cmd.Writer, url, shown)
+	})
+}
+
+func printDemo(w io.Writer, url, target string) {
+	fmt.Fprintf(w, `
+  websocktunnel demo
+
+    viewer URL   %s/
+    target       %s
+
+  Open the URL in a browser. Ctrl-C stops the demo.
+
+`, url, target)
+}
+
+// demo serves on listeners, connects a tunnel client to the service that
+// answers with h, calls ready with the viewer URL, and waits until ctx ends.
+func demo(ctx context.Context, listeners []net.Listener, h http.Handler, log zerolog.Logger, ready func(url string)) error {
+	secret := make([]byte, minSecret)
+	if _, err := rand.Read(secret); err != nil {
+		return err
+	}
+	port := strconv.Itoa(portOf(listeners[0]))
+	srv, err := server.New(server.Config{
+		PublicURL: "http://localhost:" + port,
+		Secrets:   [][]byte{secret},
+		Logger:    log,
+	})
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	client, err := tunnelclient.New(tunnelclient.Config{
+		ServerURL: "http://" + listeners[0].Addr().String(),
+		ID:        demoID,
+		Tokens: tunnelclient.TokenFunc(func(context.Context) (string, error) {
+			return server.MintToken(secret, server.Claims{ID: demoID, TTL: 24 * time.Hour})
+		}),
+		Logger: log,
+		// The page's own websocket and event stream would never finish.
+		DrainTimeout: -1,
+	})
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, len(listeners)+1)
+	var serving, connecting sync.WaitGroup
+	for _, ln := range listeners {
+		serving.Go(func() {
+			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {
+				failed <- err
+				cancel()
+			}
+		})
+	}
+	connecting.Go(func() {
+		if err := client.Serve(ctx, h); err != nil {
+			failed <- err
+			cancel()
+		}
+	})
+	if url, err := client.URL(ctx); err == nil {
+		ready(url)
+	}
+	<-ctx.Done()
+
+	// The client goes first, so that the service ends its sessions for no
+	// other reason.
+	connecting.Wait()
+	if c, ok := h.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+	err = srv.Close()
+	serving.Wait()
+	select {
+	case err = <-failed:
+	default:
+	}
+	return err
+}
+
+// demoListen listens on port, on both loopback addresses: browsers may take
+// "localhost" for either. If the port is taken and orNext is true, the next free
+// one is used instead; taken reports that.
+func demoListen(ctx context.Context, port int, orNext bool) (listeners []net.Listener, taken bool, err error) {
+	for p := port; p < port+demoPorts && p <= 65535; p++ {
+		listeners, err = loopback(ctx, p)
+		if err == nil {
+			return listeners, p != port, nil
+		}
+		if !orNext || !portTaken(err) {
+			break
+		}
+	}
+	if portTaken(err) {
+		return nil, false, fmt.Errorf("--port %d: the port is taken by another program; choose another with --port", port)
+	}
+	return nil, false, fmt.Errorf("--port %d: %w", port, err)
+}
+
+// loopback listens on 127.0.0.1 and, where that exists, on ::1.
+func loopback(ctx context.Context, port int) ([]net.Listener, error) {
+	var lc net.ListenConfig
+	v4, err := lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	v6, err := lc.Listen(ctx, "tcp", net.JoinHostPort("::1", strconv.Itoa(portOf(v4))))
+	switch {
+	case err == nil:
+		return []net.Listener{v4, v6}, nil
+	case portTaken(err) && port != 0:
+		v4.Close()
+		return nil, err
+	}
+	return []net.Listener{v4}, nil // no IPv6 here
+}
+
+func portOf(ln net.Listener) int {
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return 0
+}

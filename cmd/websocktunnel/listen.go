@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+)
+
+// listen returns the listeners that systemd has passed or else one of its own,
+// and the port of the first.
+func listen(c config) ([]net.Listener, int, error) {
+	listeners, err := activated()
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(listeners) == 0 {
+		ln, err := net.Listen("tcp", net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
+		if err != nil {
+			return nil, 0, listenError(c, err)
+		}
+		listeners = []net.Listener{ln}
+	}
+	port := c.port
+	if a, ok := listeners[0].Addr().(*net.TCPAddr); ok && port == 0 {
+		port = a.Port
+	}
+	return listeners, port, nil
+}
+
+// listenError adds what to do.
+func listenError(c config, err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("PORT %d: %w; choose a port above 1023, or give the program the capability CAP_NET_BIND_SERVICE", c.port, err)
+	case portTaken(err):
+		return fmt.Errorf("PORT %d: %w; choose another port, or stop the program that uses this one", c.port, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("LISTEN_ADDR %q: %w; choose an address of this machine", c.addr, err)
+	}
+	return fmt.Errorf("LISTEN_ADDR %q, PORT %d: %w", c.addr, c.port, err)
+}
+
+// portTaken reports whether err says that another program has the port.
+func portTaken(err error) bool {
+	const wsaeaddrinuse = syscall.Errno(10048) // which Windows says instead
+	return errors.Is(err, syscall.EADDRINUSE) || runtime.GOOS == "windows" && errors.Is(err, wsaeaddrinuse)
+}

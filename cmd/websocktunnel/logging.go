@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"log"
+	"os"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+)
+
+// openLog returns the logger that c asks for, and a function that waits until
+// what was logged has been sent, for a moment. It also routes the standard
+// library's log package into it.
+func openLog(c config) (logger zerolog.Logger, closeLog func()) {
+	cliapp.SetLogTime()
+	var out io.Writer = os.Stdout
+	if !c.production {
+		out = cliapp.Console(os.Stdout)
+	}
+	closeLog = func() {}
+	if c.production && c.syslogAddr != "" {
+		local := newLogger(out)
+		sl := newSyslog(c.syslogAddr, func(err error) {
+			local.Warn().Err(err).Msg("log lines are not reaching the syslog server")
+		})
+		out = zerolog.MultiLevelWriter(out, sl)
+		closeLog = sl.close
+	}
+	logger = newLogger(out)
+	log.SetFlags(0)
+	log.SetOutput(standardLog{logger})
+	return logger, closeLog
+}
+
+func newLogger(out io.Writer) zerolog.Logger {
+	return zerolog.New(out).Level(zerolog.InfoLevel).With().Timestamp().Logger()
+}
+
+// standardLog takes what the standard library's log package writes: a package
+// that does not know the logger has something to complain about.
+type standardLog struct{ log zerolog.Logger }
+
+func (w standardLog) Write(p []byte) (int, error) {
+	w.log.Warn().Str("from", "log").Msg(string(bytes.TrimRight(p, "\n")))
+	return len(p), nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+	"github.com/websocktunnel/websocktunnel/server"
+)
+
+// shutdownMargin is how much longer than the drain timeout a shutdown may take
+// before it is cut short: for requests that no tunnel carries.
+const shutdownMargin = 10 * time.Second
+
+// defaultDrain is what server.Config has as the default of DrainTimeout.
+const defaultDrain = 60 * time.Second
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "run the service",
+		UsageText: "websocktunnel [serve] [flags]",
+		Description: "Every setting is an environment variable and a flag; the flag wins. Each secret and key\n" +
+			"can come from a file instead, which is named by the variable with _FILE behind it.\n" +
+			"\n" +
+			"SIGINT or SIGTERM: requests in flight are finished, up to DRAIN_TIMEOUT; exit 0.\n" +
+			"A second one ends the service at once; exit 1. A faulty configuration: exit 2.",
+		Flags: variableFlags(),
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			if err := noArguments(cmd); err != nil {
+				return err
+			}
+			c, err := readConfig(lookupIn(cmd))
+			if err != nil {
+				return err
+			}
+			return serve(c)
+		},
+	}
+}
+
+// serve runs the service until a signal ends it.
+func serve(c config) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	listeners, port, err := listen(c)
+	if err != nil {
+		return err
+	}
+	log, closeLog := openLog(c)
+	defer closeLog()
+	c.server.Logger = log
+	c.server.PublicURL = c.publicURL(port)
+	srv, err := server.New(c.server)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	for _, w := range c.warnings {
+		log.Warn().Msg(w)
+	}
+	for _, ln := range listeners {
+		log.Info().Str("url", c.server.PublicURL).Stringer("listen", ln.Addr()).Bool("tls", c.server.TLSConfig != nil).
+			Str("version", buildinfo.Get().Version).Msg("serving")
+	}
+
+	var serving sync.WaitGroup
+	failed := make(chan error, len(listeners))
+	for _, ln := range listeners {
+		serving.Go(func() {
+			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	select {
+	case sig := <-signals:
+		log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
+		err = shutdown(srv, c, signals, log)
+	case err = <-failed:
+		log.Error().Err(err).Msg("serving has failed")
+		err = cli.Exit("", cliapp.ExitFailure)
+		srv.Close()
+	}
+	serving.Wait()
+	if err == nil {
+		log.Info().Msg("stopped")
+	}
+	return err
+}
+
+// shutdown drains srv, or closes it at once when another signal comes.
+func shutdown(srv *server.Server, c config, signals <-chan os.Signal, log zerolog.Logger) error {
+	drain := c.server.DrainTimeout
+	if drain == 0 {
+		drain = defaultDrain
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), max(drain, 0)+shutdownMargin)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- srv.Shutdown(ctx) }()
+	select {
+	case err := <-drained:
+		if err == nil {
+			return nil
+		}
+		log.Warn().Err(err).Msg("the drain timeout has passed: requests in flight were cut off")
+	case sig := <-signals:
+		log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
+		srv.Close()
+		cancel()
+		if err := <-drained; err != nil {
+			log.Debug().Err(err).Msg("the drain was broken off")
+		}
+	}
+	return cli.Exit("", cliapp.ExitFailure)
+}

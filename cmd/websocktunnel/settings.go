@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+)
+
+// maxSecretFile is the size of the largest file that a secret or key is read
+// from.
+const maxSecretFile = 1 << 20
+
+// settings reads variables and collects what is wrong with them.
+type settings struct {
+	lookup lookup
+	faults cliapp.Faults
+}
+
+// fault notes that the variable of that name breaks a rule. It names the flag
+// too if that is where the value came from.
+func (s *settings) fault(name, format string, args ...any) {
+	label := name
+	if _, byFlag := s.lookup(name); byFlag {
+		label = fmt.Sprintf("%s (flag --%s)", name, flagName(name))
+	}
+	s.faults.Add("%s %s", label, fmt.Sprintf(format, args...))
+}
+
+// text returns the value of a variable, "" if it is not set.
+func (s *settings) text(name string) string {
+	value, _ := s.lookup(name)
+	return value
+}
+
+// choice returns the value of a variable that must be one of values, the first
+// of which is the default.
+func (s *settings) choice(name string, values ...string) string {
+	value := s.text(name)
+	if value == "" {
+		return values[0]
+	}
+	for _, v := range values {
+		if strings.EqualFold(value, v) {
+			return v
+		}
+	}
+	s.fault(name, "%q: it must be %s", value, strings.Join(values, " or "))
+	return values[0]
+}
+
+// on reports whether a switch is on.
+func (s *settings) on(name string, def bool) bool {
+	switch value := s.text(name); strings.ToLower(value) {
+	case "":
+	case "on", "1", "true", "yes":
+		return true
+	case "off", "0", "false", "no":
+		return false
+	default:
+		s.fault(name, "%q: it must be on or off", value)
+	}
+	return def
+}
+
+// integer returns the value of a variable that must be a number from low to
+// high.
+func (s *settings) integer(name string, def, low, high int) int {
+	value := s.text(name)
+	if value == "" {
+		return def
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < low || n > high {
+		s.fault(name, "%q: it must be a number from %d to %d", value, low, high)
+		return def
+	}
+	return n
+}
+
+// duration returns the value of a variable that must be a time. As in
+// server.Config, zero means the default and negative off.
+func (s *settings) duration(name string) time.Duration {
+	value := s.text(name)
+	if value == "" {
+		return 0
+	}
+	if strings.EqualFold(value, "off") {
+		return -1
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		var seconds uint64
+		if seconds, err = strconv.ParseUint(value, 10, 32); err == nil {
+			d = time.Duration(seconds) * time.Second
+		}
+	}
+	switch {
+	case err != nil || d < 0:
+		s.fault(name, "%q: it must be a time such as 90s or 5m, a number of seconds, or off", value)
+		return 0
+	case d == 0:
+		return -1
+	}
+	return d
+}
+
+// secret returns the value of a variable, or of the file that its twin names;
+// "" if neither is set. The value never gets into a fault.
+func (s *settings) secret(name string) string {
+	twin := name + fileSuffix
+	value, valueByFlag := s.lookup(name)
+	file, fileByFlag := s.lookup(twin)
+	switch {
+	case file == "" || value != "" && valueByFlag && !fileByFlag:
+		return value
+	case value != "" && valueByFlag == fileByFlag:
+		s.fault(name, "is set, and %s is too: set only one of them", twin)
+		return value
+	}
+	text, err := readSecret(file)
+	if err != nil {
+		s.fault(twin, "%v", err)
+	}
+	return text
+}
+
+// isSet reports whether a variable or its twin is set, whatever to.
+func (s *settings) isSet(name string) bool {
+	return s.text(name) != "" || s.text(name+fileSuffix) != ""
+}
+
+// readSecret returns what is in a file, without the line break at its end that
+// editors and echo leave there.
+func readSecret(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot be read: %w", err)
+	case len(b) > maxSecretFile:
+		return "", fmt.Errorf("%q: the file must not be larger than %d bytes", path, maxSecretFile)
+	}
+	text := strings.TrimRight(string(b), "\r\n")
+	if text == "" {
+		return "", fmt.Errorf("%q: the file is empty", path)
+	}
+	return text, nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+// runClient keeps the tunnel open until a signal comes or an error is final.
+func runClient(c config) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	told := newAnnouncer(c)
+	client, err := tunnelclient.New(tunnelclient.Config{
+		ServerURL:     c.serverURL,
+		ID:            c.id,
+		Tokens:        c.tokens,
+		HTTPClient:    c.httpClient,
+		Logger:        c.log,
+		OnStateChange: func(st tunnelclient.State) { logState(c, told, st) },
+	})
+	if err != nil {
+		return err
+	}
+	if c.fromStdin && cliapp.IsTerminal(os.Stdin) {
+		c.log.Info().Msg("no token given: each line of standard input is taken for one; see wst-client --help")
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	served, untold := make(chan error, 1), make(chan error, 1)
+	wg.Go(func() { served <- client.Serve(ctx, c.handler) })
+	wg.Go(func() {
+		if err := told.run(ctx); err != nil {
+			untold <- err
+		}
+	})
+
+	stopping := false
+	for {
+		select {
+		case sig := <-signals:
+			if stopping {
+				c.log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
+				cancel()
+				return cli.Exit("", cliapp.ExitFailure)
+			}
+			stopping = true
+			c.log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
+			cancel()
+		case err = <-untold:
+			// Whoever waits for the URL would wait for ever.
+			cancel()
+		case e := <-served:
+			cancel()
+			wg.Wait()
+			if h, ok := c.handler.(interface{ CloseIdleConnections() }); ok {
+				h.CloseIdleConnections()
+			}
+			if err == nil {
+				err = e
+			}
+			return c.final(err)
+		}
+	}
+}
+
+// final returns the error with which the command ends.
+func (c config) final(err error) error {
+	switch {
+	case err == nil:
+		c.log.Debug().Msg("stopped")
+		return nil
+	case errors.Is(err, tunnelclient.ErrNoToken):
+		return cliapp.NewUsageError("%v; give a token with --token-file or %s, or write one to standard input", err, tokenVariable)
+	case c.json:
+		c.log.Error().Err(err).Msg("giving up")
+		return cli.Exit("", cliapp.ExitFailure)
+	}
+	return err
+}
+
+// logState logs the changes of state that the tunnelclient package itself says
+// nothing about, so that there is one line for each, and hands on the URL.
+func logState(c config, told *announcer, st tunnelclient.State) {
+	switch st.Phase {
+	case tunnelclient.PhaseConnecting:
+		c.log.Info().Str("id", c.id).Str("service", c.serverURL).Msg("connecting")
+	case tunnelclient.PhaseConnected:
+		told.put(st.URL)
+	case tunnelclient.PhaseDraining:
+		c.log.Debug().Str("id", c.id).Str("reason", st.Reason).Msg("finishing requests in flight")
+	case tunnelclient.PhaseWaiting:
+	}
+}

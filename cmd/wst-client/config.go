@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+// tokenVariable is the environment variable that a token may come from.
+const tokenVariable = "WST_TOKEN"
+
+// config is what the command line says, checked.
+type config struct {
+	serverURL, id string
+	tokens        tunnelclient.TokenSource
+	fromStdin     bool
+	httpClient    *http.Client
+	handler       http.Handler // sends requests to the target
+
+	outFile string
+	json    bool
+	log     zerolog.Logger
+}
+
+// readConfig reads cmd's arguments and flags. The error has one line per fault.
+func readConfig(cmd *cli.Command) (config, error) {
+	var faults cliapp.Faults
+	c := config{outFile: cmd.String("out-file"), json: cmd.Bool("json")}
+	c.log = newLogger(c.json, cmd.Bool("verbose"))
+	c.readArguments(cmd, &faults)
+	c.readTokens(cmd, &faults)
+	c.httpClient = newHTTPClient(cmd, &faults)
+	if c.outFile != "" {
+		checkOutFile(c.outFile, &faults)
+	}
+	return c, faults.Err()
+}
+
+// readArguments reads the three positional arguments, and the flags about the
+// target.
+func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
+	opts := tunnelclient.ProxyOptions{
+		HostHeader:         cmd.String("host-header"),
+		InsecureSkipVerify: cmd.Bool("target-insecure-skip-verify"),
+		Logger:             c.log,
+	}
+	args := cmd.Args().Slice()
+	if len(args) != 3 {
+		faults.Add("%d arguments given: there must be three, SERVER-URL CLIENT-ID TARGET; see wst-client --help", len(args))
+	}
+	// Each by itself, with something right in the place of the others, so that
+	// all faults are named.
+	if len(args) > 0 {
+		c.serverURL = args[0]
+		check(faults, "SERVER-URL", tunnelclient.Config{ServerURL: c.serverURL, ID: "any"})
+	}
+	if len(args) > 1 {
+		c.id = args[1]
+		check(faults, "CLIENT-ID", tunnelclient.Config{ServerURL: "http://localhost", ID: c.id})
+	}
+	var err error
+	if len(args) > 2 {
+		if c.handler, err = tunnelclient.ProxyTo(args[2], tunnelclient.ProxyOptions{}); err != nil {
+			faults.Add("TARGET: %s", plain(err))
+		}
+	}
+	if _, err := tunnelclient.ProxyTo("80", opts); err != nil {
+		faults.Add("--host-header: %s", plain(err))
+	} else if c.handler != nil {
+		c.handler, _ = tunnelclient.ProxyTo(args[2], opts) // both have been checked
+	}
+}
+
+func check(faults *cliapp.Faults, name string, cfg tunnelclient.Config) {
+	cfg.Tokens = tunnelclient.StaticToken("any")
+	if _, err := tunnelclient.New(cfg); err != nil {
+		faults.Add("%s: %s", name, plain(err))
+	}
+}
+
+// plain returns err's text without the names of Go packages and fields.
+func plain(err error) string {
+	s := strings.TrimPrefix(err.Error(), "tunnelclient: ")
+	for _, field := range []string{"ServerURL: ", "ID: ", "HostHeader "} {
+		s = strings.TrimPrefix(s, field)
+	}
+	return s
+}
+
+// readTokens finds out where tokens come from.
+func (c *config) readTokens(cmd *cli.Command, faults *cliapp.Faults) {
+	token, file, env := cmd.String("token"), cmd.String("token-file"), os.Getenv(tokenVariable)
+	switch {
+	case cmd.IsSet("token") && cmd.IsSet("token-file"):
+		faults.Add("--token and --token-file are both given: only one of them is possible")
+	case cmd.IsSet("token"):
+		c.tokens = staticToken(faults, "--token", token)
+	case cmd.IsSet("token-file"):
+		c.tokens = tunnelclient.TokenFile(file)
+		if _, err := c.tokens.Token(context.Background()); err != nil {
+			faults.Add("--token-file: %v", err)
+		}
+	case env != "":
+		c.tokens = staticToken(faults, tokenVariable, env)
+	default:
+		c.tokens = tunnelclient.TokenReader(cmd.Reader)
+		c.fromStdin = true
+	}
+}
+
+// staticToken returns a source of one token. What cannot be a token would be
+// retried for ever. The fault does not quote it.
+func staticToken(faults *cliapp.Faults, name, token string) tunnelclient.TokenSource {
+	token = strings.TrimSpace(token)
+	switch {
+	case token == "":
+		faults.Add("%s: the token is empty", name)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		faults.Add("%s: the token has a space, control or non-ASCII character in it", name)
+	}
+	return tunnelclient.StaticToken(token)
+}
+
+// checkOutFile notes what can be known beforehand to hinder writing the file.
+func checkOutFile(path string, faults *cliapp.Faults) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		faults.Add("--out-file %q: it is a directory; name a file", path)
+	}
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil {
+		faults.Add("--out-file %q: %v; make the directory first", path, err)
+	} else if !info.IsDir() {
+		faults.Add("--out-file %q: %s is not a directory", path, dir)
+	}
+}
+
+// newLogger returns the logger for standard error.
+func newLogger(json, verbose bool) zerolog.Logger {
+	cliapp.SetLogTime()
+	level := zerolog.InfoLevel
+	if verbose {
+		level = zerolog.DebugLevel
+	}
+	var log zerolog.Logger
+	if json {
+		log = zerolog.New(os.Stderr)
+	} else {
+		log = zerolog.New(cliapp.Console(os.Stderr))
+	}
+	return log.Level(level).With().Timestamp().Logger()
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+)
+
+// newHTTPClient returns the client for the handshake with the service, as the
+// flags about that connection want it.
+func newHTTPClient(cmd *cli.Command, faults *cliapp.Faults) *http.Client {
+	var http1 http.Protocols
+	http1.SetHTTP1(true) // the handshake needs HTTP/1.1
+	return &http.Client{Transport: &http.Transport{
+		Proxy:               proxy(cmd.String("proxy"), faults),
+		DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig: &tls.Config{
+			RootCAs:              rootCAs(cmd.String("ca-file"), faults),
+			GetClientCertificate: clientCertificate(cmd.String("client-cert"), cmd.String("client-key"), faults),
+		},
+		Protocols:         &http1,
+		DisableKeepAlives: true, // one handshake, one connection
+	}}
+}
+
+// proxy returns how to choose the proxy. The flag holds for every service;
+// what the environment says does not hold for this machine itself.
+func proxy(s string, faults *cliapp.Faults) func(*http.Request) (*url.URL, error) {
+	if s == "" {
+		return http.ProxyFromEnvironment
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		// The error of url.Parse quotes its input, which may hold a password.
+		faults.Add("--proxy: it cannot be parsed as a URL")
+		return nil
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+	default:
+		faults.Add("--proxy %q: it must begin with http://, https:// or socks5://", u.Redacted())
+	}
+	if u.Hostname() == "" {
+		faults.Add("--proxy %q names no host", u.Redacted())
+	}
+	return http.ProxyURL(u)
+}
+
+// rootCAs returns the certificates in file, or nil for the system's.
+func rootCAs(file string, faults *cliapp.Faults) *x509.CertPool {
+	if file == "" {
+		return nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		faults.Add("--ca-file: %v", err)
+		return nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		faults.Add("--ca-file %q: there is no certificate in PEM in it", file)
+	}
+	return pool
+}
+
+// clientCertificate returns what reads the pair for each handshake, so that
+// renewed files need no restart, or nil if there is none.
+func clientCertificate(cert, key string, faults *cliapp.Faults) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	switch {
+	case cert == "" && key == "":
+		return nil
+	case key == "":
+		faults.Add("--client-key is required because --client-cert is given")
+		return nil
+	case cert == "":
+		faults.Add("--client-cert is required because --client-key is given")
+		return nil
+	}
+	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		return &pair, err
+	}
+	if _, err := load(nil); err != nil {
+		faults.Add("--client-cert and --client-key: %v", err)
+	}
+	return load
+}
