@@ -299,12 +299,40 @@ func TestTokenRefresh(t *testing.T) {
 			t.Errorf("the token in force expires %d s from the refreshed one", d)
 		}
 	}
-	// Unknown types are ignored.
-	if err := c.conn.SendControl([]byte(`{"type":"weather","rain":true}`)); err != nil {
-		t.Fatal(err)
+	// Unknown types are ignored, however many there are.
+	for range 100 {
+		if err := c.conn.SendControl([]byte(`{"type":"weather","reason":{"rain":true}}`)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
 		t.Errorf("after an unknown control message: %d", resp.StatusCode)
+	}
+}
+
+// TestProtocolViolations: the close code says that it is the client's fault.
+func TestProtocolViolations(t *testing.T) {
+	s := newService(t, Config{})
+	for _, message := range []string{"", "nonsense", `{"no":"type"}`} {
+		c := s.connect("a", echoHandler)
+		if err := c.conn.SendControl([]byte(message)); err != nil {
+			t.Fatal(err)
+		}
+		var ce *h2conn.CloseError
+		if err := <-c.served; !errors.As(err, &ce) || ce.Code != int(wire.CloseProtocol) {
+			t.Errorf("after %q the session ended with %v", message, err)
+		}
+	}
+	c, _, err := s.dial("b", mint(t, "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c.conn, "this is not HTTP/2 at all")
+	io.Copy(io.Discard, c.conn)
+	<-c.conn.Done()
+	var ce *h2conn.CloseError
+	if err := c.conn.Err(); !errors.As(err, &ce) || ce.Code != int(wire.CloseProtocol) {
+		t.Errorf("after bytes that are not HTTP/2: %v", err)
 	}
 }
 

@@ -40,8 +40,8 @@ type session struct {
 	tr    *h2conn.Transport
 	slots chan struct{} // one element per request in flight
 
-	control chan []byte   // from the reading goroutine to run; never closed
-	wake    chan struct{} // capacity 1: what mu guards has changed; never closed
+	control chan wire.Control // from the reading goroutine to run; never closed
+	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
 
 	mu        sync.Mutex
 	grant     grant
@@ -59,7 +59,7 @@ type session struct {
 func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zerolog.Logger) *session {
 	s := &session{
 		srv: srv, id: g.id, remote: remote, since: time.Now(), conn: conn, grant: g, log: log,
-		control: make(chan []byte, controlBacklog),
+		control: make(chan wire.Control, controlBacklog),
 		wake:    make(chan struct{}, 1),
 	}
 	conn.OnControl(s.onControl)
@@ -279,23 +279,28 @@ func (s *session) ended() {
 }
 
 // onControl is called by the goroutine that reads, and must not block.
-func (s *session) onControl(m []byte) {
-	select {
-	case s.control <- m:
+func (s *session) onControl(b []byte) {
+	reason := "too many control messages"
+	m, err := wire.ParseControl(b)
+	switch {
+	case err != nil:
+		reason = "malformed control message"
+	case m.Type != wire.TypeToken && m.Type != wire.TypeGoaway:
+		return // of a later version of the protocol
 	default:
-		s.log.Warn().Msg("tunnel client sends control messages faster than they can be answered")
-		s.conn.SetCloseReason(int(wire.CloseProtocol), "too many control messages")
-		go s.conn.Close() // not here: Close waits for this goroutine
+		select {
+		case s.control <- m:
+			return
+		default:
+			err = errors.New("they come faster than they can be answered")
+		}
 	}
+	s.log.Warn().Err(err).Msg(reason)
+	s.conn.SetCloseReason(int(wire.CloseProtocol), reason)
+	go s.conn.Close() // not here: Close waits for this goroutine
 }
 
-func (s *session) handleControl(b []byte) {
-	m, err := wire.ParseControl(b)
-	if err != nil {
-		s.log.Warn().Err(err).Msg("malformed control message")
-		s.kill(wire.CloseProtocol)
-		return
-	}
+func (s *session) handleControl(m wire.Control) {
 	switch m.Type {
 	case wire.TypeToken:
 		s.refresh(m.Token)
