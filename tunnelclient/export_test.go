@@ -33,7 +33,7 @@ func (b *backoff) Reset()              { b.reset() }
 func (b *backoff) NextWithin(limit time.Duration) time.Duration { return b.nextWithin(limit) }
 
 func ParseRetryAfter(h http.Header, now time.Time) time.Duration { return parseRetryAfter(h, now) }
-func RequestTarget(r *http.Request) url.URL                      { return requestTarget(r) }
+func RequestTarget(r *http.Request) url.URL                      { return requestTarget(r, "") }
 func OneLine(s string) string                                    { return oneLine(s) }
 func QuotesToken(text, token string) bool                        { return quotesToken(text, token) }
 

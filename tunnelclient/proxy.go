@@ -47,6 +47,17 @@ type ProxyOptions struct {
 	// InsecureSkipVerify, for https targets, accepts any certificate.
 	InsecureSkipVerify bool
 
+	// KeepPrefix is for targets that are configured with the prefix under which
+	// viewers see them, and expect it in requests: the path that the target
+	// sees begins with X-Forwarded-Prefix.
+	KeepPrefix bool
+
+	// RewriteRedirects is for targets that know nothing of the prefix under
+	// which viewers see them: where an answer's Location, Content-Location,
+	// Refresh or a cookie's Path is an absolute path, or a URL of the target
+	// itself, X-Forwarded-Prefix is put before it, unless it is there already.
+	RewriteRedirects bool
+
 	// Logger receives a warning for each request that the target failed.
 	// The zero value is silent.
 	Logger zerolog.Logger
@@ -88,9 +99,11 @@ func ProxyTo(target string, o ProxyOptions) (http.Handler, error) {
 		}
 	}
 	p := &targetProxy{
-		url:  url.URL{Scheme: t.scheme, Host: t.host},
-		host: o.HostHeader,
-		log:  o.Logger,
+		url:      url.URL{Scheme: t.scheme, Host: t.host},
+		host:     o.HostHeader,
+		keeps:    o.KeepPrefix,
+		rewrites: o.RewriteRedirects,
+		log:      o.Logger,
 	}
 	var own, http1 http.Protocols
 	http1.SetHTTP1(true)
@@ -127,6 +140,8 @@ type targetProxy struct {
 	proxy    httputil.ReverseProxy
 	url      url.URL // scheme and host of all requests
 	host     string  // Host header, or "" for the viewer's
+	keeps    bool    // ProxyOptions.KeepPrefix
+	rewrites bool    // ProxyOptions.RewriteRedirects
 	log      zerolog.Logger
 	plain    *http.Transport
 	upgrades *http.Transport // speaks HTTP/1.1 only
@@ -184,7 +199,11 @@ func (p *targetProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (p *targetProxy) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
-	*out.URL = requestTarget(pr.In)
+	prefix := ""
+	if p.keeps {
+		prefix = forwardedPrefix(pr.In)
+	}
+	*out.URL = requestTarget(pr.In, prefix)
 	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
 	if p.host != "" {
 		out.Host = p.host
@@ -200,10 +219,20 @@ func (p *targetProxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 }
 
+// forwardedPrefix returns the prefix under which the viewer sees the target,
+// as the service names it, without a trailing slash.
+func forwardedPrefix(r *http.Request) string {
+	prefix := strings.TrimRight(r.Header.Get("X-Forwarded-Prefix"), "/")
+	if !strings.HasPrefix(prefix, "/") || strings.HasPrefix(prefix, "//") || strings.ContainsAny(prefix, " ?#") {
+		return ""
+	}
+	return prefix
+}
+
 // requestTarget returns a URL from which net/http makes, byte for byte, the
-// request target that r came with. That is r.RequestURI, unless a handler in
-// between has changed r.URL.
-func requestTarget(r *http.Request) url.URL {
+// request target that r came with, behind prefix. That is r.RequestURI, unless
+// a handler in between has changed r.URL.
+func requestTarget(r *http.Request, prefix string) url.URL {
 	in := r.URL
 	out := url.URL{Path: in.Path, RawPath: in.RawPath, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery}
 	if !strings.HasPrefix(in.Path, "/") && in.Path != "*" { // http.StripPrefix
@@ -215,8 +244,11 @@ func requestTarget(r *http.Request) url.URL {
 		u.Path == in.Path && u.RawPath == in.RawPath && u.RawQuery == in.RawQuery
 	// As an Opaque, a path that begins with two slashes would be taken for an
 	// authority. EscapedPath changes such a path only where it is invalid.
-	if unchanged && !strings.HasPrefix(path, "//") {
-		out.Opaque = escapeSpaces(path)
+	switch {
+	case unchanged && !strings.HasPrefix(prefix+path, "//"):
+		out.Opaque = escapeSpaces(prefix + path)
+	case prefix != "":
+		out.Opaque = prefix + out.EscapedPath()
 	}
 	out.RawQuery = escapeSpaces(out.RawQuery)
 	return out
@@ -243,6 +275,11 @@ func (p *targetProxy) CloseIdleConnections() {
 
 func (p *targetProxy) modifyResponse(resp *http.Response) error {
 	resp.Header.Del(wire.HeaderError) // it is not the target's to say
+	if p.rewrites {
+		if w := newRedirectRewriter(resp.Request); w != nil {
+			w.apply(resp.Header)
+		}
+	}
 	if headerSize(resp.Header) > maxTargetHeader {
 		return errHeaderTooLarge
 	}

@@ -59,6 +59,8 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "client-key", Category: catService, Usage: "PEM `file` with its private key", TakesFile: true},
 			&cli.StringFlag{Name: "proxy", Category: catService, Usage: "connect through this proxy: an http, https or socks5 `URL`; without it, HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold"},
 
+			&cli.BoolFlag{Name: "keep-prefix", Category: catTarget, Usage: "send paths to the target with the prefix that viewers see, /<id>: for a target that is configured with it"},
+			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "put the prefix before absolute paths in Location, Content-Location, Refresh and cookies of the target's answers: for a target that does not know it"},
 			&cli.StringFlag{Name: "host-header", Category: catTarget, Usage: "Host header for the target: a `host` or host:port instead of the one that the viewer sent"},
 			&cli.BoolFlag{Name: "target-insecure-skip-verify", Category: catTarget, Usage: "accept any certificate of an https target", HideDefault: true},
 		},

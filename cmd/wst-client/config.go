@@ -49,6 +49,8 @@ func readConfig(cmd *cli.Command) (config, error) {
 func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	opts := tunnelclient.ProxyOptions{
 		HostHeader:         cmd.String("host-header"),
+		KeepPrefix:         cmd.Bool("keep-prefix"),
+		RewriteRedirects:   cmd.Bool("rewrite-redirects"),
 		InsecureSkipVerify: cmd.Bool("target-insecure-skip-verify"),
 		Logger:             c.log,
 	}
