@@ -29,6 +29,9 @@ const (
 	// stays, so that its client can connect elsewhere first.
 	leaveGap = time.Second
 
+	// breakOff is how long Close waits for requests to break off.
+	breakOff = 250 * time.Millisecond
+
 	// goawaySpacing is how far apart goaways are spread, within the drain
 	// timeout: a restart is to be a ramp and not a storm.
 	goawaySpacing = 2 * time.Millisecond
@@ -224,8 +227,14 @@ func (s *Server) Close() error {
 	}
 	wg.Wait()
 	s.running.Wait()
+	// Without tunnels the requests in flight break off by themselves, each so
+	// that its viewer notices; closing their connections would not do that.
+	ctx, cancel := context.WithTimeout(context.Background(), breakOff)
+	defer cancel()
 	for _, hs := range s.httpServers() {
-		hs.Close()
+		if hs.Shutdown(ctx) != nil {
+			hs.Close()
+		}
 	}
 	return nil
 }

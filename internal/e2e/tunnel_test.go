@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ type service struct {
 	addr string
 	url  string
 	srv  *server.Server
+	ln   *recordingListener
 	done chan error
 }
 
@@ -53,7 +55,40 @@ func (s *service) start(ln net.Listener) {
 	}
 	srv, done := s.srv, make(chan error, 1)
 	s.done = done
-	go func() { done <- srv.Serve(ln) }()
+	s.ln = &recordingListener{Listener: ln}
+	go func() { done <- srv.Serve(s.ln) }()
+}
+
+// recordingListener remembers its connections.
+type recordingListener struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *recordingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
+}
+
+// cutTunnels closes the connections of all tunnel clients without ado.
+func (s *service) cutTunnels() {
+	remotes := make(map[string]bool)
+	for info := range s.srv.Tunnels() {
+		remotes[info.RemoteAddr] = true
+	}
+	s.ln.mu.Lock()
+	defer s.ln.mu.Unlock()
+	for _, c := range s.ln.conns {
+		if remotes[c.RemoteAddr().String()] {
+			c.Close()
+		}
+	}
 }
 
 func (s *service) stop() {
