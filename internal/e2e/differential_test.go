@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http/httputil"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,8 +134,10 @@ func TestDifferential(t *testing.T) {
 	t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
 	s.client("id", p, h2conn.Config{})
 
+	var rows strings.Builder
 	for _, x := range exchanges {
 		t.Run(x.name, func(t *testing.T) {
+			defer func() { rows.WriteString(tableRow(x, t.Failed())) }()
 			if !strings.Contains(x.request, "\r\nHost:") {
 				x.request = strings.Replace(x.request, "\r\n", "\r\nHost: viewer.example\r\n", 1)
 			}
@@ -165,6 +170,61 @@ func TestDifferential(t *testing.T) {
 				}
 			}
 		})
+	}
+	if strings.Count(rows.String(), "\n") == len(exchanges) { // not with -run
+		checkTable(t, rows.String())
+	}
+}
+
+// updateTable makes TestDifferential write its table into the documentation.
+var updateTable = flag.Bool("update-table", false, "rewrite the table of exchanges in docs/compatibility.md")
+
+const (
+	tablePath  = "../../docs/compatibility.md"
+	tableBegin = "<!-- table of exchanges: go test -run Differential -update-table ./internal/e2e -->\n"
+	tableEnd   = "<!-- end of the table of exchanges -->\n"
+)
+
+// tableRow is the row of x in the table of exchanges.
+func tableRow(x exchange, failed bool) string {
+	line, _, _ := strings.Cut(x.request, "\r\n")
+	line = strings.TrimSuffix(line, " HTTP/1.1")
+	if len(line) > 60 {
+		line = line[:57] + "..."
+	}
+	final := x.answer[strings.LastIndex(x.answer, "HTTP/1.1 "):]
+	status, _, _ := strings.Cut(strings.TrimPrefix(final, "HTTP/1.1 "), "\r\n")
+	result := "the same"
+	if left := append(slices.Clone(x.ignoreAtTarget), x.ignoreAtViewer...); len(left) > 0 {
+		result += ", but for `" + strings.Join(left, "`, `") + "`"
+	}
+	if failed {
+		result = "**different**"
+	}
+	return fmt.Sprintf("| %s | `%s` | %s | %s |\n", x.name, strings.ReplaceAll(strings.ToValidUTF8(line, "?"), "|", "\\|"), status, result)
+}
+
+// checkTable compares the table in the documentation with what was run.
+func checkTable(t *testing.T, rows string) {
+	doc, err := os.ReadFile(tablePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(doc), tableBegin)
+	old, after, ok2 := strings.Cut(rest, tableEnd)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no table of exchanges", tablePath)
+	}
+	head := "| exchange | request | direct | through a tunnel |\n|---|---|---|---|\n"
+	if *updateTable {
+		table := fmt.Sprintf("Last written with %s, x/net as in go.mod, on %s.\n\n", runtime.Version(), runtime.GOOS) + head + rows
+		if err := os.WriteFile(tablePath, []byte(before+tableBegin+table+tableEnd+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if !strings.HasSuffix(old, head+rows) {
+		t.Errorf("the table of exchanges in %s is not what this test does: run it with -update-table", tablePath)
 	}
 }
 
