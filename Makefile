@@ -16,7 +16,8 @@ build: ## build both commands, static, into bin/
 	ci/build.sh
 
 demo: ## run service, tunnel client and demo site in one process
-	go run ./cmd/websocktunnel demo
+	@go build -o bin/ ./cmd/websocktunnel
+	@exec bin/websocktunnel demo
 
 test: ## everything that CI checks (some minutes)
 	ci/all.sh

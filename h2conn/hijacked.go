@@ -33,6 +33,7 @@ type hijackedConn struct {
 	head    *bytes.Buffer  // response head so far; nil once it is complete
 	pipe    *io.PipeWriter // non-nil while a refusal in HTTP/1.1 is translated
 	piped   chan struct{}  // closed when that is done
+	pipeErr error          // how that ended; to be read after piped is closed
 
 	deadlineMu    sync.Mutex
 	writeDeadline time.Time
@@ -115,23 +116,34 @@ func (c *hijackedConn) endWrite() {
 var endOfHead = []byte("\r\n\r\n")
 
 func (c *hijackedConn) writeHead(p []byte) (int, error) {
-	before := c.head.Len()
+	from := max(c.head.Len()-len(endOfHead)+1, 0) // what is before has no end of a head
 	c.head.Write(p)
-	i := bytes.Index(c.head.Bytes()[max(before-len(endOfHead)+1, 0):], endOfHead)
-	if i < 0 {
-		if c.head.Len() > maxResponseHead {
-			return 0, fmt.Errorf("h2conn: the handler wrote a response head over %d bytes", maxResponseHead)
-		}
-		return len(p), nil
-	}
-	end := max(before-len(endOfHead)+1, 0) + i + len(endOfHead)
 	all := c.head.Bytes()
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(all[:end])), c.u.req)
-	if err != nil {
-		return 0, fmt.Errorf("h2conn: the handler wrote a malformed response head: %w", err)
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return c.writeRefusal(p, all)
+	var resp *http.Response
+	var end int
+	for {
+		i := bytes.Index(all[from:], endOfHead)
+		if i < 0 {
+			if len(all) > maxResponseHead {
+				return 0, fmt.Errorf("h2conn: the handler wrote a response head over %d bytes", maxResponseHead)
+			}
+			c.head = bytes.NewBuffer(bytes.Clone(all))
+			return len(p), nil
+		}
+		end = from + i + len(endOfHead)
+		var err error
+		resp, err = http.ReadResponse(bufio.NewReader(bytes.NewReader(all[:end])), c.u.req)
+		if err != nil {
+			return 0, fmt.Errorf("h2conn: the handler wrote a malformed response head: %w", err)
+		}
+		if resp.StatusCode >= 200 {
+			return c.writeRefusal(p, all)
+		}
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			break
+		}
+		c.interim(resp)
+		all, from = all[end:], 0
 	}
 	h := c.u.Header()
 	clear(h) // what the handler set on the ResponseWriter does not count after Hijack
@@ -149,6 +161,13 @@ func (c *hijackedConn) writeHead(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// interim passes on a 1xx answer other than 101.
+func (c *hijackedConn) interim(resp *http.Response) {
+	h := c.takeHeader(resp)
+	c.u.w.WriteHeader(resp.StatusCode)
+	clear(h)
+}
+
 // writeRefusal starts translating an HTTP/1.1 response other than 101, of
 // which all is the beginning and p the last part.
 func (c *hijackedConn) writeRefusal(p, all []byte) (int, error) {
@@ -157,11 +176,11 @@ func (c *hijackedConn) writeRefusal(p, all []byte) (int, error) {
 	c.pipe, c.piped = pw, make(chan struct{})
 	go func() {
 		defer close(c.piped)
-		err := c.translate(bufio.NewReader(pr))
-		if err == nil {
-			_, err = io.Copy(io.Discard, pr)
+		c.pipeErr = c.translate(bufio.NewReader(pr))
+		if c.pipeErr == nil {
+			_, _ = io.Copy(io.Discard, pr) // what comes after the answer
 		}
-		pr.CloseWithError(err)
+		pr.CloseWithError(c.pipeErr)
 	}()
 	if _, err := pw.Write(all); err != nil {
 		return 0, err
@@ -169,28 +188,30 @@ func (c *hijackedConn) writeRefusal(p, all []byte) (int, error) {
 	return len(p), nil
 }
 
+// translate sends the one HTTP/1.1 response in br as an answer over HTTP/2.
 func (c *hijackedConn) translate(br *bufio.Reader) error {
-	for {
-		resp, err := http.ReadResponse(br, c.u.req)
-		if err != nil {
-			return err
-		}
-		h := c.u.Header()
-		clear(h)
-		maps.Copy(h, resp.Header)
-		deleteAll(h, hopByHop[:])
-		deleteAll(h, privateHeaders[:])
-		if resp.StatusCode < 200 {
-			c.u.w.WriteHeader(resp.StatusCode)
-			continue
-		}
-		c.u.w.WriteHeader(c.u.form.refused(h, resp.StatusCode))
-		if err := c.u.rc.Flush(); err != nil {
-			return err
-		}
-		_, err = io.Copy(flushingWriter{c.u}, resp.Body)
+	resp, err := http.ReadResponse(br, c.u.req)
+	if err != nil {
 		return err
 	}
+	h := c.takeHeader(resp)
+	c.u.w.WriteHeader(c.u.form.refused(h, resp.StatusCode))
+	if err := c.u.rc.Flush(); err != nil {
+		return err
+	}
+	_, err = io.Copy(flushingWriter{c.u}, resp.Body)
+	return err
+}
+
+// takeHeader makes resp's header that of the answer. What the handler set on
+// the ResponseWriter does not count after Hijack.
+func (c *hijackedConn) takeHeader(resp *http.Response) http.Header {
+	h := c.u.Header()
+	clear(h)
+	maps.Copy(h, resp.Header)
+	deleteAll(h, hopByHop[:])
+	deleteAll(h, privateHeaders[:])
+	return h
 }
 
 type flushingWriter struct{ u *upgradeWriter }
@@ -210,6 +231,11 @@ func (c *hijackedConn) Close() error {
 	c.closeOnce.Do(func() {
 		close(c.closed)
 		c.read.close()
+		c.deadlineMu.Lock()
+		defer c.deadlineMu.Unlock()
+		if c.writing { // it holds up the handler, and is not to be waited for
+			c.u.rc.SetWriteDeadline(time.Unix(1, 0))
+		}
 		err = nil
 	})
 	return err
@@ -229,6 +255,9 @@ func (c *hijackedConn) waitClosed(ctx context.Context) {
 	if c.pipe != nil {
 		c.pipe.Close()
 		<-c.piped
+		if c.pipeErr != nil { // the answer is not whole, and must not look so
+			panic(http.ErrAbortHandler)
+		}
 	}
 	c.u.rc.SetWriteDeadline(time.Time{})
 	if c.head != nil && ctx.Err() == nil {
@@ -252,6 +281,11 @@ func (c *hijackedConn) SetReadDeadline(t time.Time) error {
 func (c *hijackedConn) SetWriteDeadline(t time.Time) error {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
+	select {
+	case <-c.closed:
+		return net.ErrClosed // a write that Close has ended is to stay ended
+	default:
+	}
 	c.writeDeadline = t
 	if c.writing {
 		return c.u.rc.SetWriteDeadline(t)

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -158,10 +159,37 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	deleteAll(r.Header, privateHeaders[:])
 	a.handler.ServeHTTP(aw, r)
-	if !a.admits(w.Header()) { // what is left there are trailers
+	if !aw.wroteHeader {
+		aw.WriteHeader(http.StatusOK) // as net/http does, but with a clean header
+	}
+	if !a.admits(trailers(w.Header())) {
 		a.log.Printf("h2conn: the answer to %s has trailers over the peer's limit", r.Method)
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// trailers returns what of a handler's header map goes into the trailers.
+func trailers(h http.Header) http.Header {
+	var t http.Header
+	add := func(k string, vv []string) {
+		if t == nil {
+			t = make(http.Header)
+		}
+		t[k] = vv
+	}
+	for k, vv := range h {
+		if strings.HasPrefix(k, http.TrailerPrefix) {
+			add(k, vv)
+		}
+	}
+	for _, v := range h["Trailer"] {
+		for k := range strings.SplitSeq(v, ",") {
+			if k = http.CanonicalHeaderKey(strings.TrimSpace(k)); len(h[k]) > 0 {
+				add(k, h[k])
+			}
+		}
+	}
+	return t
 }
 
 // admits reports whether the peer takes header lists of h's size (RFC 9113,
@@ -197,7 +225,7 @@ func UpgradeHandler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if protocol, ok := isExtendedConnect(r); ok && r.ProtoMajor == 2 {
 			r = r.WithContext(context.WithValue(r.Context(), translatedKey{}, true))
-			serveUpgrade(w, r, h, &extendedUpgrade{protocol: protocol})
+			serveUpgrade(w, r, h, &extendedUpgrade{protocol: protocol, viewer: true})
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -18,7 +18,8 @@ type peerSettings struct {
 	once            sync.Once
 	ready           chan struct{} // closed when the fields below are final
 	extendedConnect bool
-	maxStreams      uint32 // 0: none given
+	maxStreams      uint32 // given if hasMaxStreams
+	hasMaxStreams   bool
 	maxHeaderList   uint32 // 0: none given
 }
 
@@ -61,7 +62,7 @@ func (s *peerSettings) observe(p []byte) {
 		case http2.SettingEnableConnectProtocol:
 			s.extendedConnect = v == 1
 		case http2.SettingMaxConcurrentStreams:
-			s.maxStreams = v
+			s.maxStreams, s.hasMaxStreams = v, true
 		case http2.SettingMaxHeaderListSize:
 			s.maxHeaderList = v
 		}

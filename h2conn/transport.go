@@ -142,14 +142,14 @@ func (t *Transport) Ping(ctx context.Context) error {
 }
 
 // MaxConcurrentStreams returns how many streams the peer admits, as its first
-// SETTINGS said, which have arrived once Ping has returned; 0 if they said
-// nothing.
-func (t *Transport) MaxConcurrentStreams() uint32 {
+// SETTINGS said, which have arrived once Ping has returned. It reports false
+// if they set no limit.
+func (t *Transport) MaxConcurrentStreams() (n uint32, ok bool) {
 	select {
 	case <-t.peer.ready:
-		return t.peer.maxStreams
+		return t.peer.maxStreams, t.peer.hasMaxStreams
 	default:
-		return 0
+		return 0, false
 	}
 }
 

@@ -28,6 +28,7 @@ type upgradeForm interface {
 // extendedUpgrade is the form of RFC 8441.
 type extendedUpgrade struct {
 	protocol string
+	viewer   bool // the request is a viewer's, to whom private headers mean nothing
 }
 
 func (u *extendedUpgrade) request(r *http.Request) (io.Reader, error) {
@@ -48,7 +49,9 @@ func (u *extendedUpgrade) switched(h http.Header) { h.Del("Sec-WebSocket-Accept"
 
 func (u *extendedUpgrade) refused(h http.Header, status int) int {
 	if isSuccess(status) {
-		h.Set(HeaderUpgradeRefused, strconv.Itoa(status))
+		if !u.viewer {
+			h.Set(HeaderUpgradeRefused, strconv.Itoa(status))
+		}
 		return http.StatusNotImplemented
 	}
 	return status
@@ -152,7 +155,18 @@ func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgr
 		return
 	}
 	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest}
+	returned := false
+	defer func() {
+		if !returned && uw.conn != nil {
+			// A panic: whoever still has the connection must find it closed,
+			// for the ResponseWriter under it is about to go.
+			uw.conn.Close()
+			uw.conn.writeMu.Lock() // until a write under way has ended
+			uw.conn.writeMu.Unlock()
+		}
+	}()
 	h.ServeHTTP(uw, req)
+	returned = true
 	switch {
 	case uw.conn != nil:
 		uw.conn.waitClosed(r.Context())

@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // roundTripUpgrade sends the HTTP/1.1 upgrade request req, for protocol, in
@@ -124,18 +125,25 @@ func prependBody(h http.Header, req *http.Request, rest io.ReadCloser) io.ReadCl
 	}
 	h.Set(HeaderUpgradeBody, "chunked")
 	pr, pw := io.Pipe()
-	go func() {
-		cw := httputil.NewChunkedWriter(pw)
-		_, err := io.Copy(cw, req.Body)
-		if err == nil {
-			err = cw.Close()
-		}
-		if err == nil {
-			_, err = io.WriteString(pw, "\r\n")
-		}
-		pw.CloseWithError(err)
-	}()
-	return &bodyThenStream{io.MultiReader(pr, rest), req.Body, multiCloser{pr, rest}}
+	// Not before somebody reads: a request that is not sent keeps its body.
+	start := sync.OnceFunc(func() {
+		go func() {
+			cw := httputil.NewChunkedWriter(pw)
+			_, err := io.Copy(cw, req.Body)
+			if err == nil {
+				err = cw.Close()
+			}
+			if err == nil {
+				_, err = io.WriteString(pw, "\r\n")
+			}
+			pw.CloseWithError(err)
+		}()
+	})
+	chunked := readerFunc(func(p []byte) (int, error) {
+		start()
+		return pr.Read(p)
+	})
+	return &bodyThenStream{io.MultiReader(chunked, rest), req.Body, multiCloser{pr, rest}}
 }
 
 type bodyThenStream struct {

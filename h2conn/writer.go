@@ -14,6 +14,10 @@ const (
 	// everybody else on a slow link.
 	maxPending = 64 << 10
 
+	// How much is written at a time: at first, and on a slow link.
+	firstPiece = 16 << 10
+	slowPiece  = 2 << 10
+
 	// closeLinger is how long closing waits for bytes already accepted.
 	closeLinger = 500 * time.Millisecond
 )
@@ -147,6 +151,7 @@ func (c *combiner) flush() {
 		timer = time.AfterFunc(c.timeout, func() { _ = c.abort(errWriteTimeout) })
 		defer timer.Stop()
 	}
+	piece := firstPiece
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.pending != nil && c.err == nil {
@@ -155,9 +160,23 @@ func (c *combiner) flush() {
 		c.changedLocked()
 		c.mu.Unlock()
 
-		_, err := c.w.Write(*buf)
-		if timer != nil {
-			timer.Reset(c.timeout)
+		var err error
+		for rest := *buf; len(rest) > 0 && err == nil; {
+			begun := time.Now()
+			p := rest[:min(len(rest), piece)]
+			_, err = c.w.Write(p)
+			rest = rest[len(p):]
+			if timer != nil {
+				timer.Reset(c.timeout)
+				// The timeout is about no progress at all: on a slow link
+				// that can be seen in small pieces only.
+				switch took := time.Since(begun); {
+				case took > c.timeout/10:
+					piece = max(piece/4, slowPiece)
+				case took < c.timeout/100:
+					piece = min(piece*2, maxPending)
+				}
+			}
 		}
 		putBuffer(buf)
 
@@ -180,16 +199,12 @@ func (c *combiner) setWriteDeadline(t time.Time) {
 
 // Close waits a moment for what is pending to leave and closes w.
 func (c *combiner) Close() error {
+	end := time.Now().Add(closeLinger)
 	linger := time.NewTimer(closeLinger)
 	defer linger.Stop()
 	c.mu.Lock()
-	for expired := false; c.flushing && c.err == nil && !expired; {
+	for c.flushing && c.err == nil && time.Until(end) > 0 {
 		c.waitLocked(linger.C)
-		select {
-		case <-linger.C:
-			expired = true
-		default:
-		}
 	}
 	c.mu.Unlock()
 	return c.abort(os.ErrClosed)

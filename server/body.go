@@ -5,22 +5,25 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 )
 
-// maxBodyRead bounds one read of a request body, and with that how coarsely
-// progress towards the target is seen.
-const maxBodyRead = 32 << 10
+// A request body is read in pieces, because progress towards the target is
+// seen between them only: in small ones where it is slow.
+const (
+	maxBodyRead  = 32 << 10
+	slowBodyRead = 1 << 10
+)
 
 // requestBody is the body of a request on its way into a tunnel. It times the
 // two things that only it can see: that the tunnel has taken no bytes although
 // some are there, and that the request is over and no answer comes.
 //
-// HTTP/2's transport closes the body whatever becomes of the request; closing
-// here does nothing, so that a request can be tried again. Its owner closes
-// the real one.
+// HTTP/2's transport closes the body whatever becomes of the request. Before
+// there is an answer that does nothing, so that a request can be tried again.
 type requestBody struct {
 	src    io.Reader     // nil: no body
 	in     *http.Request // whose trailers arrive with the end of src
@@ -29,17 +32,23 @@ type requestBody struct {
 
 	stall, header time.Duration // zero: no limit
 
+	started atomic.Bool // a part of the body may have been read
+	readAt  time.Time   // when the last piece was read; owned by the reader
+	piece   int         // size of the next one; owned by the reader
+
 	mu        sync.Mutex
+	readErr   error       // of src, other than io.EOF
 	timer     *time.Timer // nil until there is something to time
 	waitingOn error       // what the timer's firing means
 	hasAnswer bool
+	unwanted  bool // Close was called
 	stopped   bool
 }
 
 // newRequestBody wraps the body of in for out, a copy of it. Limits that are
 // exceeded call cancel.
 func newRequestBody(in, out *http.Request, stall, header time.Duration, cancel context.CancelCauseFunc) *requestBody {
-	b := &requestBody{in: in, out: out, stall: stall, header: header, cancel: cancel}
+	b := &requestBody{in: in, out: out, stall: stall, header: header, cancel: cancel, piece: maxBodyRead}
 	out.Trailer = announcedTrailers(in.Trailer)
 	if in.Body != nil && in.Body != http.NoBody {
 		b.src = in.Body
@@ -88,6 +97,9 @@ func (b *requestBody) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hasAnswer = true
+	if b.unwanted && b.src != nil {
+		go b.in.Body.Close() // which may wait for a Read
+	}
 	if b.timer != nil && b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
 		b.timer.Stop()
 	}
@@ -106,20 +118,56 @@ func (b *requestBody) stop() {
 func (b *requestBody) Read(p []byte) (int, error) {
 	// Here because what was read before has been taken.
 	b.await(nil, 0)
-	n, err := b.src.Read(p[:min(len(p), maxBodyRead)])
-	switch {
-	case err != nil:
-		if err == io.EOF {
-			b.copyTrailers()
+	if b.stall > 0 && !b.readAt.IsZero() {
+		switch took := time.Since(b.readAt); {
+		case took > b.stall/10:
+			b.piece = max(b.piece/8, slowBodyRead)
+		case took < b.stall/100:
+			b.piece = min(b.piece*2, maxBodyRead)
 		}
-		b.await(errHeaderTimeout, b.header)
+	}
+	b.started.Store(true)
+	n, err := b.src.Read(p[:min(len(p), b.piece)])
+	b.readAt = time.Now()
+	if err == io.EOF {
+		b.copyTrailers()
+	} else if err != nil {
+		b.mu.Lock()
+		b.readErr = err
+		b.mu.Unlock()
+	}
+	switch {
 	case n > 0:
-		b.await(errStalled, b.stall)
+		b.await(errStalled, b.stall) // until the next Read, or wroteRequest
+	case err != nil:
+		b.await(errHeaderTimeout, b.header)
 	}
 	return n, err
 }
 
-func (b *requestBody) Close() error { return nil }
+// wroteRequest says that all of the request has gone into the tunnel.
+func (b *requestBody) wroteRequest() { b.await(errHeaderTimeout, b.header) }
+
+// viewersFault returns the error with which the viewer's body ended, if it did
+// not end well.
+func (b *requestBody) viewersFault() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.readErr
+}
+
+// Close closes the real body if the answer has begun: HTTP/2's transport calls
+// it when it needs no more of the request, and waits for a Read under way.
+func (b *requestBody) Close() error {
+	b.mu.Lock()
+	answered := b.hasAnswer
+	b.unwanted = true
+	b.mu.Unlock()
+	if answered && b.src != nil {
+		return b.in.Body.Close()
+	}
+	return nil
+}
 
 // announcedTrailers returns a map with the names of t that may be trailers. A
 // forbidden one would make the peer reset the stream, and x/net then stop

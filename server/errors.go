@@ -17,6 +17,7 @@ var (
 	errHeaderTimeout = errors.New("server: the target did not answer in time")
 	errStalled       = errors.New("server: the target took no bytes of the request within the stall timeout")
 	errBadAnswer     = errors.New("server: the tunnel client sent an answer that is not valid HTTP")
+	errBadBody       = errors.New("server: the viewer's request body is malformed or broke off")
 	errDraining      = fmt.Errorf("%w: it has left because the service is shutting down", ErrNoTunnel)
 )
 
@@ -82,6 +83,10 @@ var (
 	failUnencodable = &failure{
 		status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
 		text: "The request cannot be carried over HTTP/2.",
+	}
+	failBadBody = &failure{
+		status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
+		text: "The request's body is malformed, or broke off.",
 	}
 	failHeaderTooLarge = &failure{
 		status: http.StatusRequestHeaderFieldsTooLarge, kind: "http_request_error", hop: hopService,

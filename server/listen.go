@@ -21,7 +21,12 @@ const (
 	readHeaderTimeout = 20 * time.Second
 	idleTimeout       = 120 * time.Second
 	maxHeaderBytes    = 64 << 10
-	viewerStreams     = 250 // for each HTTP/2 connection
+
+	// For each HTTP/2 connection of a viewer. All its streams may stall, and
+	// must fit into the connection's window, or they starve the next.
+	viewerStreams      = 128
+	viewerStreamWindow = 512 << 10
+	viewerConnWindow   = (viewerStreams + 4) * viewerStreamWindow
 )
 
 // Serve accepts connections on ln, from viewers and tunnel clients, until
@@ -51,12 +56,11 @@ func (s *Server) Serve(ln net.Listener) error {
 	// x/net's HTTP/2 rather than net/http's, for viewers' websockets over HTTP/2
 	// (RFC 8441), which only it can serve.
 	h2s := &http2.Server{
-		MaxConcurrentStreams: viewerStreams,
-		IdleTimeout:          idleTimeout,
-		MaxReadFrameSize:     64 << 10,
-		// Uploads: a stream's window and what all of one connection may hold.
-		MaxUploadBufferPerStream:     1 << 20,
-		MaxUploadBufferPerConnection: 16 << 20,
+		MaxConcurrentStreams:         viewerStreams,
+		IdleTimeout:                  idleTimeout,
+		MaxReadFrameSize:             64 << 10,
+		MaxUploadBufferPerStream:     viewerStreamWindow,
+		MaxUploadBufferPerConnection: viewerConnWindow,
 		WriteByteTimeout:             s.cfg.StallTimeout,
 	}
 	if err := http2.ConfigureServer(hs, h2s); err != nil {
@@ -74,7 +78,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.servers, hs)
+		if !s.draining { // else Shutdown and Close have still to do with it
+			delete(s.servers, hs)
+		}
 	}()
 
 	if s.cfg.StallTimeout > 0 {

@@ -231,10 +231,8 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		e = e.Str("replaces", old.remote)
 	}
 	e.Msg("tunnel connected")
-	select {
-	case <-sess.tr.Done():
-		s.table.remove(sess) // it ended before it was in the table
-	default:
+	if sess.isRetired() {
+		s.table.remove(sess) // it was, or has ended, before it was in the table
 	}
 }
 

@@ -96,15 +96,17 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 
 	var written atomic.Bool
 	var bad atomic.Pointer[error] // what is wrong with an interim answer
+	var body *requestBody
 	ctx, cancel := context.WithCancelCause(traced(req.Context(),
 		func() { written.Store(true) },
+		func() { body.wroteRequest() },
 		func(err error) { bad.Store(&err) }))
 	out := req.WithContext(ctx)
-	body := newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)
+	body = newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)
 
 	resp, err = s.tr.RoundTrip(out)
-	body.answered()
 	if err == nil {
+		body.answered()
 		err = checkAnswer(resp)
 		if err != nil {
 			resp.Body.Close()
@@ -119,7 +121,10 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 		}
 		body.stop()
 		cancel(nil)
-		return nil, written.Load(), err
+		if e := body.viewersFault(); e != nil && req.Context().Err() == nil {
+			err = fmt.Errorf("%w: %w", errBadBody, e)
+		}
+		return nil, written.Load() || body.started.Load(), err
 	}
 	over = true
 	resp.Request = req
@@ -129,7 +134,7 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 		get.Method = http.MethodGet
 		resp.Request = &get
 	}
-	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, func() {
+	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, body.Close, func() {
 		body.stop()
 		cancel(nil)
 		s.end()
@@ -155,27 +160,31 @@ func errFor(err error) *failure {
 		return failStalled
 	case errors.Is(err, errBadAnswer):
 		return failBadAnswer
+	case errors.Is(err, errBadBody):
+		return failBadBody
 	}
 	return failBroken
 }
 
-// newAnswerBody wraps the body of resp: done is called when it is closed, and
+// newAnswerBody wraps the body of resp: endRequest is called before it is
+// closed, done after that, and
 // trailers that must not reach a viewer are dropped at its end. The body of a
 // 101 stays an io.ReadWriteCloser.
-func newAnswerBody(resp *http.Response, stall time.Duration, done func()) io.ReadCloser {
+func newAnswerBody(resp *http.Response, stall time.Duration, endRequest func() error, done func()) io.ReadCloser {
 	done = sync.OnceFunc(done)
 	if b, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		u := &upgradedAnswer{upgradedBody: b, done: done}
-		u.dog = newWatchdog(stall, func() { u.Close() })
+		u.dog = &watchdog{timeout: stall, bite: func() { u.Close() }}
 		return u
 	}
-	return &answerBody{resp.Body, resp, done}
+	return &answerBody{resp.Body, resp, endRequest, done}
 }
 
 type answerBody struct {
 	io.ReadCloser
-	resp *http.Response
-	done func()
+	resp       *http.Response
+	endRequest func() error
+	done       func()
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -187,6 +196,9 @@ func (b *answerBody) Read(p []byte) (int, error) {
 }
 
 func (b *answerBody) Close() error {
+	// First, since x/net waits for a Read of the request's body to return, and
+	// the viewer may wait for the end of the answer before it sends more.
+	_ = b.endRequest()
 	err := b.ReadCloser.Close()
 	checkTrailer(b.resp.Trailer)
 	b.done()
@@ -203,7 +215,7 @@ type upgradedBody interface {
 type upgradedAnswer struct {
 	upgradedBody
 	done func()
-	dog  watchdog // of Write
+	dog  *watchdog // of Write
 }
 
 func (b *upgradedAnswer) Write(p []byte) (n int, err error) {

@@ -45,14 +45,22 @@ func (c guardedContext) Value(key any) any {
 	return v
 }
 
-// traced returns ctx with a trace that calls wroteHeaders, and that puts a
+// traced returns ctx with a trace that calls wroteHeaders and, when all of the
+// request has been written, wroteRequest, and that puts a
 // guard before the Got1xxResponse hook in ctx, if there is one: ReverseProxy
 // passes on whatever comes, also a 101 that would make a proxy in front take
 // the connection for a raw pipe.
 //
 // What the guard finds is given to bad: x/net does not return it.
-func traced(ctx context.Context, wroteHeaders func(), bad func(error)) context.Context {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: wroteHeaders})
+func traced(ctx context.Context, wroteHeaders, wroteRequest func(), bad func(error)) context.Context {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders: wroteHeaders,
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				wroteRequest()
+			}
+		},
+	})
 	trace := *httptrace.ContextClientTrace(ctx)
 	next := trace.Got1xxResponse
 	if next == nil {

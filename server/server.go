@@ -25,6 +25,14 @@ const (
 )
 
 const (
+	// restTimeout is how long the rest of a request may take of which nobody
+	// wants to know any more. If it comes in time, its connection can be used
+	// again.
+	restTimeout = 250 * time.Millisecond
+
+	// lastBytes is how long Shutdown gives viewers for the ends of answers.
+	lastBytes = 5 * time.Second
+
 	// leaveGap is how long after its goaway delay a session without requests
 	// stays, so that its client can connect elsewhere first.
 	leaveGap = time.Second
@@ -97,6 +105,10 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP serves a viewer or registers a tunnel client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := parseRoute(r)
+	if r.ProtoMajor == 1 && r.ContentLength != 0 && rt.kind != routeTunnel {
+		// After the answer net/http waits for the rest of a request.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTimeout))
+	}
 	switch {
 	case isRegistration(r, rt):
 		s.register(w, r)
@@ -202,14 +214,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 
-	var err error
+	// Nobody can be served any more: what is left are viewers who take their
+	// time with the end of an answer.
+	finish, cancel := context.WithTimeout(ctx, lastBytes)
+	defer cancel()
 	for _, hs := range s.httpServers() {
-		if e := hs.Shutdown(ctx); e != nil {
-			err = e
-		}
+		_ = hs.Shutdown(finish) // Close does the rest
 	}
 	s.Close()
-	return err
+	return ctx.Err()
 }
 
 // Close ends the service at once: requests in flight fail, sessions close with

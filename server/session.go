@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -16,6 +17,13 @@ const (
 	// slotWait is how long a request waits when its tunnel carries as many as
 	// it may.
 	slotWait = 5 * time.Second
+
+	// minStreams is how many concurrent streams a tunnel client has to admit.
+	minStreams = 16
+
+	// maxRefusals is how many fresh tokens may be refused in the life of a
+	// session. Each is a line in the log.
+	maxRefusals = 20
 
 	// controlBacklog is how many control messages may wait for their answer.
 	controlBacklog = 16
@@ -40,13 +48,18 @@ type session struct {
 	tr    *h2conn.Transport
 	slots chan struct{} // one element per request in flight
 
+	full chan struct{} // closed when the session is retired, for those who wait for a slot
+
 	control chan wire.Control // from the reading goroutine to run; never closed
 	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
+
+	violation sync.Once // the first one ends the session; more may come until then
 
 	mu        sync.Mutex
 	grant     grant
 	outbox    []wire.Control // for run to send
 	inFlight  int
+	refusals  int            // refused fresh tokens
 	leaving   bool           // ends when it carries nothing; takes requests until then
 	retired   bool           // takes no new requests, and ends when it carries nothing
 	code      wire.CloseCode // why
@@ -59,6 +72,7 @@ type session struct {
 func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zerolog.Logger) *session {
 	s := &session{
 		srv: srv, id: g.id, remote: remote, since: time.Now(), conn: conn, grant: g, log: log,
+		full:    make(chan struct{}),
 		control: make(chan wire.Control, controlBacklog),
 		wake:    make(chan struct{}, 1),
 	}
@@ -81,7 +95,10 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	}
 	streams := s.srv.cfg.MaxStreams
-	if n := tr.MaxConcurrentStreams(); n > 0 {
+	if n, ok := tr.MaxConcurrentStreams(); ok {
+		if n < minStreams {
+			return fmt.Errorf("the tunnel client admits %d concurrent streams: at least %d are required", n, minStreams)
+		}
 		streams = int(min(uint32(streams), n))
 	}
 	s.slots = make(chan struct{}, streams)
@@ -137,11 +154,9 @@ func (s *session) step(warned *bool) (next time.Duration, done bool) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	if s.retired || s.leaving {
-		s.conn.SetCloseReason(int(s.code), s.code.String())
 		switch {
 		case s.inFlight == 0 && !now.Before(s.notBefore), !now.Before(s.closeBy):
-			s.retired = true
-			s.srv.table.remove(s)
+			s.retireLocked(s.code)
 			return 0, true
 		case s.inFlight == 0:
 			return s.notBefore.Sub(now), false
@@ -184,14 +199,28 @@ func (s *session) retireLocked(code wire.CloseCode) bool {
 		return false
 	}
 	now := time.Now()
-	s.retired, s.code = true, code
+	s.retired = true
+	if code != 0 { // 0: it has ended by itself
+		s.setCodeLocked(code)
+	}
 	s.notBefore = now
-	s.closeBy = now.Add(s.srv.cfg.DrainTimeout)
+	closeBy := now.Add(s.srv.cfg.DrainTimeout)
+	if !s.leaving || closeBy.Before(s.closeBy) {
+		s.closeBy = closeBy
+	}
+	close(s.full)
 	// Out of the table at once, so that viewers find a successor or none. The
 	// table's lock is never held while a session's is wanted.
 	s.srv.table.remove(s)
 	s.notify()
 	return true
+}
+
+// setCodeLocked says with which code the connection will be closed, whoever
+// closes it.
+func (s *session) setCodeLocked(code wire.CloseCode) {
+	s.code = code
+	s.conn.SetCloseReason(int(code), code.String())
 }
 
 func (s *session) notify() {
@@ -206,20 +235,27 @@ func (s *session) notify() {
 func (s *session) leave(delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining, ReconnectAfterMS: delay.Milliseconds()})
-	if !s.retired {
-		now := time.Now()
-		s.leaving, s.code = true, wire.CloseDraining
-		s.notBefore = now.Add(delay + leaveGap)
-		s.closeBy = now.Add(max(s.srv.cfg.DrainTimeout, delay+leaveGap))
+	if s.retired {
+		return // it ends anyway, and its client knows why or will
 	}
+	s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining, ReconnectAfterMS: delay.Milliseconds()})
+	now := time.Now()
+	s.leaving = true
+	s.setCodeLocked(wire.CloseDraining)
+	s.notBefore = now.Add(delay + leaveGap)
+	s.closeBy = now.Add(max(s.srv.cfg.DrainTimeout, delay+leaveGap))
+}
+
+func (s *session) isRetired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
 }
 
 // kill ends the session without regard for requests in flight.
 func (s *session) kill(code wire.CloseCode) {
 	s.mu.Lock()
-	s.retireLocked(code)
-	s.code = code
+	s.retireLocked(code) // keeps an earlier code: a replaced client stays replaced
 	s.closeBy = time.Time{}
 	s.mu.Unlock()
 	s.notify()
@@ -235,6 +271,8 @@ func (s *session) begin(ctx context.Context) error {
 		defer t.Stop()
 		select {
 		case s.slots <- struct{}{}:
+		case <-s.full:
+			return errRetired
 		case <-t.C:
 			return errBusy
 		case <-ctx.Done():
@@ -266,10 +304,9 @@ func (s *session) end() {
 // ended cleans up after the connection is gone.
 func (s *session) ended() {
 	s.mu.Lock()
-	s.retired = true
 	code := s.code
+	s.retireLocked(code)
 	s.mu.Unlock()
-	s.srv.table.remove(s)
 	s.srv.forget(s)
 	cause := code.String()
 	if code == 0 { // the client's doing, or the network's
@@ -295,9 +332,11 @@ func (s *session) onControl(b []byte) {
 			err = errors.New("they come faster than they can be answered")
 		}
 	}
-	s.log.Warn().Err(err).Msg(reason)
-	s.conn.SetCloseReason(int(wire.CloseProtocol), reason)
-	go s.conn.Close() // not here: Close waits for this goroutine
+	s.violation.Do(func() {
+		s.log.Warn().Err(err).Msg(reason)
+		s.conn.SetCloseReason(int(wire.CloseProtocol), reason)
+		go s.conn.Close() // not here: Close waits for this goroutine
+	})
 }
 
 func (s *session) handleControl(m wire.Control) {
@@ -318,6 +357,15 @@ func (s *session) refresh(token string) {
 	answer := wire.Control{Type: wire.TypeToken, OK: &ok}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !ok {
+		s.refusals++
+		if s.refusals > maxRefusals {
+			s.log.Warn().Msg("too many refused tokens: session ends")
+			s.retireLocked(wire.CloseProtocol)
+			s.closeBy = time.Time{}
+			return
+		}
+	}
 	if ok && s.retired { // it would not be taken back into service
 		ok, err = false, errRetired
 	}

@@ -20,14 +20,14 @@ type tunnel struct {
 	active *session
 	seq    uint64          // of the active session's announcement
 	coming []*announcement // registrations whose first ping is under way
+	settle chan struct{}   // closed and replaced whenever one of them is settled
 }
 
 // announcement is a registration that has been admitted, before its session
 // can take requests. Viewers that find no session wait for it.
 type announcement struct {
-	id      string
-	seq     uint64
-	settled chan struct{} // closed by publish or withdraw
+	id  string
+	seq uint64
 }
 
 func newTable() *table { return &table{tunnels: make(map[string]*tunnel)} }
@@ -38,10 +38,10 @@ func (t *table) announce(id string) *announcement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.seq++
-	a := &announcement{id: id, seq: t.seq, settled: make(chan struct{})}
+	a := &announcement{id: id, seq: t.seq}
 	tun := t.tunnels[id]
 	if tun == nil {
-		tun = new(tunnel)
+		tun = &tunnel{settle: make(chan struct{})}
 		t.tunnels[id] = tun
 	}
 	tun.coming = append(tun.coming, a)
@@ -79,7 +79,8 @@ func (t *table) settleLocked(a *announcement) *tunnel {
 			break
 		}
 	}
-	close(a.settled)
+	close(tun.settle)
+	tun.settle = make(chan struct{})
 	return tun
 }
 
@@ -122,7 +123,7 @@ func (t *table) lookup(ctx context.Context, id string) *session {
 		var settled chan struct{}
 		if tun != nil {
 			if s = tun.active; s == nil {
-				settled = tun.coming[0].settled
+				settled = tun.settle
 			}
 		}
 		t.mu.Unlock()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -25,13 +27,26 @@ type viewing struct {
 	rt    route
 	w     *viewerWriter
 	http1 bool
+	body  io.Closer // of the answer; nil before there is one
+
+	request *continuingBody // of the request; nil if it has none
+}
+
+// endRequest ends the request before its handler returns. What net/http finds
+// of a body after that, while full duplex is on, makes it panic at the next
+// request of the connection (golang/go#68560).
+func (v *viewing) endRequest() {
+	if v.http1 && !v.request.over() {
+		_ = v.w.rc.Flush() // the viewer is not to wait for what follows
+	}
+	v.request.Close()
 }
 
 func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{}).(*viewing) }
 
 // serveViewer carries a viewer's request to the tunnel rt.id.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
-	if r.Host != "" && !validHost(r.Host) {
+	if r.Host != "" && !validHost(r.Host) || !printable(r.Header.Get("Upgrade")) {
 		failUnencodable.write(w, r)
 		return
 	}
@@ -40,9 +55,14 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		w:     &viewerWriter{ResponseWriter: w, rc: http.NewResponseController(w)},
 		http1: r.ProtoMajor == 1,
 	}
+	if h2conn.TranslatedConnect(r) {
+		v.w.hijackStall = s.cfg.StallTimeout
+	}
+	v.w.noInterim = r.ProtoMajor == 1 && r.ProtoMinor == 0
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
 	if r.ProtoMajor == 2 {
-		v.w.dog = newWatchdog(s.cfg.StallTimeout, func() { v.w.rc.SetWriteDeadline(time.Unix(1, 0)) })
+		v.w.dog.timeout = s.cfg.StallTimeout
+		v.w.dog.bite = func() { v.w.rc.SetWriteDeadline(time.Unix(1, 0)) }
 	}
 	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
 		// The answer may begin, and go on, while the request is still coming.
@@ -53,8 +73,16 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	}
 	r = r.WithContext(context.WithValue(r.Context(), viewerKey{}, v))
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = continuingBody{r.Body, v.w}
+		v.request = &continuingBody{ReadCloser: r.Body, w: v.w, http1: v.http1}
+		r.Body = v.request
+		defer v.endRequest()
 	}
+	defer func() {
+		// ReverseProxy leaves the body of a 101 open that it does not like.
+		if v.body != nil {
+			v.body.Close()
+		}
+	}()
 	s.proxy.ServeHTTP(v.w, r)
 }
 
@@ -88,7 +116,24 @@ func (s *Server) newProxy() *httputil.ReverseProxy {
 type viewerTransport struct{ srv *Server }
 
 func (t viewerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return t.srv.roundTrip(req, viewingOf(req).rt.id)
+	v := viewingOf(req)
+	if v.request != nil && req.Body != nil {
+		// ReverseProxy's wrapper would not let Close through.
+		req.Body = v.request
+	}
+	resp, err := t.srv.roundTrip(req, v.rt.id)
+	if err != nil {
+		return nil, err
+	}
+	v.body = resp.Body
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// ReverseProxy wants the one protocol that was asked for, but the
+		// target has chosen from a list.
+		if p := resp.Header.Get("Upgrade"); httpguts.HeaderValuesContainsToken(req.Header["Upgrade"], p) {
+			req.Header["Upgrade"] = []string{p}
+		}
+	}
+	return resp, nil
 }
 
 // rewrite makes the request that goes into the tunnel.
@@ -220,6 +265,15 @@ func unsent(err error) *failure {
 // rejects there would end the tunnel.
 func validHost(host string) bool {
 	return httpguts.ValidHostHeader(host) && !strings.Contains(host, "@")
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // bufferPool is ReverseProxy's.

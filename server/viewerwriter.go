@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's
@@ -21,6 +23,13 @@ type viewerWriter struct {
 	// connection is alive: its stream's window is closed. It has no timeout
 	// for other viewers, whom stallConn watches.
 	dog watchdog
+
+	// noInterim says that the viewer does not know 1xx (RFC 9110, section 15.2).
+	noInterim bool
+
+	// hijackStall, if not zero, limits how long a write to the hijacked
+	// connection may be stuck, where no stallConn is below.
+	hijackStall time.Duration
 
 	// interim rewrites the header of a 1xx answer.
 	interim func(http.Header)
@@ -42,7 +51,7 @@ type viewerWriter struct {
 var madeUp = [...]string{"Content-Type", "Date"}
 
 func (w *viewerWriter) WriteHeader(status int) {
-	if status == http.StatusContinue && w.continued.Swap(true) {
+	if status < 200 && w.noInterim || status == http.StatusContinue && w.continued.Swap(true) {
 		return
 	}
 	h := w.Header()
@@ -100,7 +109,12 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			delete(h, k)
 		}
 	}
-	return w.rc.Hijack()
+	c, brw, err := w.rc.Hijack()
+	if err == nil && w.hijackStall > 0 {
+		c = &stallConn{Conn: c, timeout: w.hijackStall}
+		brw.Writer.Reset(c)
+	}
+	return c, brw, err
 }
 
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
@@ -109,12 +123,53 @@ func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // continuingBody is the body of a viewer's request.
 type continuingBody struct {
 	io.ReadCloser
-	w *viewerWriter
+	w     *viewerWriter
+	http1 bool
+
+	mu      sync.Mutex
+	reading bool
+	ended   bool // a Read has returned an error, or the body is closed
 }
 
-func (b continuingBody) Read(p []byte) (int, error) {
+func (b *continuingBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.ended {
+		b.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.reading = true
+	b.mu.Unlock()
 	b.w.continued.Store(true)
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	b.ended = b.ended || err != nil
+	return n, err
+}
+
+// over reports whether there is nothing more to read.
+func (b *continuingBody) over() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
+// Close ends the request although more of it may be to come: the answer is
+// over. For an HTTP/1.1 viewer net/http would wait for the rest, and hold back
+// the end of the answer.
+func (b *continuingBody) Close() error {
+	b.mu.Lock()
+	if !b.ended && b.http1 {
+		d := time.Now().Add(restTimeout)
+		if b.reading {
+			d = time.Unix(1, 0)
+		}
+		b.w.rc.SetReadDeadline(d)
+	}
+	b.ended = true
+	b.mu.Unlock()
+	return b.ReadCloser.Close()
 }
 
 // resetOnAbort is to be deferred around an answer to an HTTP/1.0 viewer. The

@@ -275,6 +275,9 @@ func (p *targetProxy) CloseIdleConnections() {
 
 func (p *targetProxy) modifyResponse(resp *http.Response) error {
 	resp.Header.Del(wire.HeaderError) // it is not the target's to say
+	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.StatusCode < 200 || resp.StatusCode > 599) {
+		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
+	}
 	if p.rewrites {
 		if w := newRedirectRewriter(resp.Request); w != nil {
 			w.apply(resp.Header)

@@ -43,6 +43,9 @@ var (
 // cannot.
 var errHeaderTooLarge = errors.New("the header of the target's answer is too large")
 
+// errBadStatus is about a status that no answer can have.
+var errBadStatus = errors.New("the target's answer has an impossible status")
+
 // dialError marks an error as one of connecting, as opposed to one that came
 // later on the same kind of connection.
 type dialError struct{ error }
@@ -65,6 +68,8 @@ func classify(err error) targetFailure {
 	switch {
 	case errors.As(err, &dns) && (dns.IsTimeout || timeout):
 		return failDNSTimeout
+	case errors.Is(err, errBadStatus):
+		return failHTTP
 	case errors.Is(err, errHeaderTooLarge):
 		return failHeader
 	case errors.As(err, &dns):

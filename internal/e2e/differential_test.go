@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -344,6 +345,7 @@ func newRawTarget(t *testing.T) *rawTarget {
 	}
 	r := &rawTarget{ln: ln, answers: make(chan string, 1), seen: make(chan message, 1)}
 	done := make(chan struct{})
+	var serving sync.WaitGroup
 	go func() {
 		defer close(done)
 		for {
@@ -351,26 +353,33 @@ func newRawTarget(t *testing.T) *rawTarget {
 			if err != nil {
 				return
 			}
-			r.serve(t, c)
+			serving.Go(func() { r.serve(t, c) })
 		}
 	}()
-	t.Cleanup(func() { ln.Close(); <-done })
+	t.Cleanup(func() { ln.Close(); <-done; serving.Wait() })
 	return r
 }
 
-// serve answers one request of a connection; then it closes.
+// serve answers requests of a connection, until one whose answer ends with it.
 func (r *rawTarget) serve(t *testing.T, c net.Conn) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
-	m, err := readMessage(bufio.NewReader(c), "")
-	if err != nil {
-		if !errors.Is(err, io.EOF) {
-			t.Errorf("the target cannot read the request: %v", err)
+	br := bufio.NewReader(c)
+	for {
+		m, err := readMessage(br, "")
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("the target cannot read the request: %v", err)
+			}
+			return
 		}
-		return
+		r.seen <- m
+		answer := <-r.answers
+		io.WriteString(c, answer)
+		if strings.Contains(answer, "\r\nConnection: close\r\n") {
+			return
+		}
 	}
-	r.seen <- m
-	io.WriteString(c, <-r.answers)
 }
 
 // exchange sends request to addr and returns what the target saw and what the
