@@ -25,6 +25,7 @@ step ci/build.sh
 step bench_builds
 step ci/lint.sh
 step ci/race.sh
+step ci/conformance.sh
 step ci/matrix.sh
 step ci/vuln.sh
 printf '\nall checks passed in %d s\n' "$SECONDS"

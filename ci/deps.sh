@@ -1,8 +1,26 @@
 #!/usr/bin/env bash
 # Provides what the tests need beyond Go. Installs only where that disturbs
-# nobody: in CI, as root, with apt. Elsewhere it says what to install.
+# nobody: on Debian as root, as in CI. Elsewhere it says what to install.
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
+
+PATH=$PATH:/usr/sbin # daemons are there
+
+# may_install: whether apt-get may bring what is missing.
+may_install() {
+	command -v apt-get >/dev/null && [[ $(id -u) == 0 || -n ${CI:-} ]]
+}
+
+# as_root COMMAND… runs a command as root, if need be with sudo.
+as_root() {
+	if [[ $(id -u) == 0 ]]; then
+		"$@"
+	else
+		sudo -n "$@"
+	fi
+}
+
+packages=()
 
 # need COMMAND DEBIAN-PACKAGE PURPOSE
 need() {
@@ -10,14 +28,63 @@ need() {
 	if command -v "$command" >/dev/null; then
 		return
 	fi
-	if [[ -n ${CI:-} && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-		echo "installing $package ($purpose)"
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package"
+	if may_install; then
+		echo "to install: $package ($purpose)"
+		packages+=("$package")
 		return
 	fi
 	skip "$command is missing: $purpose (Debian package: $package)"
 }
 
+# install_packages installs what need found missing, in one go. Daemons among
+# it are not started: the tests start their own.
+install_packages() {
+	[[ ${#packages[@]} -gt 0 ]] || return 0
+	local policy=/usr/sbin/policy-rc.d made=
+	if [[ ! -e $policy ]]; then
+		printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+		as_root chmod 755 "$policy"
+		made=1
+	fi
+	local status=0
+	as_root apt-get update -qq &&
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null ||
+		status=$?
+	[[ -z $made ]] || as_root rm -f "$policy"
+	return "$status"
+}
+
+# npm_packages DIRECTORY installs what the directory's package-lock.json lists,
+# into the directory itself.
+npm_packages() {
+	local directory=$1
+	if ! command -v npm >/dev/null; then
+		skip "npm is missing: $directory needs the packages in its package.json"
+	elif ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed"; then
+		if npm ci --prefix "$directory" --no-audit --no-fund --ignore-scripts --loglevel=error; then
+			cp "$directory/package-lock.json" "$directory/node_modules/.installed"
+		elif [[ -n ${CI:-} ]]; then
+			return 1
+		else
+			skip "npm could not install what $directory/package.json lists"
+		fi
+	fi
+}
+
 cc=$(go env CC)
 need "${cc%% *}" gcc "the race detector needs a C compiler"
+if ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+	need chromium chromium "a browser, for conformance/browser"
+fi
+need curl curl "a viewer, for conformance/clients"
+need python3 python3 "a viewer, for conformance/clients"
+need node nodejs "viewer and target, for conformance/clients"
+need npm npm "brings the packages that Node.js needs there"
+need wrk wrk "load, for conformance/clients"
+need ab apache2-utils "load, for conformance/clients"
+need nginx nginx-light "a target, for conformance/clients"
+if ! command -v httpd >/dev/null; then
+	need apache2 apache2-bin "a target, for conformance/clients"
+fi
+install_packages
+npm_packages conformance/clients/testdata/node

@@ -40,6 +40,7 @@ skip() {
 # code. tools/ is not one of them: it only pins versions.
 modules() {
 	echo .
+	echo conformance
 	if [[ -f bench/go.mod ]]; then
 		echo bench
 	fi

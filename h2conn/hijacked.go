@@ -241,6 +241,12 @@ func (c *hijackedConn) Close() error {
 	return err
 }
 
+// awaitWrite waits for a write under way.
+func (c *hijackedConn) awaitWrite() {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+}
+
 // waitClosed waits until the connection is closed, or the stream is over.
 func (c *hijackedConn) waitClosed(ctx context.Context) {
 	select {

@@ -161,8 +161,7 @@ func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgr
 			// A panic: whoever still has the connection must find it closed,
 			// for the ResponseWriter under it is about to go.
 			uw.conn.Close()
-			uw.conn.writeMu.Lock() // until a write under way has ended
-			uw.conn.writeMu.Unlock()
+			uw.conn.awaitWrite()
 		}
 	}()
 	h.ServeHTTP(uw, req)

@@ -191,6 +191,9 @@ func (s *Server) modifyAnswer(resp *http.Response) error {
 		resp.ContentLength = -1
 	}
 	v.w.emptyBody = resp.ContentLength == 0
+	if _, ok := resp.Header["Content-Length"]; !ok && v.w.emptyBody {
+		v.w.noLength = true
+	}
 	v.w.unknownLength = resp.ContentLength < 0
 	return nil
 }

@@ -42,6 +42,10 @@ type viewerWriter struct {
 	// have no body.
 	emptyBody bool
 
+	// noLength is set likewise if such an answer does not say so: gRPC's
+	// answers of trailers only do not.
+	noLength bool
+
 	// unknownLength is set likewise if the answer does not tell its length.
 	unknownLength bool
 }
@@ -64,6 +68,9 @@ func (w *viewerWriter) WriteHeader(status int) {
 			if _, ok := h[k]; !ok {
 				h[k] = nil
 			}
+		}
+		if w.noLength {
+			h["Content-Length"] = nil
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)

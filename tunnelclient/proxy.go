@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -263,7 +264,17 @@ func (p *targetProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Upgrade") != "" {
 		return p.upgrades.RoundTrip(r)
 	}
-	return p.plain.RoundTrip(r)
+	// An answer may end while its request goes on. Without an end of its own
+	// the HTTP/2 transport would wait for that when the body is closed.
+	ctx, cancel := context.WithCancel(r.Context())
+	resp, err := p.plain.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Request = r
+	resp.Body = cancelFirst{resp.Body, cancel}
+	return resp, nil
 }
 
 // CloseIdleConnections closes the connections to the target that no request
@@ -290,6 +301,9 @@ func (p *targetProxy) modifyResponse(resp *http.Response) error {
 		w.length = resp.ContentLength
 		if resp.StatusCode == http.StatusSwitchingProtocols {
 			w.upgraded = resp.Body
+		}
+		if _, ok := resp.Header["Content-Length"]; !ok && resp.ContentLength == 0 {
+			w.noLength = true
 		}
 		if resp.Request.Method == http.MethodHead {
 			w.length = 0
@@ -320,3 +334,14 @@ var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte
 
 func (copyBuffers) Get() []byte  { return copyBufferPool.Get().(*[copyBufferSize]byte)[:] }
 func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)) }
+
+// cancelFirst is an answer's body whose Close ends the request as well.
+type cancelFirst struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b cancelFirst) Close() error {
+	b.cancel()
+	return b.ReadCloser.Close()
+}

@@ -11,9 +11,10 @@ type unaltered struct {
 
 	// length is how many body bytes the answer has, or -1 if that is not known
 	// in advance. Set between the target's answer and WriteHeader.
-	length  int64
-	written int64
-	wrote   bool // the final header
+	length   int64
+	written  int64
+	noLength bool // the answer has no body, and does not say so
+	wrote    bool // the final header
 
 	// upgraded is the connection to a target that has switched protocols.
 	upgraded io.Closer
@@ -42,6 +43,9 @@ func (w *unaltered) WriteHeader(status int) {
 	case status >= 200 && !w.wrote:
 		w.wrote = true
 		h := w.Header()
+		if w.noLength {
+			h["Content-Length"] = nil
+		}
 		for _, k := range [...]string{"Content-Type", "Date"} {
 			if _, ok := h[k]; !ok {
 				h[k] = nil
