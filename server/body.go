@@ -22,8 +22,8 @@ const (
 // two things that only it can see: that the tunnel has taken no bytes although
 // some are there, and that the request is over and no answer comes.
 //
-// HTTP/2's transport closes the body whatever becomes of the request. Before
-// there is an answer that does nothing, so that a request can be tried again.
+// HTTP/2's transport closes the body whatever becomes of the request. That does
+// nothing: a request may be tried again, and an answer may still be under way.
 type requestBody struct {
 	src    io.Reader     // nil: no body
 	in     *http.Request // whose trailers arrive with the end of src
@@ -41,7 +41,6 @@ type requestBody struct {
 	timer     *time.Timer // nil until there is something to time
 	waitingOn error       // what the timer's firing means
 	hasAnswer bool
-	unwanted  bool // Close was called
 	stopped   bool
 }
 
@@ -97,9 +96,6 @@ func (b *requestBody) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hasAnswer = true
-	if b.unwanted && b.src != nil {
-		go b.in.Body.Close() // which may wait for a Read
-	}
 	if b.timer != nil && b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
 		b.timer.Stop()
 	}
@@ -156,17 +152,15 @@ func (b *requestBody) viewersFault() error {
 	return b.readErr
 }
 
-// Close closes the real body if the answer has begun: HTTP/2's transport calls
-// it when it needs no more of the request, and waits for a Read under way.
-func (b *requestBody) Close() error {
-	b.mu.Lock()
-	answered := b.hasAnswer
-	b.unwanted = true
-	b.mu.Unlock()
-	if answered && b.src != nil {
-		return b.in.Body.Close()
+// Close does nothing: see requestBody.
+func (b *requestBody) Close() error { return nil }
+
+// end closes the real body. It is to be called when the answer is over: for an
+// HTTP/1.1 viewer it may end the request's context.
+func (b *requestBody) end() {
+	if b.src != nil {
+		b.in.Body.Close()
 	}
-	return nil
 }
 
 // announcedTrailers returns a map with the names of t that may be trailers. A

@@ -134,7 +134,7 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 		get.Method = http.MethodGet
 		resp.Request = &get
 	}
-	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, body.Close, func() {
+	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, body.end, func() {
 		body.stop()
 		cancel(nil)
 		s.end()
@@ -170,7 +170,7 @@ func errFor(err error) *failure {
 // closed, done after that, and
 // trailers that must not reach a viewer are dropped at its end. The body of a
 // 101 stays an io.ReadWriteCloser.
-func newAnswerBody(resp *http.Response, stall time.Duration, endRequest func() error, done func()) io.ReadCloser {
+func newAnswerBody(resp *http.Response, stall time.Duration, endRequest, done func()) io.ReadCloser {
 	done = sync.OnceFunc(done)
 	if b, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		u := &upgradedAnswer{upgradedBody: b, done: done}
@@ -183,7 +183,7 @@ func newAnswerBody(resp *http.Response, stall time.Duration, endRequest func() e
 type answerBody struct {
 	io.ReadCloser
 	resp       *http.Response
-	endRequest func() error
+	endRequest func()
 	done       func()
 }
 
@@ -198,7 +198,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 func (b *answerBody) Close() error {
 	// First, since x/net waits for a Read of the request's body to return, and
 	// the viewer may wait for the end of the answer before it sends more.
-	_ = b.endRequest()
+	b.endRequest()
 	err := b.ReadCloser.Close()
 	checkTrailer(b.resp.Trailer)
 	b.done()

@@ -1,0 +1,231 @@
+package clients
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+func quietLog(t *testing.T) *log.Logger { return log.New(testWriter{t}, "", 0) }
+
+// testWriter logs to a test with go test -v, else nowhere.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	if testing.Verbose() {
+		w.t.Logf("%s", p)
+	}
+	return len(p), nil
+}
+
+// connectProxy is an HTTP proxy that knows CONNECT and nothing else.
+type connectProxy struct {
+	url  *url.URL
+	user *url.Userinfo // that it asks for, if not nil
+
+	mu      sync.Mutex
+	tunnels []string // that were opened
+	refused int      // requests without the right password
+}
+
+func newConnectProxy(t *testing.T, overTLS bool, user *url.Userinfo) *connectProxy {
+	t.Helper()
+	p := &connectProxy{user: user}
+	ln := harness.Listen(t)
+	scheme := "http"
+	if overTLS {
+		scheme = "https"
+		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{harness.Certificate()}})
+	}
+	p.url = &url.URL{Scheme: scheme, Host: ln.Addr().String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.serve(ctx, c) })
+		}
+	})
+	t.Cleanup(func() { cancel(); ln.Close(); wg.Wait() })
+	return p
+}
+
+func (p *connectProxy) serve(ctx context.Context, c net.Conn) {
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	br := bufio.NewReader(c)
+	req, err := http.ReadRequest(br)
+	if err != nil {
+		return
+	}
+	if p.user != nil && req.Header.Get("Proxy-Authorization") != basicAuth(p.user) {
+		p.mu.Lock()
+		p.refused++
+		p.mu.Unlock()
+		io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"out\"\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	if req.Method != http.MethodConnect {
+		io.WriteString(c, "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	out, err := net.Dial("tcp", req.RequestURI)
+	if err != nil {
+		io.WriteString(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	defer out.Close()
+	stopOut := context.AfterFunc(ctx, func() { out.Close() })
+	defer stopOut()
+	p.mu.Lock()
+	p.tunnels = append(p.tunnels, req.RequestURI)
+	p.mu.Unlock()
+	io.WriteString(c, "HTTP/1.1 200 Connection Established\r\n\r\n")
+	var wg sync.WaitGroup
+	wg.Go(func() { io.Copy(out, br); out.(*net.TCPConn).CloseWrite() })
+	io.Copy(c, out)
+	c.Close()
+	wg.Wait()
+}
+
+func basicAuth(user *url.Userinfo) string {
+	password, _ := user.Password()
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
+}
+
+// throughProxy starts a tunnel client whose way out is the proxy. It returns
+// the client and the states that it goes through.
+func throughProxy(t *testing.T, s *harness.Service, proxy *url.URL, h http.Handler) (*tunnelclient.Client, <-chan tunnelclient.State) {
+	t.Helper()
+	token, err := server.MintToken(harness.Secret, server.Claims{ID: "id", TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{Proxy: http.ProxyURL(proxy), TLSClientConfig: harness.ClientTLS()}
+	t.Cleanup(tr.CloseIdleConnections)
+	states := make(chan tunnelclient.State, 100)
+	c, err := tunnelclient.New(tunnelclient.Config{
+		ServerURL:    s.URL,
+		ID:           "id",
+		Tokens:       tunnelclient.StaticToken(token),
+		HTTPClient:   &http.Client{Transport: tr},
+		Logger:       harness.Logger(t),
+		DrainTimeout: -1,
+		OnStateChange: func(s tunnelclient.State) {
+			select {
+			case states <- s:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Serve(ctx, h) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+	return c, states
+}
+
+// TestWayOut: the tunnel client reaches an https service through a CONNECT
+// proxy: with and without a password, over plain HTTP and TLS.
+func TestWayOut(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		overTLS bool
+		user    *url.Userinfo
+	}{
+		{"plain", false, nil},
+		{"plain with password", false, url.UserPassword("user", "pass:word")},
+		{"TLS", true, nil},
+		{"TLS with password", true, url.UserPassword("user", "pass")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := harness.Start(t, harness.Options{TLS: true})
+			proxy := newConnectProxy(t, tc.overTLS, tc.user)
+			out := *proxy.url
+			out.User = tc.user
+			c, _ := throughProxy(t, s, &out, http.HandlerFunc(page))
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			u, err := c.URL(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, version := range []string{"http/1.1", "h2"} {
+				resp, err := viewer(t, version).Get(u + "/3000000")
+				if err != nil {
+					t.Fatal(err)
+				}
+				n, err := io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if n != 3_000_000 || err != nil {
+					t.Errorf("%s: got %d bytes, %v", version, n, err)
+				}
+			}
+			proxy.mu.Lock()
+			defer proxy.mu.Unlock()
+			if len(proxy.tunnels) != 1 || proxy.tunnels[0] != s.Addr || proxy.refused != 0 {
+				t.Errorf("the proxy opened %q and refused %d, want %s alone", proxy.tunnels, proxy.refused, s.Addr)
+			}
+		})
+	}
+}
+
+// TestWrongProxyPassword: the tunnel client goes on trying, says what is wrong,
+// and does not go around the proxy.
+func TestWrongProxyPassword(t *testing.T) {
+	s := harness.Start(t, harness.Options{TLS: true})
+	proxy := newConnectProxy(t, false, url.UserPassword("user", "right"))
+	out := *proxy.url
+	out.User = url.UserPassword("user", "wrong-password")
+	_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
+	deadline := time.After(patience)
+	for {
+		select {
+		case state := <-states:
+			if state.Phase != tunnelclient.PhaseWaiting {
+				continue
+			}
+			var refused *tunnelclient.RefusedError
+			if state.Err == nil || errors.As(state.Err, &refused) || !strings.Contains(state.Err.Error(), "Proxy Authentication Required") {
+				t.Errorf("the error is %v, want one that says what the proxy said", state.Err)
+			}
+			if state.Err != nil && strings.Contains(state.Err.Error(), "wrong-password") {
+				t.Errorf("the error has the password: %v", state.Err)
+			}
+			for info := range s.Server.Tunnels() {
+				t.Errorf("there is a tunnel %s", info.ID)
+			}
+			return
+		case <-deadline:
+			t.Fatal("the client does not wait for a next attempt")
+		}
+	}
+}
