@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -135,7 +136,7 @@ func TestMissesAreLimited(t *testing.T) {
 
 func TestControlMessageSizes(t *testing.T) {
 	// h2conn and wire have a constant each, for they do not import each other.
-	if wire.MaxControlMessage != 16<<10 {
-		t.Errorf("wire says %d", wire.MaxControlMessage)
+	if wire.MaxControlMessage != h2conn.MaxControlMessage {
+		t.Errorf("wire says %d, h2conn %d", wire.MaxControlMessage, h2conn.MaxControlMessage)
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -310,15 +308,7 @@ func TestHTTP2ViewersWebsocket(t *testing.T) {
 			}
 		}
 	})))
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := s.http2Viewer()
 	open := func(path string) *http.Response {
 		pr, pw := io.Pipe()
 		t.Cleanup(func() { pw.Close() })
@@ -351,15 +341,7 @@ func TestStalledUploadsOfOneViewer(t *testing.T) {
 	s := newService(t, Config{})
 	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })))
 	s.waitActive(s.connect("b", echoHandler))
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := s.http2Viewer()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	full := make(chan struct{}, 40)

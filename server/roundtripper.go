@@ -167,9 +167,8 @@ func errFor(err error) *failure {
 }
 
 // newAnswerBody wraps the body of resp: endRequest is called before it is
-// closed, done after that, and
-// trailers that must not reach a viewer are dropped at its end. The body of a
-// 101 stays an io.ReadWriteCloser.
+// closed, done after that, and trailers that must not reach a viewer are
+// dropped at its end. The body of a 101 stays an io.ReadWriteCloser.
 func newAnswerBody(resp *http.Response, stall time.Duration, endRequest, done func()) io.ReadCloser {
 	done = sync.OnceFunc(done)
 	if b, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {

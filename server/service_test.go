@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -153,6 +154,21 @@ func (s *testService) get(path string, header ...string) (*http.Response, string
 		s.t.Fatal(err)
 	}
 	return resp, string(b)
+}
+
+// http2Viewer returns a viewer's HTTP/2 connection without TLS.
+func (s *testService) http2Viewer() *http2.ClientConn {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return cc
 }
 
 // raw sends request as it stands on a fresh connection and returns all that

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // TestStalledHTTP2Viewer: its connection is alive, but it gives its stream no
@@ -28,15 +26,7 @@ func TestStalledHTTP2Viewer(t *testing.T) {
 			}
 		}
 	}))
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := s.http2Viewer()
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/a/", nil)
 	resp, err := cc.RoundTrip(req)
 	if err != nil {

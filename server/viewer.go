@@ -58,17 +58,18 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	if h2conn.TranslatedConnect(r) {
 		v.w.hijackStall = s.cfg.StallTimeout
 	}
-	v.w.noInterim = r.ProtoMajor == 1 && r.ProtoMinor == 0
+	http10 := v.http1 && r.ProtoMinor == 0
+	v.w.noInterim = http10
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
 	if r.ProtoMajor == 2 {
 		v.w.dog.timeout = s.cfg.StallTimeout
 		v.w.dog.bite = func() { v.w.rc.SetWriteDeadline(time.Unix(1, 0)) }
 	}
-	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
+	if v.http1 && !http10 {
 		// The answer may begin, and go on, while the request is still coming.
 		_ = v.w.rc.EnableFullDuplex()
 	}
-	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+	if http10 {
 		defer v.w.resetOnAbort()
 	}
 	r = r.WithContext(context.WithValue(r.Context(), viewerKey{}, v))

@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -525,15 +523,7 @@ func TestViewerExtendedConnect(t *testing.T) {
 				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nX-Extra: 1\r\n\r\n")
 				io.Copy(conn, brw)
 			}))
-			conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
-			if err != nil {
-				t.Fatal(err)
-			}
+			cc := s.http2Viewer()
 			pr, pw := io.Pipe()
 			req, _ := http.NewRequestWithContext(t.Context(), "CONNECT", s.url+"/a/ws", pr)
 			req.Header = http.Header{":protocol": {"websocket"}, "Sec-Websocket-Version": {"13"}}
@@ -565,15 +555,7 @@ func TestRegistrationOverHTTP2(t *testing.T) {
 		t.Skip("x/net/http2 of this build cannot serve extended CONNECT: needs the tag http2legacy")
 	}
 	s := newService(t, Config{})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := s.http2Viewer()
 	for _, method := range []string{"CONNECT", "GET"} {
 		req, _ := http.NewRequestWithContext(t.Context(), method, s.url+"/", nil)
 		req.Header = http.Header{
