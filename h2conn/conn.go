@@ -57,7 +57,8 @@ type Conn struct {
 	ws            *websocket.Conn
 	carrier       *carrier
 	local, remote net.Addr
-	onControl     func([]byte) // set before the first Read
+	onControl     func([]byte)      // set before the first Read
+	ownControl    func([]byte) bool // likewise; whether it was the Transport's
 
 	writeMu sync.Mutex // held by Write
 
@@ -93,7 +94,8 @@ func newConn(ws *websocket.Conn, c *carrier, local, remote net.Addr) *Conn {
 
 // OnControl sets the function that receives the control messages. It runs in
 // the goroutine that reads, so it must not block, and it may keep b. It must
-// be set before the first Read; without one, control messages are dropped.
+// be set before the first Read; without one, control messages are dropped. A
+// [Transport] keeps upgrade_end messages to itself.
 func (c *Conn) OnControl(f func(b []byte)) { c.onControl = f }
 
 // SendControl sends b, at most [MaxControlMessage] bytes of UTF-8, as one
@@ -187,6 +189,9 @@ func (c *Conn) readControl(r io.Reader) error {
 	}
 	if len(b) > MaxControlMessage {
 		return c.violation(fmt.Sprintf("control message over %d bytes", MaxControlMessage))
+	}
+	if c.ownControl != nil && c.ownControl(b) {
+		return nil
 	}
 	if c.onControl != nil {
 		c.onControl(b)

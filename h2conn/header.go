@@ -26,6 +26,11 @@ const (
 	// HeaderUpgradeRefused, on the answer to an extended CONNECT, is the 2xx
 	// status with which the target refused: there, a 2xx would mean success.
 	HeaderUpgradeRefused = "X-Websocktunnel-Upgrade-Refused"
+
+	// HeaderUpgradeID, on an upgrade request in either form, is the name by
+	// which the answering end may refer to it in an upgrade_end message: see
+	// upgraded_stream.go. Its presence says that the asking end understands those.
+	HeaderUpgradeID = "X-Websocktunnel-Upgrade-Id"
 )
 
 // HeaderExpect, on a request, has the value of its Expect header. x/net's
@@ -37,7 +42,7 @@ const HeaderExpect = "X-Websocktunnel-Expect"
 // as a wish to close the connection.
 var hopByHop = [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"}
 
-var privateHeaders = [...]string{HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderExpect}
+var privateHeaders = [...]string{HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderUpgradeID, HeaderExpect}
 
 func expectsContinue(h http.Header) bool {
 	return httpguts.HeaderValuesContainsToken(h["Expect"], "100-continue")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,8 @@ type hijackedConn struct {
 	pipe    *io.PipeWriter // non-nil while a refusal in HTTP/1.1 is translated
 	piped   chan struct{}  // closed when that is done
 	pipeErr error          // how that ended; to be read after piped is closed
+	sent    int64          // bytes after the response head
+	ended   bool           // CloseWrite was called
 
 	deadlineMu    sync.Mutex
 	writeDeadline time.Time
@@ -72,6 +75,9 @@ func (c *hijackedConn) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
+	if c.ended {
+		return 0, errWriteEnded
+	}
 	if err := c.beginWrite(); err != nil {
 		return 0, err
 	}
@@ -82,11 +88,52 @@ func (c *hijackedConn) Write(p []byte) (int, error) {
 	if c.pipe != nil {
 		return c.pipe.Write(p)
 	}
+	return c.writeStream(p)
+}
+
+// writeStream sends what follows the response head.
+func (c *hijackedConn) writeStream(p []byte) (int, error) {
 	n, err := c.u.w.Write(p)
+	c.sent += int64(n)
 	if err == nil {
 		err = c.u.rc.Flush()
 	}
 	return n, err
+}
+
+var errWriteEnded = errors.New("h2conn: write after CloseWrite")
+
+// CloseWrite ends the direction towards the peer and leaves the other open, as
+// on a TCP connection. Where the peer could not be told so, it fails with
+// [errors.ErrUnsupported]: only Close remains then.
+func (c *hijackedConn) CloseWrite() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	select {
+	case <-c.closed:
+		return net.ErrClosed
+	default:
+	}
+	if c.u.id == "" || c.head != nil || c.pipe != nil {
+		return errors.ErrUnsupported
+	}
+	if c.ended {
+		return nil
+	}
+	m, err := json.Marshal(upgradeEnd{Type: typeUpgradeEnd, Upgrade: c.u.id, Bytes: c.sent})
+	if err != nil {
+		return err
+	}
+	if err := c.u.control(m); err != nil {
+		return err
+	}
+	if err := c.beginWrite(); err != nil {
+		return err
+	}
+	defer c.endWrite()
+	c.ended = true
+	_, err = c.writeStream([]byte{0})
+	return err
 }
 
 // beginWrite arms the stream's deadline for one write only. Left armed, it
@@ -151,10 +198,7 @@ func (c *hijackedConn) writeHead(p []byte) (int, error) {
 	c.u.switchProtocols()
 	c.head = nil
 	if rest := all[end:]; len(rest) > 0 {
-		if _, err := c.u.w.Write(rest); err != nil {
-			return 0, err
-		}
-		if err := c.u.rc.Flush(); err != nil {
+		if _, err := c.writeStream(rest); err != nil {
 			return 0, err
 		}
 	}

@@ -60,7 +60,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 	}
 
 	peer := newPeerSettings(len(http2.ClientPreface))
-	a := &answerer{handler: h, peer: peer, log: hs.ErrorLog}
+	a := &answerer{handler: h, peer: peer, control: c.SendControl, log: hs.ErrorLog}
 	served := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -106,6 +106,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 type answerer struct {
 	handler http.Handler
 	peer    *peerSettings
+	control func([]byte) error // to the peer
 	log     *log.Logger
 
 	mu     sync.Mutex
@@ -145,11 +146,11 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.end()
 	if protocol, ok := isExtendedConnect(r); ok {
-		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol})
+		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol}, a.control)
 		return
 	}
 	if protocol := r.Header.Get(HeaderUpgrade); protocol != "" {
-		serveUpgrade(w, r, a.handler, &fallbackUpgrade{protocol: protocol})
+		serveUpgrade(w, r, a.handler, &fallbackUpgrade{protocol: protocol}, a.control)
 		return
 	}
 	aw := &answerWriter{ResponseWriter: w, answerer: a}
@@ -225,7 +226,7 @@ func UpgradeHandler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if protocol, ok := isExtendedConnect(r); ok && r.ProtoMajor == 2 {
 			r = r.WithContext(context.WithValue(r.Context(), translatedKey{}, true))
-			serveUpgrade(w, r, h, &extendedUpgrade{protocol: protocol, viewer: true})
+			serveUpgrade(w, r, h, &extendedUpgrade{protocol: protocol, viewer: true}, nil)
 			return
 		}
 		h.ServeHTTP(w, r)

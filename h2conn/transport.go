@@ -34,6 +34,8 @@ type Transport struct {
 	cc   *http2.ClientConn
 	peer *peerSettings
 	cfg  Config
+
+	upgrades openUpgrades
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
@@ -47,6 +49,7 @@ func NewTransport(c *Conn, cfg Config) (*Transport, error) {
 		c.Close()
 		return nil, err
 	}
+	c.ownControl = t.upgrades.control
 	t.cc, err = t2.NewClientConn(&settingsConn{c, t.peer})
 	if err != nil {
 		c.Close()
@@ -96,7 +99,9 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 // and this package's private ones do not cross. The body of a request with
 // "Expect: 100-continue" is read when the target asks for it, or after 1 s. A request with an Upgrade
 // header returns either the peer's refusal or a 101 response whose Body is an
-// [io.ReadWriteCloser] with a CloseWrite method.
+// [io.ReadWriteCloser] with a CloseWrite method. Each direction of it ends by
+// itself: Read returns [io.EOF], CloseWrite ends the other. Close after both
+// have ended waits, for a minute at most, until the peer has all bytes.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if p := upgradeProtocol(req.Header); p != "" {
 		return t.roundTripUpgrade(req, p)

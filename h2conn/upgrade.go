@@ -13,7 +13,8 @@ import "net/http"
 //	anything else: refused             anything else: refused
 //
 // In both, the stream's DATA is what follows the handshake, in either
-// direction, and END_STREAM is the half-close.
+// direction, and END_STREAM is the half-close; upgraded_stream.go has another
+// one, for the answering end.
 
 // protocolHeader is where x/net keeps the :protocol pseudo-header of an
 // extended CONNECT request.

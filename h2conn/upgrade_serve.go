@@ -146,15 +146,21 @@ func asUpgrade(r *http.Request, protocol string) {
 
 // serveUpgrade runs h on the upgrade r, which is in the form u. When h has
 // hijacked the connection it returns only after that has been closed, because
-// an HTTP/2 stream ends with its handler.
-func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgradeForm) {
+// an HTTP/2 stream ends with its handler. control sends a control message to
+// the asking end; it is nil if that is a viewer.
+func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgradeForm, control func([]byte) error) {
 	req := r.Clone(r.Context())
+	id := req.Header.Get(HeaderUpgradeID)
+	if control == nil {
+		id = ""
+	}
+	delete(req.Header, HeaderUpgradeID)
 	rest, err := u.request(req)
 	if err != nil {
 		http.Error(w, "bad upgrade: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest}
+	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest, id: id, control: control}
 	returned := false
 	defer func() {
 		if !returned && uw.conn != nil {
@@ -182,6 +188,9 @@ type upgradeWriter struct {
 	form upgradeForm
 	req  *http.Request
 	rest io.Reader
+
+	id      string // HeaderUpgradeID; empty if the asking end has no use for control
+	control func([]byte) error
 
 	wroteHeader bool
 	switched    bool

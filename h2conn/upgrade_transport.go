@@ -22,11 +22,13 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	case <-req.Context().Done():
 		return nil, req.Context().Err()
 	}
-	ctx, cancel := context.WithCancel(req.Context())
+	// The end of req's context does not break what has ended properly.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(req.Context()))
 	pr, pw := io.Pipe()
 	// x/net notices that ctx has ended only when its read of the body returns.
 	context.AfterFunc(ctx, func() { pw.CloseWithError(ctx.Err()) })
-	s := &upgradedStream{pw: pw, cancel: cancel}
+	s := t.upgrades.add(pw, cancel)
+	s.stop = context.AfterFunc(req.Context(), s.abandon)
 
 	out := req.WithContext(ctx)
 	out.Header = req.Header.Clone()
@@ -38,18 +40,23 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	out.ContentLength = -1
 	out.GetBody = nil
 	out.Trailer = nil
-	out.Body = pr
+	rest := &toTarget{PipeReader: pr, sent: s.sent}
+	out.Body = rest
+	out.Header.Set(HeaderUpgradeID, s.id)
 
 	accept, extended := t.extendedForm(out, protocol, hasBody)
 	if !extended {
 		out.Header.Set(HeaderUpgrade, protocol)
 		if hasBody {
-			out.Body = prependBody(out.Header, req, pr)
+			out.Body = prependBody(out.Header, req, rest)
 		}
 	}
 	resp, err := t.cc.RoundTrip(out)
 	if err != nil {
-		cancel()
+		s.forget()
+		if e := req.Context().Err(); e != nil {
+			err = e
+		}
 		return nil, t.wrap(err)
 	}
 	s.res = resp.Body
@@ -76,7 +83,7 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	deleteAll(resp.Header, privateHeaders[:])
 	if !switched {
 		pw.Close() // nothing will follow the request
-		resp.Body = &refusal{resp.Body, cancel}
+		resp.Body = &refusal{resp.Body, s.forget}
 		return resp, nil
 	}
 
@@ -191,32 +198,11 @@ func (e *exactReader) Read(p []byte) (int, error) {
 // refusal is the body of an answer that refuses an upgrade.
 type refusal struct {
 	io.ReadCloser
-	cancel context.CancelFunc
+	forget func()
 }
 
 func (r *refusal) Close() error {
 	err := r.ReadCloser.Close()
-	r.cancel()
+	r.forget()
 	return err
-}
-
-// upgradedStream is the body of a 101 response: what the peer's target sends
-// is read from it, what the viewer sends is written to it.
-type upgradedStream struct {
-	res    io.ReadCloser
-	pw     *io.PipeWriter
-	cancel context.CancelFunc
-}
-
-func (s *upgradedStream) Read(p []byte) (int, error)  { return s.res.Read(p) }
-func (s *upgradedStream) Write(p []byte) (int, error) { return s.pw.Write(p) }
-
-// CloseWrite ends the direction towards the target and leaves the other open.
-func (s *upgradedStream) CloseWrite() error { return s.pw.Close() }
-
-// Close ends both directions. Where one has not ended by itself, the peer
-// sees the stream reset and not a clean end.
-func (s *upgradedStream) Close() error {
-	s.cancel()
-	return s.res.Close()
 }
