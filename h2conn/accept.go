@@ -92,6 +92,7 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 		r = io.MultiReader(bytes.NewReader(ahead), conn)
 	}
+	limitUnsent(conn)
 	h.conn = conn
 	h.carrier = newCarrier(r, conn, h.writeTimeout)
 	cc := carrierConn{conn, h.carrier}

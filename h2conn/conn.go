@@ -214,7 +214,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	for len(p) > 0 {
-		m := p[:min(len(p), maxMessage)]
+		m := p[:min(len(p), maxMessage, c.quantum())]
 		if err := c.carrier.waitRoom(len(m) + maxFrameOverhead); err != nil {
 			if err == os.ErrDeadlineExceeded { //nolint:errorlint // waitRoom's own
 				return n, err
@@ -228,6 +228,9 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	return n, nil
 }
+
+// quantum is how many bytes at a time leave others their turn on the link.
+func (c *Conn) quantum() int { return int(c.carrier.quantum.Load()) }
 
 // finish closes done. By then the cause of the end is known: websocket closes
 // the carrier before it tells a reader of the peer's close code, and a Write

@@ -72,7 +72,7 @@ func TestCloseCodeReachesPeer(t *testing.T) {
 				a, b = b, a
 			}
 			// Bytes that the closing end never reads must not cost the code.
-			if _, err := b.Write(make([]byte, 1<<20)); err != nil {
+			if _, err := b.Write(make([]byte, 96<<10)); err != nil { // fits into buffers
 				t.Fatal(err)
 			}
 			done := make(chan error, 1)
@@ -108,7 +108,7 @@ func TestCloseOnSilentPeer(t *testing.T) {
 			if full {
 				wg.Go(func() {
 					for {
-						if _, err := b.Write(make([]byte, 1<<20)); err != nil {
+						if _, err := b.Write(make([]byte, 96<<10)); err != nil { // fits into buffers
 							return
 						}
 					}

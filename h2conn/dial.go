@@ -79,6 +79,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 	}
 	var local, remote net.Addr
 	if tr.conn != nil {
+		limitUnsent(tr.conn)
 		local, remote = tr.conn.LocalAddr(), tr.conn.RemoteAddr()
 	}
 	return newConn(ws, tr.carrier, local, remote), resp, nil

@@ -93,7 +93,13 @@ func (c *hijackedConn) Write(p []byte) (int, error) {
 
 // writeStream sends what follows the response head.
 func (c *hijackedConn) writeStream(p []byte) (int, error) {
-	n, err := c.u.w.Write(p)
+	var n int
+	var err error
+	if c.u.on != nil {
+		n, err = writePieces(c.u.w, p, c.u.on)
+	} else {
+		n, err = c.u.w.Write(p)
+	}
 	c.sent += int64(n)
 	if err == nil {
 		err = c.u.rc.Flush()
@@ -124,7 +130,7 @@ func (c *hijackedConn) CloseWrite() error {
 	if err != nil {
 		return err
 	}
-	if err := c.u.control(m); err != nil {
+	if err := c.u.on.SendControl(m); err != nil {
 		return err
 	}
 	if err := c.beginWrite(); err != nil {

@@ -60,7 +60,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 	}
 
 	peer := newPeerSettings(len(http2.ClientPreface))
-	a := &answerer{handler: h, peer: peer, control: c.SendControl, log: hs.ErrorLog}
+	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog}
 	served := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -105,8 +105,8 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 // serveUpgrade and keeps connection headers out of everything else.
 type answerer struct {
 	handler http.Handler
+	conn    *Conn
 	peer    *peerSettings
-	control func([]byte) error // to the peer
 	log     *log.Logger
 
 	mu     sync.Mutex
@@ -146,11 +146,11 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.end()
 	if protocol, ok := isExtendedConnect(r); ok {
-		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol}, a.control)
+		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol}, a.conn)
 		return
 	}
 	if protocol := r.Header.Get(HeaderUpgrade); protocol != "" {
-		serveUpgrade(w, r, a.handler, &fallbackUpgrade{protocol: protocol}, a.control)
+		serveUpgrade(w, r, a.handler, &fallbackUpgrade{protocol: protocol}, a.conn)
 		return
 	}
 	aw := &answerWriter{ResponseWriter: w, answerer: a}
@@ -276,7 +276,18 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	if w.discard {
 		return len(p), nil
 	}
-	return w.ResponseWriter.Write(p)
+	return writePieces(w.ResponseWriter, p, w.answerer.conn)
+}
+
+// writePieces writes p to w so that x/net makes frames of at most c's quantum:
+// what is in a frame goes out before everything else, pings included.
+func writePieces(w io.Writer, p []byte, c *Conn) (n int, err error) {
+	for {
+		k, err := w.Write(p[n:min(len(p), n+c.quantum())])
+		if n += k; err != nil || n == len(p) {
+			return n, err
+		}
+	}
 }
 
 func (w *answerWriter) WriteString(s string) (int, error) {

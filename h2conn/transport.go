@@ -3,6 +3,7 @@ package h2conn
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -107,6 +108,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.roundTripUpgrade(req, p)
 	}
 	expects := expectsContinue(req.Header)
+	if req.Body != nil && req.Body != http.NoBody {
+		paced := *req
+		paced.Body = &pacedBody{req.Body, t.conn}
+		req = &paced
+	}
 	if req.Close || expects || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:]) {
 		clean := *req
 		clean.Close = false
@@ -125,6 +131,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	deleteAll(resp.Header, hopByHop[:])
 	deleteAll(resp.Header, privateHeaders[:])
 	return resp, nil
+}
+
+// pacedBody is a request body that is read in pieces of at most the
+// connection's quantum, of which x/net makes a frame each.
+type pacedBody struct {
+	io.ReadCloser
+	conn *Conn
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	return b.ReadCloser.Read(p[:min(len(p), b.conn.quantum())])
 }
 
 // wrap adds to an error why the connection ended, if it has.

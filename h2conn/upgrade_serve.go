@@ -146,12 +146,12 @@ func asUpgrade(r *http.Request, protocol string) {
 
 // serveUpgrade runs h on the upgrade r, which is in the form u. When h has
 // hijacked the connection it returns only after that has been closed, because
-// an HTTP/2 stream ends with its handler. control sends a control message to
-// the asking end; it is nil if that is a viewer.
-func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgradeForm, control func([]byte) error) {
+// an HTTP/2 stream ends with its handler. c is what the stream is on; it is nil
+// if the asking end is a viewer.
+func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgradeForm, c *Conn) {
 	req := r.Clone(r.Context())
 	id := req.Header.Get(HeaderUpgradeID)
-	if control == nil {
+	if c == nil {
 		id = ""
 	}
 	delete(req.Header, HeaderUpgradeID)
@@ -160,7 +160,7 @@ func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgr
 		http.Error(w, "bad upgrade: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest, id: id, control: control}
+	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest, on: c, id: id}
 	returned := false
 	defer func() {
 		if !returned && uw.conn != nil {
@@ -189,8 +189,8 @@ type upgradeWriter struct {
 	req  *http.Request
 	rest io.Reader
 
-	id      string // HeaderUpgradeID; empty if the asking end has no use for control
-	control func([]byte) error
+	on *Conn  // nil: a viewer's connection
+	id string // HeaderUpgradeID; empty if the asking end understands no upgrade_end
 
 	wroteHeader bool
 	switched    bool

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,12 @@ const (
 	// How much is written at a time: at first, and on a slow link.
 	firstPiece = 16 << 10
 	slowPiece  = 2 << 10
+
+	// maxHold is how long a byte may have to wait for those that were accepted
+	// before it. A link that does not take maxPending in that time gets less at
+	// once, but never less than minQuantum.
+	maxHold    = 10 * time.Millisecond
+	minQuantum = 4 << 10
 
 	// closeLinger is how long closing waits for bytes already accepted.
 	closeLinger = 500 * time.Millisecond
@@ -50,6 +57,11 @@ type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
 
+	// quantum is how many bytes the link takes within maxHold, as far as is
+	// known, between minQuantum and maxPending.
+	quantum atomic.Int32
+	pace    pace // owned by the goroutine that flushes
+
 	mu       sync.Mutex
 	pending  *[]byte // nil when empty
 	flushing bool
@@ -59,7 +71,9 @@ type combiner struct {
 }
 
 func newCombiner(w io.WriteCloser, timeout time.Duration) *combiner {
-	return &combiner{w: w, timeout: timeout}
+	c := &combiner{w: w, timeout: timeout}
+	c.quantum.Store(maxPending)
+	return c
 }
 
 // Write accepts all of p, waiting for room while more than maxPending bytes
@@ -106,7 +120,7 @@ func (c *combiner) waitLocked(expired <-chan time.Time) {
 }
 
 // waitRoom waits until n bytes, at most maxPending, can be written without
-// blocking, or until the write deadline.
+// blocking and without being held for long, or until the write deadline.
 func (c *combiner) waitRoom(n int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +148,31 @@ func (c *combiner) waitRoom(n int) error {
 }
 
 func (c *combiner) roomLocked(n int) bool {
-	return c.pending == nil || maxPending-len(*c.pending) >= n
+	return c.pending == nil || int(c.quantum.Load())-len(*c.pending) >= n
+}
+
+// A pace learns how fast a link is. What a single write takes says little: it
+// may have found room in the kernel. So it counts until there is enough.
+type pace struct {
+	bytes int           // written …
+	took  time.Duration // … in that time
+}
+
+// wrote notes that a write of n bytes has taken d and, every now and then,
+// adapts the quantum.
+func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32) {
+	p.bytes += n
+	p.took += d
+	if p.took < maxHold && p.bytes < maxPending {
+		return
+	}
+	q := int64(maxPending)
+	if p.took > 0 {
+		q = min(int64(p.bytes)*int64(maxHold)/int64(p.took), maxPending)
+	}
+	// Up by doubling: a slow link takes a burst now and then.
+	quantum.Store(int32(max(min(q, 2*int64(quantum.Load())), minQuantum)))
+	*p = pace{}
 }
 
 func (c *combiner) changedLocked() {
@@ -166,6 +204,7 @@ func (c *combiner) flush() {
 			p := rest[:min(len(rest), piece)]
 			_, err = c.w.Write(p)
 			rest = rest[len(p):]
+			c.pace.wrote(len(p), time.Since(begun), &c.quantum)
 			if timer != nil {
 				timer.Reset(c.timeout)
 				// The timeout is about no progress at all: on a slow link

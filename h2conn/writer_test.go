@@ -2,7 +2,9 @@ package h2conn
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -51,4 +53,48 @@ func TestCombinerTimeoutIsAboutProgress(t *testing.T) {
 		busy = c.flushing
 		c.mu.Unlock()
 	}
+}
+
+// meteredWriter takes as many bytes per millisecond as it is told to.
+type meteredWriter struct{ perMS atomic.Int64 }
+
+func (w *meteredWriter) Write(p []byte) (int, error) {
+	if d := time.Duration(len(p)) * time.Millisecond / time.Duration(w.perMS.Load()); d > 0 {
+		<-time.After(d)
+	}
+	return len(p), nil
+}
+func (w *meteredWriter) Close() error { return nil }
+
+// TestQuantumFollowsLink: what is held back shrinks to what a slow link takes
+// in a moment, and grows again.
+func TestQuantumFollowsLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := new(meteredWriter)
+		c := newCombiner(w, 10*time.Second)
+		send := func(perMS int64, n int) int {
+			w.perMS.Store(perMS)
+			for ; n > 0; n -= 8 << 10 {
+				if err := c.waitRoom(8 << 10); err != nil {
+					t.Fatal(err)
+				}
+				c.Write(make([]byte, 8<<10))
+			}
+			<-time.After(time.Minute) // until all has left
+			return int(c.quantum.Load())
+		}
+		if q := c.quantum.Load(); q != maxPending {
+			t.Errorf("at first %d, want %d", q, maxPending)
+		}
+		if q := send(125, 128<<10); q != minQuantum {
+			t.Errorf("at 1 Mbit/s %d, want %d", q, minQuantum)
+		}
+		if q := send(2500, 1<<20); q < 20_000 || q > 30_000 {
+			t.Errorf("at 20 Mbit/s %d, want about 25,000", q)
+		}
+		if q := send(125_000, 4<<20); q != maxPending {
+			t.Errorf("at 1 Gbit/s %d, want %d", q, maxPending)
+		}
+		c.Close()
+	})
 }

@@ -63,6 +63,9 @@ func (c *stallConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// NetConn is for what looks for the TCP connection under a *tls.Conn.
+func (c *stallConn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite is for what looks for it on a *net.TCPConn.
 func (c *stallConn) CloseWrite() error {
 	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {

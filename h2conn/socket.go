@@ -1,0 +1,31 @@
+package h2conn
+
+import "net"
+
+// maxUnsent is how many bytes the kernel may hold for a connection that it has
+// not sent yet. Its send buffer grows to megabytes by itself, which on a slow
+// link is minutes of waiting for everything behind a download, pings included.
+// What has been sent and not yet acknowledged is not limited by it, so that
+// long links fill all the same.
+const maxUnsent = 32 << 10
+
+// limitUnsent applies maxUnsent to the TCP connection under conn, if there is
+// one and the system can do that.
+func limitUnsent(conn net.Conn) {
+	for {
+		if u, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS, and wrappers that follow it
+			conn = u.NetConn()
+			continue
+		}
+		break
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { setNotSentLowat(fd, maxUnsent) })
+}

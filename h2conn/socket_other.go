@@ -1,0 +1,5 @@
+//go:build !linux && !darwin
+
+package h2conn
+
+func setNotSentLowat(uintptr, int) {}
