@@ -84,7 +84,7 @@ need wrk wrk "load, for conformance/clients"
 need ab apache2-utils "load, for conformance/clients"
 need nginx nginx-light "a target, for conformance/clients"
 if ! command -v httpd >/dev/null; then
-	need apache2 apache2-bin "a target, for conformance/clients"
+	need apache2 apache2-bin "a target and a proxy, for conformance/clients"
 fi
 install_packages
 npm_packages conformance/clients/testdata/node

@@ -17,8 +17,10 @@ const defaultWriteTimeout = 10 * time.Second
 // DialOptions tunes [Dial].
 type DialOptions struct {
 	// HTTPClient makes the handshake request. Its Transport decides about
-	// TLS, proxies and addresses; its Timeout does not apply. Nil means a
-	// client that honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+	// TLS, proxies and addresses; its Timeout does not apply. Where the
+	// Transport is an *http.Transport, its HTTP proxies are asked for a
+	// connection with CONNECT, for http URLs too. Nil means a client that
+	// honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 	HTTPClient *http.Client
 
 	// Header is added to the handshake request.
@@ -105,7 +107,7 @@ type combiningTransport struct {
 }
 
 func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.base.RoundTrip(req)
+	resp, err := throughProxy(t.base, req).RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
 	}

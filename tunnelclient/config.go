@@ -37,8 +37,10 @@ type Config struct {
 	Tokens TokenSource
 
 	// HTTPClient makes the handshake request: its Transport decides about
-	// TLS, proxies and addresses. Nil means one that honours HTTPS_PROXY,
-	// HTTP_PROXY and NO_PROXY. A handshake is redirected only within its host
+	// TLS, proxies and addresses. Where that is an *http.Transport, its HTTP
+	// proxies are asked for a connection with CONNECT, for http URLs too; a
+	// proxy that refuses is retried like one that cannot be reached. Nil means
+	// one that honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A handshake is redirected only within its host
 	// and never from https to http, so that the token goes nowhere else; the
 	// HTTPClient's own CheckRedirect can restrict that further.
 	HTTPClient *http.Client

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -281,6 +282,47 @@ func TestWrongServer(t *testing.T) {
 				t.Errorf("error %v, want one with %q", st.Err, tt.says)
 			}
 			r.stop()
+		})
+	}
+}
+
+// What a proxy answers is not the service's answer: 400 and 401 are retried
+// like a proxy that cannot be reached, and the token stays here.
+func TestRefusedByProxy(t *testing.T) {
+	for _, status := range []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusBadGateway} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeService(t) // the proxy
+				asked := 0
+				s.answer = func(w http.ResponseWriter, r *http.Request) {
+					asked++
+					if r.Method != http.MethodConnect || r.Host != "service.test:80" || r.Header.Get("Authorization") != "" {
+						t.Errorf("the proxy got %s %s with %v", r.Method, r.Host, r.Header)
+					}
+					w.WriteHeader(status)
+				}
+				cfg := s.config(tunnelclient.StaticToken("t1"))
+				cfg.ServerURL = "ws://service.test"
+				cfg.HTTPClient.Transport.(*http.Transport).Proxy = http.ProxyURL(&url.URL{
+					Scheme: "http", Host: "proxy.test:3128", User: url.UserPassword("me", "hunter2"),
+				})
+				r := serve(t, cfg, hello)
+				pass(10 * time.Second) // attempts after 0, 1, 3 and 7 s
+				synctest.Wait()
+				if asked != 4 {
+					t.Errorf("the proxy was asked %d times", asked)
+				}
+				for _, st := range r.seen() {
+					var re *tunnelclient.RefusedError
+					switch err := st.Err; {
+					case st.Phase != tunnelclient.PhaseWaiting:
+					case err == nil || errors.As(err, &re) || strings.Contains(err.Error(), "hunter2") ||
+						!strings.Contains(err.Error(), fmt.Sprintf("connecting to the service: the proxy http://proxy.test:3128 answers CONNECT service.test:80 with %d", status)):
+						t.Errorf("the error is %v", err)
+					}
+				}
+				r.stop()
+			})
 		})
 	}
 }

@@ -25,14 +25,21 @@
 //	syslogd VAR FILE
 //	              listens for syslog by UDP at the address that VAR is set to, and
 //	              writes each message to a file as a line
-//	connectproxy VAR FILE
+//	connectproxy [-user USER:PASSWORD] [-tls CERT] [-host NAME=ADDR] VAR FILE
 //	              runs an HTTP proxy for CONNECT at the address that VAR is set to,
-//	              and writes method, host and credentials of requests to a file
-//	gencert NAME  makes NAME.pem and NAME.key for localhost and 127.0.0.1
+//	              and writes method, host and credentials of requests to a file.
+//	              CERT is what gencert has made. NAME is a host that only the
+//	              proxy knows
+//	tlsfront VAR CERT CLIENT-CA ADDR
+//	              ends TLS at the address that VAR is set to, for who has a
+//	              certificate of CLIENT-CA (as gencert has made them), and hands
+//	              the rest on to ADDR
+//	gencert NAME  makes NAME.pem and NAME.key for localhost, service.test and 127.0.0.1
 //	setfile [-base64] VAR FILE
 //	              sets VAR to what a file holds
 //
 // $TARGET is the port of an HTTP server that answers with what it was asked:
 // method, request target and headers. It holds requests for /hold until it gets
-// one for /release.
+// one for /release, and redirects /redirect to its own /login with a cookie for
+// /app.
 package scripttest

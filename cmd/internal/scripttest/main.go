@@ -90,6 +90,7 @@ func Run(t *testing.T) {
 			"http":         cmdHTTP,
 			"syslogd":      cmdSyslogd,
 			"connectproxy": cmdConnectproxy,
+			"tlsfront":     cmdTLSfront,
 			"gencert":      cmdGencert,
 			"setfile":      cmdSetfile,
 		},

@@ -2,6 +2,7 @@ package scripttest
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -33,6 +35,7 @@ func startTarget(env *testscript.Env) string {
 	if err != nil {
 		env.T().Fatal(err)
 	}
+	port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/hold":
@@ -42,6 +45,9 @@ func startTarget(env *testscript.Env) string {
 			fmt.Fprintln(w, "released")
 		case "/release":
 			release()
+		case "/redirect":
+			w.Header().Set("Set-Cookie", "a=b; Path=/app")
+			http.Redirect(w, r, "http://localhost:"+port+"/login", http.StatusFound)
 		default:
 			fmt.Fprintf(w, "%s %s\nHost: %s\n", r.Method, r.RequestURI, r.Host)
 			_ = r.Header.Write(w)
@@ -56,7 +62,7 @@ func startTarget(env *testscript.Env) string {
 		srv.Close()
 		wg.Wait()
 	})
-	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	return port
 }
 
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
@@ -140,30 +146,43 @@ func cmdSyslogd(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdConnectproxy(ts *testscript.TestScript, neg bool, args []string) {
-	must(ts, len(args) == 2, neg, "connectproxy VAR FILE")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Setenv(args[0], ln.Addr().String())
-	f := create(ts, args[1])
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	flags := flag.NewFlagSet("connectproxy", flag.ContinueOnError)
+	user := flags.String("user", "", "")
+	cert := flags.String("tls", "", "")
+	host := flags.String("host", "", "")
+	err := flags.Parse(args)
+	must(ts, err == nil && flags.NArg() == 2, neg, "connectproxy [-user USER:PASSWORD] [-tls CERT] [-host NAME=ADDR] VAR FILE")
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(*user))
+	name, addr, _ := strings.Cut(*host, "=")
+	ln := listen(ts, flags.Arg(0), *cert, nil)
+	f := create(ts, flags.Arg(1))
+	srv := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(f, r.Method, r.Host, r.Header.Get("Proxy-Authorization"))
-		up, err := net.Dial("tcp", r.Host)
+		to := r.Host
+		if h, _, err := net.SplitHostPort(to); err == nil && h == name {
+			to = addr
+		}
+		switch {
+		case *user != "" && r.Header.Get("Proxy-Authorization") != want:
+			w.Header().Set("Proxy-Authenticate", `Basic realm="out"`)
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		case r.Method != http.MethodConnect:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		up, err := net.Dial("tcp", to)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
 		}
-		defer up.Close()
 		down, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
+			up.Close()
 			return
 		}
-		defer down.Close()
 		_, _ = io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() {
-			_, _ = io.Copy(up, rw)
-			up.Close()
-		}()
-		_, _ = io.Copy(down, up)
+		relay(down, rw, up)
 	})}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(ln) })
@@ -171,6 +190,70 @@ func cmdConnectproxy(ts *testscript.TestScript, neg bool, args []string) {
 		srv.Close()
 		wg.Wait()
 	})
+}
+
+func cmdTLSfront(ts *testscript.TestScript, neg bool, args []string) {
+	must(ts, len(args) == 4, neg, "tlsfront VAR CERT CLIENT-CA ADDR")
+	clients := x509.NewCertPool()
+	clients.AppendCertsFromPEM([]byte(ts.ReadFile(args[2] + ".pem")))
+	ln := listen(ts, args[0], args[1], clients)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			down, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				// The handshake first: who has no certificate learns it from the front.
+				if err := down.(*tls.Conn).HandshakeContext(context.Background()); err != nil {
+					down.Close()
+					return
+				}
+				up, err := net.Dial("tcp", args[3])
+				if err != nil {
+					down.Close()
+					return
+				}
+				relay(down, down, up)
+			})
+		}
+	})
+	// The processes that hold connections end before.
+	ts.Defer(func() {
+		ln.Close()
+		wg.Wait()
+	})
+}
+
+// listen sets a variable to the address it listens at, over TLS if cert is not
+// empty, and then with certificates of clients if their authority is given.
+func listen(ts *testscript.TestScript, variable, cert string, clients *x509.CertPool) net.Listener {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(variable, ln.Addr().String())
+	if cert == "" {
+		return ln
+	}
+	pair, err := tls.X509KeyPair([]byte(ts.ReadFile(cert+".pem")), []byte(ts.ReadFile(cert+".key")))
+	ts.Check(err)
+	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: clients}
+	if clients != nil {
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return tls.NewListener(ln, cfg)
+}
+
+// relay copies both ways until either side ends, and closes both.
+func relay(down net.Conn, from io.Reader, up net.Conn) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(up, from)
+		up.Close()
+	})
+	_, _ = io.Copy(down, up)
+	down.Close()
+	wg.Wait()
 }
 
 func cmdGencert(ts *testscript.TestScript, neg bool, args []string) {
@@ -182,7 +265,7 @@ func cmdGencert(ts *testscript.TestScript, neg bool, args []string) {
 		Subject:               pkix.Name{CommonName: args[0]},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(time.Hour),
-		DNSNames:              []string{"localhost"},
+		DNSNames:              []string{"localhost", "service.test"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
