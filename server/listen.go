@@ -47,7 +47,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	hs.Protocols.SetHTTP1(true)
 	if s.cfg.TLSConfig != nil {
 		hs.TLSConfig = s.cfg.TLSConfig.Clone()
-		hs.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
+		hs.TLSConfig.NextProtos = []string{"h2", "http/1.1", "http/1.0"} // curl --http1.0 offers nothing else
 		hs.TLSConfig.MinVersion = max(hs.TLSConfig.MinVersion, tls.VersionTLS12)
 		hs.Protocols.SetHTTP2(true)
 	} else {

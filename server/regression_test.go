@@ -105,7 +105,7 @@ func TestKeepAliveAfterUnreadBody(t *testing.T) {
 		for _, want := range []int{404, 401, 200} {
 			resp, err := http.ReadResponse(br, nil)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatal(want, err)
 			}
 			io.Copy(io.Discard, resp.Body)
 			if resp.StatusCode != want {

@@ -667,3 +667,50 @@ func TestUpgradeByPost(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestUpgradeEarlyBytes: what a viewer sends without waiting for the 101
+// reaches the target. ReverseProxy loses what net/http has read of it.
+func TestUpgradeEarlyBytes(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		conn, brw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		line, err := brw.ReadString('\n')
+		fmt.Fprintf(conn, "%q, %v", line, err)
+	}))
+	for _, head := range []string{
+		"GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+		"POST /a/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 4\r\n\r\nbody",
+	} {
+		if got := s.raw(head + "early\n"); !strings.HasSuffix(got, "\"early\\n\", <nil>") {
+			t.Errorf("%.4s: got %q", head, got)
+		}
+	}
+}
+
+// TestTLSHTTP10: a viewer that offers nothing but HTTP/1.0 (curl --http1.0)
+// is served over TLS too.
+func TestTLSHTTP10(t *testing.T) {
+	cert := httptest.NewTLSServer(nil)
+	certs := cert.TLS.Certificates
+	cert.Close()
+	s := newService(t, Config{TLSConfig: &tls.Config{Certificates: certs}})
+	c, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "http://"), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, "GET /__heartbeat__ HTTP/1.0\r\n\r\n")
+	b, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(b), "HTTP/1.0 200 ") {
+		t.Errorf("got %q, %v", b, err)
+	}
+}

@@ -121,7 +121,33 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		c = &stallConn{Conn: c, timeout: w.hijackStall}
 		brw.Writer.Reset(c)
 	}
+	if err == nil && brw.Reader.Buffered() > 0 {
+		c = &earlyConn{Conn: c, br: brw.Reader}
+	}
 	return c, brw, err
+}
+
+// earlyConn is a hijacked connection of whose bytes net/http has read some:
+// the viewer did not wait for the 101. ReverseProxy reads from the connection
+// only, and would lose them.
+type earlyConn struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+func (c *earlyConn) Read(p []byte) (int, error) {
+	if c.br.Buffered() > 0 {
+		return c.br.Read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite is for what looks for it on a *net.TCPConn.
+func (c *earlyConn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
@@ -135,8 +161,14 @@ type continuingBody struct {
 
 	mu      sync.Mutex
 	reading bool
-	ended   bool // a Read has returned an error, or the body is closed
+	idle    chan struct{} // non-nil while Close waits for a Read; closed when it returns
+	ended   bool          // a Read has returned an error, or the body is closed
 }
+
+// readGrace is how long the end of an answer waits for a Read of the request,
+// which may have all it needs. Only then is the Read cut short: net/http does
+// not use a connection again on which that has happened.
+const readGrace = 20 * time.Millisecond
 
 func (b *continuingBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
@@ -151,6 +183,10 @@ func (b *continuingBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reading = false
+	if b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
 	b.ended = b.ended || err != nil
 	return n, err
 }
@@ -167,6 +203,18 @@ func (b *continuingBody) over() bool {
 // the end of the answer.
 func (b *continuingBody) Close() error {
 	b.mu.Lock()
+	if b.reading && b.idle == nil && b.http1 {
+		idle := make(chan struct{})
+		b.idle = idle
+		b.mu.Unlock()
+		t := time.NewTimer(readGrace)
+		select {
+		case <-idle:
+		case <-t.C:
+		}
+		t.Stop()
+		b.mu.Lock()
+	}
 	if !b.ended && b.http1 {
 		d := time.Now().Add(restTimeout)
 		if b.reading {
