@@ -1,6 +1,7 @@
 package tunnelclient
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -37,9 +38,15 @@ func RequestTarget(r *http.Request) url.URL                      { return reques
 func OneLine(s string) string                                    { return oneLine(s) }
 func QuotesToken(text, token string) bool                        { return quotesToken(text, token) }
 
+// NewTargetDialer returns what targets are dialled with.
+func NewTargetDialer() *net.Dialer { return newTargetDialer() }
+
+// SetDialer replaces it.
+func (o *ProxyOptions) SetDialer(d *net.Dialer) { o.dialer = d }
+
 // ParseTarget returns the scheme and host of a target.
 func ParseTarget(s string) (scheme, host string, err error) {
-	t, err := parseTarget(s)
+	t, err := parseTarget(s, newTargetDialer())
 	return t.scheme, t.host, err
 }
 
@@ -48,3 +55,7 @@ func Classify(err error) (kind string, status int) {
 	f := classify(err)
 	return f.kind, f.status
 }
+
+// RewriteRedirects changes h, the header of the answer to r, as ProxyTo does
+// with that option. r is the request to the target.
+func RewriteRedirects(r *http.Request, h http.Header) { newRedirectRewriter(r).apply(h) }

@@ -50,7 +50,8 @@ type ProxyOptions struct {
 
 	// KeepPrefix is for targets that are configured with the prefix under which
 	// viewers see them, and expect it in requests: the path that the target
-	// sees begins with X-Forwarded-Prefix.
+	// sees begins with X-Forwarded-Prefix, and has a slash behind it only if
+	// the viewer's has.
 	KeepPrefix bool
 
 	// RewriteRedirects is for targets that know nothing of the prefix under
@@ -62,6 +63,9 @@ type ProxyOptions struct {
 	// Logger receives a warning for each request that the target failed.
 	// The zero value is silent.
 	Logger zerolog.Logger
+
+	// dialer connects to the target. Nil means newTargetDialer's.
+	dialer *net.Dialer
 }
 
 // ProxyTo returns a handler that sends every request to target, which is one
@@ -90,7 +94,10 @@ type ProxyOptions struct {
 // The handler keeps idle connections to target for a moment; its method
 // CloseIdleConnections() closes them at once.
 func ProxyTo(target string, o ProxyOptions) (http.Handler, error) {
-	t, err := parseTarget(target)
+	if o.dialer == nil {
+		o.dialer = newTargetDialer()
+	}
+	t, err := parseTarget(target, o.dialer)
 	if err != nil {
 		return nil, fmt.Errorf("tunnelclient: %w", err)
 	}
@@ -205,6 +212,9 @@ func (p *targetProxy) rewrite(pr *httputil.ProxyRequest) {
 		prefix = forwardedPrefix(pr.In)
 	}
 	*out.URL = requestTarget(pr.In, prefix)
+	if prefix != "" && out.URL.Opaque == prefix+"/" && askedForBare(pr.In, prefix) {
+		out.URL.Opaque = prefix
+	}
 	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
 	if p.host != "" {
 		out.Host = p.host
@@ -228,6 +238,14 @@ func forwardedPrefix(r *http.Request) string {
 		return ""
 	}
 	return prefix
+}
+
+// askedForBare reports whether the viewer's path was prefix without a slash
+// behind it, which arrives as "/" like the one with it. The original path lacks
+// what a proxy in front of the service has stripped.
+func askedForBare(r *http.Request, prefix string) bool {
+	path := r.Header.Get(wire.HeaderOriginalPath)
+	return path != "" && strings.HasSuffix(prefix, path)
 }
 
 // requestTarget returns a URL from which net/http makes, byte for byte, the
@@ -290,12 +308,17 @@ func (p *targetProxy) modifyResponse(resp *http.Response) error {
 		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
 	}
 	if p.rewrites {
-		if w := newRedirectRewriter(resp.Request); w != nil {
-			w.apply(resp.Header)
-		}
+		newRedirectRewriter(resp.Request).apply(resp.Header)
 	}
 	if headerSize(resp.Header) > maxTargetHeader {
 		return errHeaderTooLarge
+	}
+	if resp.StatusCode == http.StatusNotModified {
+		// It has no body, whatever length it names. Where it comes over HTTP/2,
+		// net/http takes that body for one that broke off.
+		resp.Body = bodyless{http.NoBody, resp.Body}
+		resp.ContentLength = 0
+		delete(resp.Header, "Content-Length")
 	}
 	if w, ok := resp.Request.Context().Value(writerKey{}).(*unaltered); ok {
 		w.length = resp.ContentLength
@@ -344,4 +367,11 @@ type cancelFirst struct {
 func (b cancelFirst) Close() error {
 	b.cancel()
 	return b.ReadCloser.Close()
+}
+
+// bodyless is the body of an answer that has none, with the Close of the one
+// that net/http made of it.
+type bodyless struct {
+	io.Reader
+	io.Closer
 }

@@ -1,35 +1,54 @@
 package tunnelclient
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 // redirectRewriter makes the URLs in an answer's headers lead back into the
 // tunnel, for a target that does not know that viewers see it below a prefix.
 type redirectRewriter struct {
-	prefix string   // path, without a trailing slash; never empty
+	prefix string   // path, without a trailing slash; "" on a host of the tunnel's own
+	scheme string   // the viewer's, or "" if unknown
+	secure bool     // the target speaks TLS
 	hosts  []string // authorities that mean the target itself
+	public []string // those that are the viewer's
 }
+
+// localhosts are the names under which a server on this machine may know
+// itself. Those of an address to listen on are seen in Location headers too.
+var localhosts = [...]string{"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
 
 // newRedirectRewriter returns one for the answer to r, the request to the
-// target, or nil if the service has named no prefix.
+// target.
 func newRedirectRewriter(r *http.Request) *redirectRewriter {
-	prefix := forwardedPrefix(r)
-	if prefix == "" {
-		return nil
+	w := &redirectRewriter{
+		prefix: forwardedPrefix(r),
+		scheme: r.Header.Get("X-Forwarded-Proto"),
+		secure: r.URL.Scheme == "https",
+		hosts:  []string{r.URL.Host, r.Host},
 	}
-	hosts := []string{r.URL.Host, r.Host}
-	if h := r.Header.Get("X-Forwarded-Host"); h != "" {
-		hosts = append(hosts, h)
+	for h := range strings.SplitSeq(r.Header.Get("X-Forwarded-Host"), ",") {
+		if h = strings.Trim(h, " \t"); h != "" {
+			w.public = append(w.public, h)
+		}
 	}
-	return &redirectRewriter{prefix, hosts}
+	w.hosts = append(w.hosts, w.public...)
+	if host, port, err := net.SplitHostPort(r.URL.Host); err == nil && slices.Contains(localhosts[:], host) {
+		for _, name := range localhosts {
+			w.hosts = append(w.hosts, net.JoinHostPort(name, port))
+		}
+	}
+	return w
 }
 
-// refreshURL is the form of a Refresh header that names a URL.
-var refreshURL = regexp.MustCompile(`(?i)^(\s*[0-9.]*\s*[;,]\s*(?:url\s*=\s*)?)(["']?)(.*?)(["']?\s*)$`)
+// refreshURL is the form of a Refresh header that names a URL, as browsers
+// read it: what follows a quoted URL does not count.
+var refreshURL = regexp.MustCompile(`(?is)^(\s*[0-9.]*(?:\s*[;,]\s*|\s+)(?:url\s*=\s*)?)("[^"]*|'[^']*|.*)(.*)$`)
 
 // apply rewrites Location, Content-Location, Refresh and the Path of cookies
 // in h.
@@ -40,8 +59,10 @@ func (w *redirectRewriter) apply(h http.Header) {
 		}
 	}
 	for i, v := range h["Refresh"] {
-		if m := refreshURL.FindStringSubmatch(v); m != nil && m[3] != "" {
-			h["Refresh"][i] = m[1] + m[2] + w.reference(m[3]) + m[4]
+		if m := refreshURL.FindStringSubmatch(v); m != nil {
+			ref := strings.TrimLeft(m[2], `"'`)
+			quote := m[2][:len(m[2])-len(ref)]
+			h["Refresh"][i] = m[1] + quote + w.reference(ref) + m[3]
 		}
 	}
 	for i, v := range h["Set-Cookie"] {
@@ -52,37 +73,52 @@ func (w *redirectRewriter) apply(h http.Header) {
 // reference returns ref with the prefix if it is an absolute path, or a URL of
 // the target itself, which becomes a path. Relative references are relative to
 // a URL with the prefix already, and all others lead elsewhere.
+//
+// A URL on the viewer's host stays one if it takes the viewer from http to
+// https, and the target does not say https only because it speaks that itself:
+// as a path it would lead the viewer in a circle.
 func (w *redirectRewriter) reference(ref string) string {
-	path := ref
+	authority, path := "", ref
 	if !strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "//") {
-		u, err := url.Parse(ref)
-		if err != nil || u.User != nil || u.Host == "" || u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" || !w.own(u) {
-			return ref
-		}
 		// Cut by hand: what follows the authority stays as it is written.
-		_, rest, _ := strings.Cut(ref, "//")
-		path = "/"
+		before, rest, _ := strings.Cut(ref, "//")
+		authority, path = before+"//"+rest, "/"
 		if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-			path = rest[i:]
+			authority, path = before+"//"+rest[:i], rest[i:]
 			if path[0] != '/' {
 				path = "/" + path
 			}
 		}
-	}
-	if w.below(path) {
-		return path
-	}
-	return w.prefix + path
-}
-
-// own reports whether u is on the target's own authority.
-func (w *redirectRewriter) own(u *url.URL) bool {
-	for _, h := range w.hosts {
-		if strings.EqualFold(withoutDefaultPort(u.Host, u.Scheme), withoutDefaultPort(h, u.Scheme)) {
-			return true
+		u, err := url.Parse(authority)
+		if err != nil || !w.on(u, w.hosts) {
+			return ref
+		}
+		if u.Scheme != "https" || w.scheme != "http" || w.secure || !w.on(u, w.public) {
+			authority = ""
 		}
 	}
-	return false
+	switch {
+	case w.prefix == "" && strings.HasPrefix(path, "//"):
+		return ref // as a path it would name a host
+	case !w.below(path):
+		path = w.prefix + path
+	}
+	return authority + path
+}
+
+// on reports whether u is a web address on one of hosts.
+func (w *redirectRewriter) on(u *url.URL, hosts []string) bool {
+	scheme := u.Scheme
+	switch scheme {
+	case "http", "https":
+	case "":
+		scheme = w.scheme
+	default:
+		return false
+	}
+	return u.User == nil && u.Host != "" && slices.ContainsFunc(hosts, func(h string) bool {
+		return strings.EqualFold(withoutDefaultPort(u.Host, scheme), withoutDefaultPort(h, scheme))
+	})
 }
 
 func withoutDefaultPort(host, scheme string) string {
@@ -102,8 +138,13 @@ func (w *redirectRewriter) below(path string) bool {
 }
 
 // cookie returns a Set-Cookie value with the prefix before its Path. The
-// service leaves such a path as it is.
+// service leaves such a path as it is. Cookies named __Host-… stay as they are:
+// browsers accept them with Path=/ only.
 func (w *redirectRewriter) cookie(c string) string {
+	const host = "__Host-"
+	if name := strings.TrimLeft(c, " \t"); len(name) >= len(host) && strings.EqualFold(name[:len(host)], host) {
+		return c
+	}
 	parts := strings.Split(c, ";")
 	for i, part := range parts[1:] {
 		name, value, ok := strings.Cut(part, "=")

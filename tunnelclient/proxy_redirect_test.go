@@ -1,9 +1,11 @@
 package tunnelclient_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,10 +54,32 @@ func TestRewriteRedirects(t *testing.T) {
 		{"Refresh", "0;URL='/next'", "0;URL='/base/id/next'"},
 		{"Refresh", "0, /next", "0, /base/id/next"},
 		{"Refresh", "5; url=https://elsewhere.example/", "5; url=https://elsewhere.example/"},
+		{"Refresh", "0;url=http://" + host + "/next", "0;url=/base/id/next"},
+		{"Refresh", "5; url=next", "5; url=next"},
+		{"Refresh", "5; url=", "5; url="},
+		{"Refresh", "5;url = \"/next?a='b'\"", "5;url = \"/base/id/next?a='b'\""},
+		{"Refresh", "5; url=/base/id/next", "5; url=/base/id/next"},
+		{"Refresh", "5; url='/base/id'", "5; url='/base/id'"},
+		{"Refresh", "5; url='/base/id'; more", "5; url='/base/id'; more"},
+		{"Refresh", "5 url=/next", "5 url=/base/id/next"},
+		{"Refresh", "5 /next", "5 /base/id/next"},
+		{"Refresh", "1.5;/next", "1.5;/base/id/next"},
+		// What net/url cannot parse stands behind the authority.
+		{"Location", "http://" + host + "/100%?a b=%zz#%", "/base/id/100%?a b=%zz#%"},
+		{"Location", "http://" + host + `\@elsewhere.example/`, "http://" + host + `\@elsewhere.example/`},
+		{"Location", "/\\elsewhere.example/", "/base/id/\\elsewhere.example/"},
+		{"Location", "http://" + host + "//elsewhere.example/", "/base/id//elsewhere.example/"},
 		{"Set-Cookie", "a=/; Path=/; HttpOnly", "a=/; Path=/base/id/; HttpOnly"},
 		{"Set-Cookie", "a=b;path=/app", "a=b;path=/base/id/app"},
 		{"Set-Cookie", "a=b; Path=/base/id/app", "a=b; Path=/base/id/app"},
 		{"Set-Cookie", "a=b", "a=b"},
+		{"Set-Cookie", "a=b; Path=/base/idiot", "a=b; Path=/base/id/base/idiot"},
+		{"Set-Cookie", "a=b; Path=app", "a=b; Path=app"},
+		{"Set-Cookie", "a=b; Path", "a=b; Path"},
+		// Browsers take these with Path=/ only.
+		{"Set-Cookie", "__Host-a=b; Path=/; Secure", "__Host-a=b; Path=/; Secure"},
+		{"Set-Cookie", "__host-a=b; Path=/; Secure", "__host-a=b; Path=/; Secure"},
+		{"Set-Cookie", "__Secure-a=b; Path=/; Secure", "__Secure-a=b; Path=/base/id/; Secure"},
 		{"X-Other", "/login", "/login"},
 	} {
 		header, value = tt.header, tt.sent
@@ -82,17 +106,141 @@ func TestRewriteRedirects(t *testing.T) {
 	}
 }
 
+// TestRewriteRedirectsAuthority: which absolute URLs are the target's own.
+func TestRewriteRedirectsAuthority(t *testing.T) {
+	var location string
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", location)
+		w.WriteHeader(http.StatusCreated)
+	})
+	plain, encrypted := httptest.NewServer(h), httptest.NewTLSServer(h)
+	defer plain.Close()
+	defer encrypted.Close()
+	port := strings.TrimPrefix(plain.URL, "http://127.0.0.1:")
+	for _, tt := range []struct {
+		name                        string
+		target, hostHeader          string
+		viewerHost, proto, noPrefix string
+		location, want              string
+	}{
+		// Of a target that does not know its public name.
+		{name: "as dialled", target: port, location: "http://localhost:" + port + "/x", want: "/id/x"},
+		{name: "as bound", target: port, location: "http://127.0.0.1:" + port + "/x", want: "/id/x"},
+		{name: "as bound, IPv6", target: port, location: "http://[::1]:" + port + "/x", want: "/id/x"},
+		{name: "as bound to all", target: port, location: "http://0.0.0.0:" + port + "/x", want: "/id/x"},
+		{name: "as bound to all, IPv6", target: port, location: "http://[::]:" + port + "/x", want: "/id/x"},
+		{name: "of an address", target: "127.0.0.1:" + port, location: "http://localhost:" + port + "/x", want: "/id/x"},
+		{name: "of a URL", target: plain.URL, location: "//localhost:" + port + "/x", want: "/id/x"},
+		{name: "of an https target", target: encrypted.URL, location: encrypted.URL + "/x", want: "/id/x"},
+		{name: "the Host that it was told", target: port, hostHeader: "app.internal", location: "http://app.internal/x", want: "/id/x"},
+		{name: "another port of this machine", target: port, location: "http://localhost:1/x", want: "http://localhost:1/x"},
+		{name: "this machine, without the port", target: port, location: "http://localhost/x", want: "http://localhost/x"},
+
+		// Of a target that knows it.
+		{name: "a port", target: port, viewerHost: "t.example:8443", proto: "https", location: "https://t.example:8443/x", want: "/id/x"},
+		{name: "another port", target: port, viewerHost: "t.example:8443", proto: "https", location: "https://t.example/x", want: "https://t.example/x"},
+		{name: "no port, another scheme", target: port, viewerHost: "t.example", proto: "https", location: "http://t.example/x", want: "/id/x"},
+		{name: "default port", target: port, viewerHost: "t.example", proto: "https", location: "https://t.example:443/x", want: "/id/x"},
+		{name: "default port of the viewer", target: port, viewerHost: "t.example:80", proto: "http", location: "http://t.example/x", want: "/id/x"},
+		{name: "default port, no scheme", target: port, viewerHost: "t.example", proto: "https", location: "//t.example:443/x", want: "/id/x"},
+		{name: "the other default port", target: port, viewerHost: "t.example", proto: "http", location: "http://t.example:443/x", want: "http://t.example:443/x"},
+		{name: "two hosts in X-Forwarded-Host", target: port, hostHeader: "app", viewerHost: "t.example, front", location: "http://t.example/x", want: "/id/x"},
+
+		// A step up to https is what the redirect is for: as a path it would
+		// lead to itself.
+		{name: "to https", target: port, viewerHost: "t.example", proto: "http", location: "https://t.example/id/x", want: "https://t.example/id/x"},
+		{name: "to https, no prefix", target: port, viewerHost: "t.example", proto: "http", location: "https://t.example/x?y", want: "https://t.example/id/x?y"},
+		{name: "to https, nothing else", target: port, viewerHost: "t.example", proto: "http", location: "https://t.example", want: "https://t.example/id/"},
+		{name: "to https, on a host of its own", target: port, hostHeader: "app.internal", viewerHost: "t.example", proto: "http", location: "https://app.internal/x", want: "/id/x"},
+		{name: "https because it speaks it", target: encrypted.URL, viewerHost: "t.example", proto: "http", location: "https://t.example/x", want: "/id/x"},
+
+		// On a host of its own (VIEWER_DOMAIN) a tunnel has no prefix.
+		{name: "own host", noPrefix: "yes", target: port, location: "http://localhost:" + port + "/x", want: "/x"},
+		{name: "own host, path", noPrefix: "yes", target: port, location: "/x", want: "/x"},
+		{name: "own host, two slashes", noPrefix: "yes", target: port, location: "http://localhost:" + port + "//evil.example/x", want: "http://localhost:" + port + "//evil.example/x"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := tunnelclient.ProxyTo(tt.target, tunnelclient.ProxyOptions{RewriteRedirects: true, HostHeader: tt.hostHeader, InsecureSkipVerify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+			location = tt.location
+			r := httptest.NewRequest("POST", "/new", nil)
+			if tt.viewerHost != "" {
+				r.Host, _, _ = strings.Cut(tt.viewerHost, ",")
+				r.Header.Set("X-Forwarded-Host", tt.viewerHost)
+			}
+			if tt.proto != "" {
+				r.Header.Set("X-Forwarded-Proto", tt.proto)
+			}
+			if tt.noPrefix == "" {
+				r.Header.Set("X-Forwarded-Prefix", "/id")
+			}
+			w := httptest.NewRecorder()
+			p.ServeHTTP(w, r)
+			if got := w.Header().Get("Location"); w.Code != http.StatusCreated || got != tt.want {
+				t.Errorf("%q became %q (status %d), want %q", tt.location, got, w.Code, tt.want)
+			}
+		})
+	}
+}
+
+// FuzzRewriteRedirects: to rewrite twice is the same as once, and no reference
+// that did not lead to another host does so afterwards.
+func FuzzRewriteRedirects(f *testing.F) {
+	for _, ref := range []string{
+		"/", "/id", "/id/x", "/idx", "//t.example/x", "//evil.example/", "///x", `/\evil.example`, "http://localhost:3000", "http://localhost:3000//evil.example",
+		"https://t.example?x", "http://t.example:80/%zz", "5; url='/x'", "x", "",
+	} {
+		f.Add(ref, false)
+		f.Add(ref, true)
+	}
+	f.Fuzz(func(t *testing.T, ref string, ownHost bool) {
+		prefix := "/id"
+		if ownHost {
+			prefix = ""
+		}
+		r := httptest.NewRequest("GET", "http://localhost:3000/x", nil)
+		r.Host = "t.example"
+		r.Header = http.Header{"X-Forwarded-Prefix": {prefix}, "X-Forwarded-Host": {"t.example"}, "X-Forwarded-Proto": {"http"}}
+		h := http.Header{"Location": {ref}, "Content-Location": {ref}, "Refresh": {ref}, "Set-Cookie": {"a=b; Path=" + ref, ref}}
+		tunnelclient.RewriteRedirects(r, h)
+		once := h.Clone()
+		tunnelclient.RewriteRedirects(r, h)
+		if !maps.EqualFunc(h, once, slices.Equal) {
+			t.Errorf("%q behind %q: once %q, twice %q", ref, prefix, once, h)
+		}
+		if got := once.Get("Location"); got != ref {
+			base := url.URL{Scheme: "http", Host: "t.example", Path: "/id/x"}
+			if u, err := base.Parse(got); err == nil && !strings.EqualFold(u.Hostname(), base.Host) {
+				t.Errorf("%q behind %q became %q, on host %q", ref, prefix, got, u.Host)
+			}
+		}
+	})
+}
+
 func TestKeepPrefix(t *testing.T) {
 	got := make(chan string, 1)
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got <- r.RequestURI }))
 	defer target.Close()
-	for _, tt := range []struct{ prefix, path, want string }{
-		{"/id", "/", "/id/"},
-		{"/base/a%2Fb", "/x%2Fy?q=%zz", "/base/a%2Fb/x%2Fy?q=%zz"},
-		{"/id", "//x/..", "/id//x/.."},
-		{"", "/x", "/x"},
-		{"evil", "/x", "/x"},
-		{"//evil", "/x", "/x"},
+	for _, tt := range []struct{ prefix, path, original, want string }{
+		{"/id", "/", "/id/", "/id/"},
+		{"/base/a%2Fb", "/x%2Fy?q=%zz", "/a%2Fb/x%2Fy", "/base/a%2Fb/x%2Fy?q=%zz"},
+		{"/id", "//x/..", "/id//x/..", "/id//x/.."},
+		// A viewer's path without the slash stays so.
+		{"/id", "/", "/id", "/id"},
+		{"/id", "/?x=/", "/id", "/id?x=/"},
+		{"/id", "/?", "/id", "/id?"},
+		{"/base/id", "/", "/id", "/base/id"},
+		{"/base/id", "/", "/id/", "/base/id/"},
+		{"/id", "/", "", "/id/"},
+		// The handler was not called with what the viewer asked for.
+		{"/id", "/x", "/id", "/id/x"},
+		{"", "/", "/id", "/"},
+		{"", "/x", "/x", "/x"},
+		{"evil", "/x", "/x", "/x"},
+		{"//evil", "/x", "/x", "/x"},
 	} {
 		p, err := tunnelclient.ProxyTo(strings.TrimPrefix(target.URL, "http://"), tunnelclient.ProxyOptions{KeepPrefix: true})
 		if err != nil {
@@ -107,9 +255,12 @@ func TestKeepPrefix(t *testing.T) {
 		if tt.prefix != "" {
 			r.Header.Set("X-Forwarded-Prefix", tt.prefix)
 		}
+		if tt.original != "" {
+			r.Header.Set("X-Websocktunnel-Original-Path", tt.original)
+		}
 		p.ServeHTTP(httptest.NewRecorder(), r)
 		if g := <-got; g != tt.want {
-			t.Errorf("%q behind %q: the target saw %q, want %q", tt.path, tt.prefix, g, tt.want)
+			t.Errorf("%q behind %q, of %q: the target saw %q, want %q", tt.path, tt.prefix, tt.original, g, tt.want)
 		}
 		p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
 	}

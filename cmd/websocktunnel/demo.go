@@ -42,6 +42,7 @@ func demoCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "port", Usage: "`port` to listen on; 0 takes a free one", DefaultText: "8080"},
 			&cli.BoolFlag{Name: "keep-prefix", Usage: "send paths to the target with the prefix /demo, for one that is configured with it"},
+			&cli.BoolFlag{Name: "rewrite-redirects", Usage: "put /demo before the paths in redirects and cookies of a target that does not know it"},
 			&cli.StringFlag{Name: "target", Usage: "`URL` or port of an HTTP server to show through the tunnel", DefaultText: "a small demo site"},
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
@@ -69,7 +70,11 @@ func demoAction(cmd *cli.Command) error {
 	handler, shown := demosite.Handler(), "a small demo site in this process"
 	if target := cmd.String("target"); target != "" {
 		var err error
-		handler, err = tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{Logger: log, KeepPrefix: cmd.Bool("keep-prefix")})
+		handler, err = tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{
+			KeepPrefix:       cmd.Bool("keep-prefix"),
+			RewriteRedirects: cmd.Bool("rewrite-redirects"),
+			Logger:           log,
+		})
 		if err != nil {
 			faults.Add("--target: %s", strings.TrimPrefix(err.Error(), "tunnelclient: "))
 		}

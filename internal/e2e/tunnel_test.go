@@ -160,9 +160,16 @@ func (s *service) client(id string, h http.Handler, conn h2conn.Config) (url str
 // target is a real HTTP server behind ProxyTo.
 func (s *service) target(id string, h http.Handler, conn h2conn.Config) string {
 	s.t.Helper()
+	return s.proxied(id, h, tunnelclient.ProxyOptions{}, conn)
+}
+
+// proxied is target with options for ProxyTo.
+func (s *service) proxied(id string, h http.Handler, o tunnelclient.ProxyOptions, conn h2conn.Config) string {
+	s.t.Helper()
 	srv := httptest.NewServer(h)
 	s.t.Cleanup(srv.Close)
-	p, err := tunnelclient.ProxyTo(srv.URL, tunnelclient.ProxyOptions{Logger: testLogger(s.t)})
+	o.Logger = testLogger(s.t)
+	p, err := tunnelclient.ProxyTo(srv.URL, o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
