@@ -46,7 +46,8 @@ func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{})
 
 // serveViewer carries a viewer's request to the tunnel rt.id.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
-	if r.Host != "" && !validHost(r.Host) || !printable(r.Header.Get("Upgrade")) {
+	if r.Host != "" && !validHost(r.Host) || !printable(r.Header.Get("Upgrade")) ||
+		!httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
 		failUnencodable.write(w, r)
 		return
 	}

@@ -25,9 +25,14 @@ type target struct {
 	dial func(context.Context) (net.Conn, error)
 }
 
-// parseTarget understands what ProxyTo documents.
-func parseTarget(s string) (target, error) {
-	d := &net.Dialer{Timeout: targetDialTimeout, KeepAlive: 30 * time.Second}
+// newTargetDialer returns what connects to targets. A name with several
+// addresses is tried at each of them.
+func newTargetDialer() *net.Dialer {
+	return &net.Dialer{Timeout: targetDialTimeout, KeepAlive: 30 * time.Second}
+}
+
+// parseTarget understands what ProxyTo documents. The target is dialled with d.
+func parseTarget(s string, d *net.Dialer) (target, error) {
 	if path, ok := strings.CutPrefix(s, "unix://"); ok {
 		if !filepath.IsAbs(path) {
 			return target{}, fmt.Errorf("target %q: the path of the socket must be absolute, as in unix:///run/app.sock", s)
