@@ -55,6 +55,7 @@ func TestDemo(t *testing.T) {
 		for name, slash := range map[string]string{"with slash": "/", "without slash": ""} {
 			t.Run(scheme+" "+name, func(t *testing.T) {
 				t.Parallel()
+				passed(t, "the demo page, "+name, scheme)
 				site := httptest.NewServer(demosite.Handler())
 				t.Cleanup(site.Close)
 				s := harness.Start(t, harness.Options{TLS: want.tls})

@@ -19,6 +19,7 @@ func TestEventSource(t *testing.T) {
 	for scheme, want := range schemes {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
+			passed(t, "EventSource", scheme)
 			lastIDs := make(chan string, 10)
 			ticks := make(chan int)
 			left := make(chan time.Time, 1)

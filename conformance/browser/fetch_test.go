@@ -47,6 +47,7 @@ func TestFetchUploadStream(t *testing.T) {
 	url := s.Target("id", target.URL, tunnelclient.ProxyOptions{})
 	tb := newTab(t)
 	tb.open(url + "/")
+	passed(t, "fetch with a streamed body", "https")
 	if !js[bool](tb, `
 		let asked = false;
 		const probe = new Request('upload', { method: 'POST', body: new ReadableStream(), get duplex() { asked = true; return 'half'; } });
@@ -78,6 +79,7 @@ func TestFetchAbort(t *testing.T) {
 	for scheme, want := range schemes {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
+			passed(t, "fetch aborted", scheme)
 			began, left := make(chan struct{}, 1), make(chan time.Time, 1)
 			mux := http.NewServeMux()
 			mux.HandleFunc("/{$}", blank)
@@ -182,6 +184,7 @@ func TestFetchBroken(t *testing.T) {
 	for scheme, want := range schemes {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
+			passed(t, "fetch of what breaks off", scheme)
 			mux := http.NewServeMux()
 			mux.HandleFunc("/{$}", blank)
 			mux.HandleFunc("/length", func(w http.ResponseWriter, _ *http.Request) {

@@ -53,6 +53,7 @@ func TestIsolation(t *testing.T) {
 		for name, off := range map[string]bool{"on": false, "off": true} {
 			t.Run(scheme+" "+name, func(t *testing.T) {
 				t.Parallel()
+				passed(t, "isolation of cookies, storage and workers, "+name, scheme)
 				target := httptest.NewServer(isolatedSite())
 				t.Cleanup(target.Close)
 				s := harness.Start(t, harness.Options{TLS: want.tls, Server: server.Config{DisablePathIsolation: off}})

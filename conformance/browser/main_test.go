@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,8 +26,16 @@ import (
 // only what would never have come.
 const patience = 30 * time.Second
 
+var table = harness.Table{Name: "browsers"}
+
+// passed tells the table, when the test is over, that it has found through a
+// tunnel what it wants. There is nothing that would be done directly.
+func passed(t *testing.T, exchange, with string) {
+	table.Passed(t, "Chromium", exchange, with, "–", "passed")
+}
+
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := table.Around(m).Run()
 	stopBrowser()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
@@ -52,6 +61,9 @@ var startBrowser = sync.OnceValues(func() (context.Context, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if out, err := exec.Command(path, "--version").Output(); err == nil {
+		table.Program("Chromium", regexp.MustCompile(`\d+(\.\d+)+`).FindString(string(out)))
 	}
 	key := sha256.Sum256(harness.Certificate().Leaf.RawSubjectPublicKeyInfo)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -89,10 +101,10 @@ func newTab(t testing.TB) *tab {
 	t.Helper()
 	browser, err := startBrowser()
 	switch {
-	case browser == nil && os.Getenv("CI") == "":
-		t.Skip("*** SKIPPED: there is no chromium; ci/deps.sh says how to get it")
+	case browser == nil:
+		harness.Missing(t, "chromium")
 	case err != nil:
-		t.Fatal("chromium, which ci/deps.sh installs: ", err)
+		t.Fatal("chromium: ", err)
 	}
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(func() {

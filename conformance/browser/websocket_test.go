@@ -119,6 +119,11 @@ func TestWebsocket(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
+			if tc.direct {
+				table.Passed(t, "Chromium", "WebSocket: echo, deflate, close codes, refusal", "", "passed", "")
+			} else {
+				table.Passed(t, "Chromium", "WebSocket: echo, deflate, close codes, refusal", tc.name, "", "passed")
+			}
 			site := &wsTarget{closed: make(chan websocket.CloseError, 10)}
 			target := httptest.NewServer(site)
 			t.Cleanup(target.Close)

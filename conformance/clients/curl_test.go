@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
 )
 
 // curlRow is one run of curl, made directly and through a tunnel.
@@ -25,6 +27,7 @@ type curlRow struct {
 // TestCurl runs every row with every version of HTTP that curl can ask for.
 func TestCurl(t *testing.T) {
 	curl := program(t, "curl")
+	table.Program("curl", version(t, curl, "-q", "--version"))
 	dir := t.TempDir()
 	upload := filepath.Join(dir, "upload")
 	if err := os.WriteFile(upload, []byte(strings.Repeat("0123456789abcde\n", 2<<20/16)), 0o600); err != nil {
@@ -39,6 +42,7 @@ func TestCurl(t *testing.T) {
 	rows := []curlRow{
 		{name: "GET", path: "/echo/"},
 		{name: "HEAD", path: "/file", args: []string{"-I"}},
+		{name: "HEAD of chunks", path: "/chunks", args: []string{"-I"}},
 		{name: "odd path", path: "/echo/a/../b//c%2F%00;d?x=1;y=%zz&&", args: []string{"--path-as-is", "-g"}},
 		{name: "headers", path: "/echo/", args: []string{"-H", "X-A: 1", "-H", "X-A: 2", "-H", "X-Empty;", "-A", "", "-b", "a=1; b=2", "-e", "http://elsewhere.example/"}},
 		{name: "POST form", path: "/echo/", args: []string{"-d", "a=1&b=2"}},
@@ -57,6 +61,7 @@ func TestCurl(t *testing.T) {
 		{name: "range", path: "/file", args: []string{"-r", "100-199"}},
 		{name: "last bytes", path: "/file", args: []string{"-r", "-10"}},
 		{name: "range out of bounds", path: "/file", args: []string{"-r", "1000000-"}},
+		{name: "HEAD of a range", path: "/file", args: []string{"-I", "-r", "0-9"}},
 		{name: "resume", path: "/file", args: []string{"-C", "59000"}},
 		{name: "not modified", path: "/file", args: []string{"-H", `If-None-Match: "v1"`}},
 		{name: "not modified since", path: "/file", args: []string{"-z", "Sun, 01 Jan 2017 00:00:00 GMT"}},
@@ -100,7 +105,7 @@ func TestCurl(t *testing.T) {
 		p := newPair(t, overTLS, site())
 		versions := []string{"http1.0", "http1.1", "http2", "http2-prior-knowledge"}
 		if overTLS {
-			versions = []string{"http1.1", "http2"}
+			versions = []string{"http1.0", "http1.1", "http2"}
 		}
 		for _, version := range versions {
 			for _, row := range rows {
@@ -122,12 +127,33 @@ func TestCurl(t *testing.T) {
 						}
 						return s
 					}
-					p.compare(t, one(p.direct), one(p.tunnelled))
+					direct := one(p.direct)
+					if strings.HasPrefix(direct, "exit 35\n") { // else two of these would be the same
+						t.Fatal("no TLS connection: ", direct)
+					}
+					p.compare(t, direct, one(p.tunnelled))
+					table.Passed(t, "curl", row.name, name, curlResult(direct), harness.Same)
 				})
 			}
 		}
 	}
 }
+
+// curlResult is curl's exit status, if it is not 0, and the last status that
+// it got.
+func curlResult(s string) string {
+	exit, _, _ := strings.Cut(s, "\n")
+	result := ""
+	if m := statusLine.FindAllStringSubmatch(s, -1); m != nil {
+		result = m[len(m)-1][1]
+	}
+	if exit != "exit 0" {
+		result = strings.Trim(result+", "+exit, ", ")
+	}
+	return result
+}
+
+var statusLine = regexp.MustCompile(`(?m)^HTTP/[0-9.]+ (\d+)`)
 
 func cutMultipart(_, s string) string {
 	// A boundary is random, and so is the hash of what has it.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,11 @@ func (a answer) String() string {
 	a.trailer.Write(&b)
 	return b.String()
 }
+
+// finalStatus returns the status in an answer's String.
+func finalStatus(s string) string { return onlyStatus.FindString(s) }
+
+var onlyStatus = regexp.MustCompile(`(?m)^[2-5]\d\d$`)
 
 // exchange makes a request and reads the whole answer.
 func exchange(t testing.TB, v *http.Client, req *http.Request) answer {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // page answers with as many bytes as its path says. Load generators compare
@@ -20,6 +19,9 @@ func page(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.Itoa(size))
 	w.Write(make([]byte, size))
 }
+
+// with names in the table whether TLS was used.
+var with = map[bool]string{false: "plain", true: "TLS"}
 
 var (
 	wrkRequests = regexp.MustCompile(`(\d+) requests in `)
@@ -32,9 +34,9 @@ var (
 // HTTP and TLS.
 func TestWrk(t *testing.T) {
 	wrk := program(t, "wrk")
+	table.Program("wrk", version(t, wrk, "-v"))
 	for _, overTLS := range []bool{false, true} {
-		s := harness.Start(t, harness.Options{TLS: overTLS})
-		url := s.Target("id", serve(t, false, http.HandlerFunc(page)), tunnelclient.ProxyOptions{})
+		p := newPair(t, overTLS, http.HandlerFunc(page))
 		for _, tc := range []struct {
 			name string
 			size int
@@ -45,13 +47,16 @@ func TestWrk(t *testing.T) {
 			{"no keep-alive", 200, []string{"-H", "Connection: close"}},
 		} {
 			t.Run(fmt.Sprintf("%s, TLS %t", tc.name, overTLS), func(t *testing.T) {
+				table.Passed(t, "wrk", tc.name, with[overTLS], "none fails", harness.Same)
 				args := append([]string{"-t", "1", "-c", "20", "-d", "1s", "--timeout", "20s"}, tc.args...)
-				o := run(t, nil, "", wrk, append(args, fmt.Sprintf("%s/%d", url, tc.size))...)
-				m := wrkRequests.FindStringSubmatch(o.stdout)
-				if wrong := wrkErrors.FindString(o.stdout); wrong != "" || o.code != 0 || m == nil || m[1] == "0" {
-					t.Fatalf("exit %d, %s\n%s%s", o.code, wrong, o.stdout, o.stderr)
+				for _, url := range []string{p.direct, p.tunnelled} {
+					o := run(t, nil, "", wrk, append(args, fmt.Sprintf("%s/%d", url, tc.size))...)
+					m := wrkRequests.FindStringSubmatch(o.stdout)
+					if wrong := wrkErrors.FindString(o.stdout); wrong != "" || o.code != 0 || m == nil || m[1] == "0" {
+						t.Fatalf("%s: exit %d, %s\n%s%s", url, o.code, wrong, o.stdout, o.stderr)
+					}
+					t.Logf("%s: %s requests", url, m[1])
 				}
-				t.Logf("%s requests", m[1])
 			})
 		}
 	}
@@ -61,13 +66,13 @@ func TestWrk(t *testing.T) {
 // keep-alive of its time.
 func TestApacheBench(t *testing.T) {
 	ab := program(t, "ab")
+	table.Program("ab", version(t, ab, "-V"))
 	body := filepath.Join(t.TempDir(), "body")
 	if err := os.WriteFile(body, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, overTLS := range []bool{false, true} {
-		s := harness.Start(t, harness.Options{TLS: overTLS})
-		url := s.Target("id", serve(t, false, http.HandlerFunc(page)), tunnelclient.ProxyOptions{})
+		p := newPair(t, overTLS, http.HandlerFunc(page))
 		for _, tc := range []struct {
 			name string
 			args []string
@@ -79,11 +84,14 @@ func TestApacheBench(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s, TLS %t", tc.name, overTLS), func(t *testing.T) {
 				const n = 500
+				table.Passed(t, "ab", tc.name, with[overTLS], "none fails", harness.Same)
 				args := append([]string{"-q", "-n", strconv.Itoa(n), "-c", "20", "-s", "20"}, tc.args...)
-				o := run(t, nil, "", ab, append(args, url+"/500")...)
-				m := abComplete.FindStringSubmatch(o.stdout)
-				if wrong := abFailed.FindString(o.stdout); wrong != "" || o.code != 0 || m == nil || m[1] != strconv.Itoa(n) {
-					t.Fatalf("exit %d, %s\n%s%s", o.code, wrong, o.stdout, o.stderr)
+				for _, url := range []string{p.direct, p.tunnelled} {
+					o := run(t, nil, "", ab, append(args, url+"/500")...)
+					m := abComplete.FindStringSubmatch(o.stdout)
+					if wrong := abFailed.FindString(o.stdout); wrong != "" || o.code != 0 || m == nil || m[1] != strconv.Itoa(n) {
+						t.Fatalf("%s: exit %d, %s\n%s%s", url, o.code, wrong, o.stdout, o.stderr)
+					}
 				}
 			})
 		}

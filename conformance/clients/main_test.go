@@ -25,7 +25,12 @@ import (
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+var table = harness.Table{Name: "programs"}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(table.Around(m)) }
+
+// notMade stands in the table for what is not done directly.
+const notMade = "–"
 
 // patience bounds every wait: long enough for a busy machine, so that it ends
 // only what would never have come.
@@ -42,18 +47,18 @@ func program(t testing.TB, names ...string) string {
 			}
 		}
 	}
-	missing(t, strings.Join(names, " or "))
+	harness.Missing(t, strings.Join(names, " or "))
 	return ""
 }
 
-// missing ends a test that lacks what; ci/deps.sh would have brought it.
-func missing(t testing.TB, what string) {
+// version returns the first version number in what a program says of itself.
+func version(t testing.TB, path string, args ...string) string {
 	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing, and in CI nothing may be left out: ci/deps.sh installs it", what)
-	}
-	t.Skipf("*** SKIPPED: %s is missing; ci/deps.sh says how to get it", what)
+	o := run(t, nil, "", path, args...)
+	return versionNumber.FindString(o.stdout + o.stderr)
 }
+
+var versionNumber = regexp.MustCompile(`\d+(\.\d+)+`)
 
 // output is what a program left behind.
 type output struct {
@@ -168,7 +173,10 @@ func serve(t testing.TB, overTLS bool, h http.Handler) string {
 	t.Cleanup(srv.Close)
 	if overTLS {
 		srv.EnableHTTP2 = true
-		srv.TLS = &tls.Config{Certificates: []tls.Certificate{harness.Certificate()}}
+		srv.TLS = &tls.Config{
+			Certificates: []tls.Certificate{harness.Certificate()},
+			NextProtos:   []string{"h2", "http/1.1", "http/1.0"}, // the last for curl --http1.0
+		}
 		srv.StartTLS()
 		return srv.URL
 	}

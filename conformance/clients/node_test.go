@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,14 +29,31 @@ import (
 func node(t testing.TB) string {
 	t.Helper()
 	path := program(t, "node", "nodejs")
-	if _, err := os.Stat("testdata/node/node_modules/ws/package.json"); err != nil {
-		missing(t, "the npm package ws")
+	table.Program("Node.js", strings.TrimSpace(run(t, nil, "", path, "--version").stdout))
+	for _, name := range []string{"ws", "undici"} {
+		b, err := os.ReadFile("testdata/node/node_modules/" + name + "/package.json")
+		if err != nil {
+			harness.Missing(t, "the npm package "+name)
+		}
+		var p struct{ Version string }
+		if err := json.Unmarshal(b, &p); err != nil {
+			t.Fatal(err)
+		}
+		table.Program(name, p.Version)
 	}
 	return path
 }
 
 // TestNodeViewer: fetch, node:http, node:http2 and ws.
-func TestNodeViewer(t *testing.T) {
+func TestNodeViewer(t *testing.T) { nodeViewer(t, "Node.js", "testdata/node/viewer.mjs", 80) }
+
+// TestUndici: the npm package undici, which is newer than the one that makes
+// up Node's own fetch and offers more.
+func TestUndici(t *testing.T) { nodeViewer(t, "undici", "testdata/node/undici.mjs", 50) }
+
+// nodeViewer runs a script that asks for at least so many things, directly and
+// through a tunnel, over plain HTTP and TLS.
+func nodeViewer(t *testing.T, program, script string, least int) {
 	path := node(t)
 	ca := caFile(t)
 	for name, overTLS := range map[string]bool{"plain": false, "TLS": true} {
@@ -47,11 +66,11 @@ func TestNodeViewer(t *testing.T) {
 				if tunnelled {
 					url = p.tunnelled
 				}
-				return p, run(t, []string{"NODE_EXTRA_CA_CERTS=" + ca}, "", path, "testdata/node/viewer.mjs", url)
+				return p, run(t, []string{"NODE_EXTRA_CA_CERTS=" + ca}, "", path, script, url, ca)
 			}
 			pd, direct := one(false)
 			pt, tunnelled := one(true)
-			compareLines(t, pair{pd.direct, pt.tunnelled}, direct, tunnelled, 80)
+			compareLines(t, program, name, pair{pd.direct, pt.tunnelled}, direct, tunnelled, least)
 		})
 	}
 }
@@ -59,7 +78,7 @@ func TestNodeViewer(t *testing.T) {
 // leavable adds an endless answer to a site, and a path that answers once its
 // viewer has left, with whether that took less than a second.
 func leavable(site http.Handler) http.Handler {
-	left := make(chan struct{})
+	left := make(chan struct{}, 10)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		default:
@@ -69,7 +88,7 @@ func leavable(site http.Handler) http.Handler {
 				fmt.Fprint(w, strings.Repeat("more ", 1000))
 				w.(http.Flusher).Flush()
 			}
-			close(left)
+			left <- struct{}{}
 		case "/left":
 			w.Header()["Date"] = nil
 			late := time.NewTimer(time.Second)
@@ -124,7 +143,9 @@ func TestNodeTarget(t *testing.T) {
 				req.Host = "viewer.example"
 				return exchange(t, v, req).String()
 			}
-			p.compare(t, one(p.direct), one(p.tunnelled))
+			direct := one(p.direct)
+			p.compare(t, direct, one(p.tunnelled))
+			table.Passed(t, "Node.js", "as target: "+tc.name, "", finalStatus(direct), harness.Same)
 		})
 	}
 }
@@ -135,6 +156,7 @@ func TestNodeStream(t *testing.T) {
 	port := start(t, nodeReady, node(t), "testdata/node/target.mjs", "5000")[1]
 	s := harness.Start(t, harness.Options{})
 	url := s.Target("id", port, tunnelclient.ProxyOptions{})
+	table.Passed(t, "Node.js", "as target: a stream, and its viewer leaves", "", notMade, "at once")
 	v := viewer(t, "http/1.1")
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
@@ -212,10 +234,12 @@ func TestNodeWebsocket(t *testing.T) {
 						resp.Header.Del("Sec-Websocket-Accept")
 						return answer{status: resp.StatusCode, header: resp.Header, interim: []string{c.Subprotocol()}}.String()
 					}
+					table.Passed(t, "ws", fmt.Sprintf("as target: echo, deflate %t", deflate), name, "101", harness.Same)
 					p.compare(t, head(p.direct), head(p.tunnelled))
 				})
 			}
 			t.Run("refused", func(t *testing.T) {
+				table.Passed(t, "ws", "as target: refused", name, "403", harness.Same)
 				head := func(base string) string {
 					_, resp, err := dial(base, &websocket.DialOptions{HTTPHeader: http.Header{"X-Refuse": {"1"}}})
 					if err == nil {
@@ -226,17 +250,20 @@ func TestNodeWebsocket(t *testing.T) {
 				}
 				p.compare(t, head(p.direct), head(p.tunnelled))
 			})
-			for _, code := range []int{1000, 1001, 1011, 3000, 4999} {
+			for _, code := range []int{1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 3999, 4000, 4999} {
 				t.Run(fmt.Sprint("closed ", code), func(t *testing.T) {
-					c, _, err := dial(p.tunnelled, nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer c.CloseNow()
-					c.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, "close %d why not: ü", code))
-					_, _, err = c.Read(t.Context())
-					if want := (websocket.CloseError{Code: websocket.StatusCode(code), Reason: "why not: ü"}); err == nil || !strings.Contains(err.Error(), want.Error()) {
-						t.Errorf("got %v, want %v", err, want)
+					table.Passed(t, "ws", fmt.Sprint("as target: closes with ", code), name, strconv.Itoa(code), harness.Same)
+					for _, base := range []string{p.direct, p.tunnelled} {
+						c, _, err := dial(base, nil)
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer c.CloseNow()
+						c.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, "close %d why not: ü", code))
+						_, _, err = c.Read(t.Context())
+						if want := (websocket.CloseError{Code: websocket.StatusCode(code), Reason: "why not: ü"}); err == nil || !strings.Contains(err.Error(), want.Error()) {
+							t.Errorf("%s: got %v, want %v", base, err, want)
+						}
 					}
 				})
 			}
@@ -249,5 +276,6 @@ func TestNodeWebsocket(t *testing.T) {
 func TestNodeClosesIdle(t *testing.T) {
 	port := start(t, nodeReady, node(t), "testdata/node/target.mjs", "1")[1]
 	s := harness.Start(t, harness.Options{})
+	table.Passed(t, "Node.js", "as target: closes idle connections at once", "", notMade, "800 GETs, none fails")
 	hammer(t, s.Target("id", port, tunnelclient.ProxyOptions{})+"/small", "small")
 }

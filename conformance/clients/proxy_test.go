@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -152,43 +153,31 @@ func throughProxy(t *testing.T, s *harness.Service, proxy *url.URL, h http.Handl
 	return c, states
 }
 
-// TestWayOut: the tunnel client reaches an https service through a CONNECT
-// proxy: with and without a password, over plain HTTP and TLS.
+// TestWayOut: the tunnel client reaches http and https services through a
+// CONNECT proxy: with and without a password, over plain HTTP and TLS.
 func TestWayOut(t *testing.T) {
 	for _, tc := range []struct {
-		name    string
-		overTLS bool
-		user    *url.Userinfo
+		name       string
+		serviceTLS bool
+		proxyTLS   bool
+		user       *url.Userinfo
 	}{
-		{"plain", false, nil},
-		{"plain with password", false, url.UserPassword("user", "pass:word")},
-		{"TLS", true, nil},
-		{"TLS with password", true, url.UserPassword("user", "pass")},
+		{"plain", true, false, nil},
+		{"plain with password", true, false, url.UserPassword("user", "pass:word")},
+		{"TLS", true, true, nil},
+		{"TLS with password", true, true, url.UserPassword("user", "pass")},
+		{"plain to http service", false, false, nil},
+		{"plain to http service with password", false, false, url.UserPassword("user", "pass:word")},
+		{"TLS to http service", false, true, nil},
+		{"TLS to http service with password", false, true, url.UserPassword("user", "pass")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			s := harness.Start(t, harness.Options{TLS: true})
-			proxy := newConnectProxy(t, tc.overTLS, tc.user)
+			s := harness.Start(t, harness.Options{TLS: tc.serviceTLS})
+			proxy := newConnectProxy(t, tc.proxyTLS, tc.user)
 			out := *proxy.url
 			out.User = tc.user
-			c, _ := throughProxy(t, s, &out, http.HandlerFunc(page))
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			u, err := c.URL(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, version := range []string{"http/1.1", "h2"} {
-				resp, err := viewer(t, version).Get(u + "/3000000")
-				if err != nil {
-					t.Fatal(err)
-				}
-				n, err := io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				if n != 3_000_000 || err != nil {
-					t.Errorf("%s: got %d bytes, %v", version, n, err)
-				}
-			}
+			throughput(t, s, &out)
 			proxy.mu.Lock()
 			defer proxy.mu.Unlock()
 			if len(proxy.tunnels) != 1 || proxy.tunnels[0] != s.Addr || proxy.refused != 0 {
@@ -198,14 +187,99 @@ func TestWayOut(t *testing.T) {
 	}
 }
 
+// throughput fetches a large answer through a tunnel whose client's way out is
+// the proxy.
+func throughput(t *testing.T, s *harness.Service, proxy *url.URL) {
+	t.Helper()
+	c, _ := throughProxy(t, s, proxy, http.HandlerFunc(page))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	u, err := c.URL(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h2 := "h2"
+	if strings.HasPrefix(s.URL, "http:") {
+		h2 = "h2c"
+	}
+	for _, version := range []string{"http/1.1", h2} {
+		resp, err := viewer(t, version).Get(u + "/3000000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if n != 3_000_000 || err != nil {
+			t.Errorf("%s: got %d bytes, %v", version, n, err)
+		}
+	}
+}
+
+// TestApacheWayOut: Apache httpd as the proxy.
+func TestApacheWayOut(t *testing.T) {
+	plain, overTLS := startApacheProxy(t, "user", "pass:word")
+	for name, proxy := range map[string]*url.URL{"plain": plain, "TLS": overTLS} {
+		for _, serviceTLS := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, service with TLS %v", name, serviceTLS), func(t *testing.T) {
+				s := harness.Start(t, harness.Options{TLS: serviceTLS})
+				out := *proxy
+				out.User = url.UserPassword("user", "pass:word")
+				throughput(t, s, &out)
+			})
+		}
+	}
+	t.Run("no password", func(t *testing.T) {
+		s := harness.Start(t, harness.Options{})
+		_, states := throughProxy(t, s, plain, http.HandlerFunc(page))
+		refusedByProxy(t, states, plain, "407 Proxy Authentication Required; it wants a user and password")
+	})
+	t.Run("wrong password", func(t *testing.T) {
+		s := harness.Start(t, harness.Options{})
+		out := *overTLS
+		out.User = url.UserPassword("user", "wrong-password")
+		_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
+		refusedByProxy(t, states, overTLS, "407 Proxy Authentication Required; it does not take this user and password")
+	})
+	t.Run("port not allowed", func(t *testing.T) {
+		s := harness.Start(t, harness.Options{})
+		s.URL = "http://127.0.0.1:1" // AllowConnect leaves it out
+		out := *plain
+		out.User = url.UserPassword("user", "pass:word")
+		_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
+		refusedByProxy(t, states, plain, "403 Forbidden")
+	})
+	t.Run("nobody there", func(t *testing.T) {
+		ln := harness.Listen(t)
+		s := harness.Start(t, harness.Options{})
+		s.URL = "http://" + ln.Addr().String()
+		ln.Close()
+		out := *plain
+		out.User = url.UserPassword("user", "pass:word")
+		_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
+		refusedByProxy(t, states, plain, "503 Service Unavailable")
+	})
+}
+
 // TestWrongProxyPassword: the tunnel client goes on trying, says what is wrong,
 // and does not go around the proxy.
 func TestWrongProxyPassword(t *testing.T) {
-	s := harness.Start(t, harness.Options{TLS: true})
-	proxy := newConnectProxy(t, false, url.UserPassword("user", "right"))
-	out := *proxy.url
-	out.User = url.UserPassword("user", "wrong-password")
-	_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
+	for _, serviceTLS := range []bool{true, false} {
+		s := harness.Start(t, harness.Options{TLS: serviceTLS})
+		proxy := newConnectProxy(t, false, url.UserPassword("user", "right"))
+		out := *proxy.url
+		out.User = url.UserPassword("user", "wrong-password")
+		_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
+		refusedByProxy(t, states, proxy.url, "407 Proxy Authentication Required; it does not take this user and password")
+		for info := range s.Server.Tunnels() {
+			t.Errorf("there is a tunnel %s", info.ID)
+		}
+	}
+}
+
+// refusedByProxy waits until a tunnel client waits for its next attempt, and
+// checks why.
+func refusedByProxy(t *testing.T, states <-chan tunnelclient.State, proxy *url.URL, says string) {
+	t.Helper()
 	deadline := time.After(patience)
 	for {
 		select {
@@ -214,14 +288,12 @@ func TestWrongProxyPassword(t *testing.T) {
 				continue
 			}
 			var refused *tunnelclient.RefusedError
-			if state.Err == nil || errors.As(state.Err, &refused) || !strings.Contains(state.Err.Error(), "Proxy Authentication Required") {
-				t.Errorf("the error is %v, want one that says what the proxy said", state.Err)
+			if err := state.Err; err == nil || errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), "the proxy "+proxy.String()+" ") || !strings.Contains(err.Error(), says) {
+				t.Errorf("the error is %v, want one of the proxy %s that says %q", err, proxy, says)
 			}
 			if state.Err != nil && strings.Contains(state.Err.Error(), "wrong-password") {
 				t.Errorf("the error has the password: %v", state.Err)
-			}
-			for info := range s.Server.Tunnels() {
-				t.Errorf("there is a tunnel %s", info.ID)
 			}
 			return
 		case <-deadline:

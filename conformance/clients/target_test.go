@@ -2,12 +2,14 @@ package clients
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -23,6 +25,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -55,6 +58,17 @@ func TestTargets(t *testing.T) {
 			listenOn(t, srv, "tcp6", "[::1]:0")
 			srv.Start()
 			return srv.Listener.Addr().String()
+		}},
+		{name: "URL with an address in IPv6", proto: "HTTP/1.1", start: func(t *testing.T, srv *httptest.Server) string {
+			listenOn(t, srv, "tcp6", "[::1]:0")
+			srv.Start()
+			return "http://" + srv.Listener.Addr().String()
+		}},
+		{name: "https at an address in IPv6", proto: "HTTP/2.0", start: func(t *testing.T, srv *httptest.Server) string {
+			listenOn(t, srv, "tcp6", "[::1]:0")
+			srv.EnableHTTP2 = true
+			srv.StartTLS()
+			return "https://" + srv.Listener.Addr().String()
 		}},
 		{name: "name with several addresses", proto: "HTTP/1.1", start: func(t *testing.T, srv *httptest.Server) string {
 			listenOn(t, srv, "tcp4", "127.0.0.1:0") // and localhost is ::1 as well
@@ -270,6 +284,81 @@ func TestFailingTargets(t *testing.T) {
 			got := resp.Header.Get("Proxy-Status")
 			if resp.StatusCode != http.StatusBadGateway || !strings.HasPrefix(got, "websocktunnel-client; error="+tc.cause) {
 				t.Errorf("got %d with %q, want 502 with %s", resp.StatusCode, got, tc.cause)
+			}
+		})
+	}
+}
+
+// TestSilentTarget: a target that takes connections and requests, and never
+// answers.
+func TestSilentTarget(t *testing.T) {
+	arrived, ended := make(chan struct{}, 100), make(chan struct{}, 100)
+	addr := rawTarget(t, func(c net.Conn) {
+		br := bufio.NewReader(c)
+		if _, err := http.ReadRequest(br); err != nil {
+			return
+		}
+		arrived <- struct{}{}
+		if _, err := io.Copy(io.Discard, br); err == nil { // else the deadline has passed
+			ended <- struct{}{}
+		}
+	})
+	wait := func(t *testing.T, c <-chan struct{}, what string) {
+		t.Helper()
+		select {
+		case <-c:
+		case <-time.After(patience):
+			t.Fatal("it takes too long: ", what)
+		}
+	}
+	for _, version := range []string{"http/1.1", "h2c"} {
+		t.Run("viewer leaves, "+version, func(t *testing.T) {
+			s := harness.Start(t, harness.Options{})
+			url := s.Target("id", addr, tunnelclient.ProxyOptions{})
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := make(chan error, 1)
+			v := viewer(t, version)
+			go func() {
+				resp, err := v.Do(req)
+				if err == nil {
+					resp.Body.Close()
+				}
+				failed <- err
+			}()
+			wait(t, arrived, "the request")
+			select { // nothing answers in the target's place
+			case err := <-failed:
+				t.Fatal("the viewer waits no longer: ", err)
+			case <-ended:
+				t.Fatal("the connection to the target has ended")
+			case <-time.After(time.Second):
+			}
+			leave()
+			wait(t, ended, "the end of the connection to the target")
+			if err := <-failed; !errors.Is(err, context.Canceled) {
+				t.Errorf("the viewer got %v", err)
+			}
+		})
+		t.Run("RESPONSE_HEADER_TIMEOUT, "+version, func(t *testing.T) {
+			s := harness.Start(t, harness.Options{Server: server.Config{ResponseHeaderTimeout: 200 * time.Millisecond}})
+			url := s.Target("id", addr, tunnelclient.ProxyOptions{})
+			for _, body := range []string{"", "12345"} {
+				resp, err := viewer(t, version).Post(url, "text/plain", strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if got := resp.Header.Get("Proxy-Status"); resp.StatusCode != http.StatusGatewayTimeout || got != "websocktunnel; error=http_response_timeout" || len(text) == 0 {
+					t.Errorf("got %d with %q and %q", resp.StatusCode, got, text)
+				}
+				wait(t, arrived, "the request")
+				wait(t, ended, "the end of the connection to the target")
 			}
 		})
 	}

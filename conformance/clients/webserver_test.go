@@ -1,11 +1,14 @@
 package clients
 
 import (
+	"crypto/sha1"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -78,6 +81,7 @@ func freePorts(t *testing.T, n int) []any {
 
 func startNginx(t *testing.T) webserver {
 	path := program(t, "nginx")
+	table.Program("nginx", version(t, path, "-v"))
 	dir := files(t)
 	ports := freePorts(t, 2)
 	user := ""
@@ -125,9 +129,10 @@ http {
 
 func startApache(t *testing.T) webserver {
 	path := program(t, "apache2", "httpd")
+	table.Program("Apache", version(t, path, "-v"))
 	modules := "/usr/lib/apache2/modules"
 	if _, err := os.Stat(modules); err != nil {
-		missing(t, modules)
+		harness.Missing(t, modules)
 	}
 	dir := files(t)
 	ports := freePorts(t, 2)
@@ -180,6 +185,66 @@ Redirect gone /gone
 		tls:   fmt.Sprintf("https://localhost:%d", ports[1]),
 		h2c:   fmt.Sprintf("h2c://127.0.0.1:%d", ports[0]),
 	}
+}
+
+// startApacheProxy runs Apache httpd as a proxy for CONNECT that wants a user
+// and password. It returns its URLs, without these, for plain HTTP and TLS.
+func startApacheProxy(t *testing.T, user, password string) (plain, overTLS *url.URL) {
+	path := program(t, "apache2", "httpd")
+	modules := "/usr/lib/apache2/modules"
+	if _, err := os.Stat(modules); err != nil {
+		harness.Missing(t, modules)
+	}
+	dir := files(t)
+	ports := freePorts(t, 2)
+	runAs := ""
+	if os.Geteuid() == 0 {
+		runAs = "User nobody\nGroup nogroup"
+	}
+	var load strings.Builder
+	for _, m := range []string{
+		"mpm_event", "ssl", "socache_shmcb", "proxy", "proxy_connect",
+		"auth_basic", "authn_core", "authn_file", "authz_core", "authz_user",
+	} {
+		fmt.Fprintf(&load, "LoadModule %s_module %s/mod_%s.so\n", m, modules, m)
+	}
+	hash := sha1.Sum([]byte(password))
+	users := user + ":{SHA}" + base64.StdEncoding.EncodeToString(hash[:]) + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(users), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	config := fmt.Sprintf(`%[5]s
+ServerRoot %[1]s
+PidFile %[1]s/pid
+DefaultRuntimeDir %[1]s
+ErrorLog /dev/stderr
+LogLevel notice
+ServerName localhost
+%[2]s
+StartServers 1
+Listen 127.0.0.1:%[3]d
+Listen 127.0.0.1:%[4]d
+ProxyRequests On
+AllowConnect 2-65535
+<Proxy "*">
+	AuthType Basic
+	AuthName "the way out"
+	AuthUserFile %[1]s/users
+	Require valid-user
+</Proxy>
+<VirtualHost 127.0.0.1:%[4]d>
+	SSLEngine on
+	SSLCertificateFile %[1]s/server.crt
+	SSLCertificateKeyFile %[1]s/server.key
+</VirtualHost>
+`, dir, runAs, ports[0], ports[1], load.String())
+	name := filepath.Join(dir, "apache.conf")
+	if err := os.WriteFile(name, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, regexp.MustCompile(`resuming normal operations`), path, "-f", name, "-D", "FOREGROUND", "-E", "/dev/stderr")
+	return &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", ports[0])},
+		&url.URL{Scheme: "https", Host: fmt.Sprintf("localhost:%d", ports[1])}
 }
 
 // webRequests are made to every web server, directly and through a tunnel.
@@ -260,7 +325,9 @@ func TestWebservers(t *testing.T) {
 								}
 								return a.String()
 							}
-							p.compare(t, one(p.direct), one(p.tunnelled))
+							direct := one(p.direct)
+							p.compare(t, direct, one(p.tunnelled))
+							table.Passed(t, name, "as target: "+tc.name, scheme, finalStatus(direct), harness.Same)
 						})
 					}
 				})

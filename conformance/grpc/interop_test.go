@@ -2,6 +2,10 @@ package grpc
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,21 +57,26 @@ func TestInterop(t *testing.T) {
 		tc := testgrpc.NewTestServiceClient(e.conn)
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
+				e.passed(t, "interop "+c.name)
 				mustPass(t, func() { c.run(callContext(t), tc) })
 			})
 			t.Run(c.name+" compressed", func(t *testing.T) {
+				e.passed(t, "interop "+c.name+" compressed")
 				mustPass(t, func() { c.run(callContext(t), tc, grpc.UseCompressor(gzip.Name)) })
 			})
 		}
 		t.Run("unimplemented_method", func(t *testing.T) {
+			e.passed(t, "interop unimplemented_method")
 			mustPass(t, func() { interop.DoUnimplementedMethod(callContext(t), e.conn) })
 		})
 		t.Run("unimplemented_service", func(t *testing.T) {
+			e.passed(t, "interop unimplemented_service")
 			mustPass(t, func() {
 				interop.DoUnimplementedService(callContext(t), testgrpc.NewUnimplementedServiceClient(e.conn))
 			})
 		})
 		t.Run("orca_per_rpc", func(t *testing.T) {
+			e.passed(t, "interop orca_per_rpc")
 			conn := e.dial(t, grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`))
 			mustPass(t, func() { interop.DoORCAPerRPCTest(callContext(t), testgrpc.NewTestServiceClient(conn)) })
 		})
@@ -81,6 +90,13 @@ func TestInterop(t *testing.T) {
 			})
 		})
 	})
+	var b strings.Builder
+	b.WriteString("Interop cases that do not run:\n\n| case | reason |\n|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(excluded)) {
+		fmt.Fprintf(&b, "| %s | %s |\n", name, excluded[name])
+	}
+	b.WriteString("\nrpc_soak and channel_soak run with WST_LONG=1 only.\n")
+	table.Append(b.String())
 	for name, reason := range excluded {
 		t.Run("excluded/"+name, func(t *testing.T) { t.Skip(reason) })
 	}

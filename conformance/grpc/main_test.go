@@ -7,11 +7,27 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/grpclog"
+
+	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
 )
+
+var table = harness.Table{Name: "gRPC"}
+
+// passed tells the table what a test has found on a way, when it is over.
+func (w way) passed(t *testing.T, exchange string) {
+	table.Program(grpcModule, harness.ModuleVersion(t, grpcModule))
+	if w.direct {
+		table.Passed(t, grpcModule, exchange, "", "passed", "")
+	} else {
+		table.Passed(t, grpcModule, exchange, w.name, "", "passed")
+	}
+}
+
+const grpcModule = "google.golang.org/grpc"
 
 func TestMain(m *testing.M) {
 	grpclog.SetLoggerV2(fatalLogger{grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)})
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(table.Around(m))
 }
 
 // fatalLogger turns the fatal errors of the interop package, which would end

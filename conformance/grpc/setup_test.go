@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,8 @@ func everyWay(t *testing.T, f func(t *testing.T, e *env)) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
+			test, _, _ := strings.Cut(t.Name(), "/")
+			w.passed(t, test)
 			f(t, open(t, w))
 		})
 	}

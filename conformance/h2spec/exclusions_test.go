@@ -1,6 +1,12 @@
 package h2spec
 
-import "testing"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
 
 // subject is what the suite runs against: one bit each, so that an exclusion
 // can name several.
@@ -27,6 +33,18 @@ var controls = map[subject]subject{
 	viewerTLS:    xnetServerTLS,
 	answeringEnd: xnetServerTLS, // no HTTP/1.1 either
 	askingEnd:    xnetTransport,
+}
+
+// names are what the documentation calls the subjects.
+var names = map[subject]string{
+	xnetServer:    "x/net's server, h2c",
+	xnetServerTLS: "x/net's server, TLS",
+	nethttpServer: "net/http's server, h2c",
+	viewerH2C:     "the service towards viewers, h2c",
+	viewerTLS:     "the service towards viewers, TLS",
+	answeringEnd:  "the tunnel client, in a websocket",
+	xnetTransport: "x/net's client",
+	askingEnd:     "the service towards the tunnel client, in a websocket",
 }
 
 // An exclusion is a case that fails, always.
@@ -70,4 +88,21 @@ func TestExclusions(t *testing.T) {
 			}
 		}
 	}
+	descriptions := make(map[string]string)
+	for _, tc := range append(serverCases(nil), clientCases(nil)...) {
+		descriptions[tc.id] = tc.desc
+	}
+	var b strings.Builder
+	b.WriteString("Cases that fail, here and in the controls:\n\n| case | what it tests | where | reason |\n|---|---|---|---|\n")
+	for _, id := range slices.Sorted(maps.Keys(exclusions)) {
+		x := exclusions[id]
+		var where []string
+		for _, s := range slices.Sorted(maps.Keys(names)) {
+			if x.in&s != 0 {
+				where = append(where, names[s])
+			}
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", id, descriptions[id], strings.Join(where, "; "), x.reason)
+	}
+	table.Append(b.String())
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/summerwind/h2spec/hpack"
 	"github.com/summerwind/h2spec/http2"
 	"github.com/summerwind/h2spec/spec"
+
+	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
 )
 
 const (
@@ -141,7 +143,17 @@ func run(t *testing.T, subject subject, cases []testCase) {
 			}
 		})
 	}
-	t.Logf("%d cases: %d passed, %d excluded, %d skipped by h2spec", len(cases), passed, failed, skipped)
+	result := fmt.Sprintf("of %d cases %d passed, %d excluded, %d skipped by h2spec", len(cases), passed, failed, skipped)
+	t.Log(result)
+	table.Program("h2spec", harness.ModuleVersion(t, "github.com/summerwind/h2spec"))
+	for ours, control := range controls {
+		switch subject {
+		case ours:
+			table.Passed(t, "h2spec", names[ours], names[control], "", result)
+		case control:
+			table.Passed(t, "h2spec", names[ours], names[control], result, "")
+		}
+	}
 	for id, x := range unused {
 		if x.in&subject != 0 {
 			t.Errorf("excluded case %s does not exist", id)
