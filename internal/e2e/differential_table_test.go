@@ -39,10 +39,11 @@ func tableRow(x exchange, results map[way]string) string {
 		if len(e.lines) == 0 {
 			continue
 		}
-		text := "the " + e.who + " gets"
+		var text strings.Builder
+		text.WriteString("the " + e.who + " gets")
 		for i := 0; i < len(e.lines); i++ {
 			over, sign, line := parseDifference(e.lines[i])
-			text += " "
+			text.WriteString(" ")
 			if sign == '-' {
 				instead := ""
 				if i+1 < len(e.lines) {
@@ -51,15 +52,15 @@ func tableRow(x exchange, results map[way]string) string {
 					}
 				}
 				if instead != "" {
-					text += code(instead) + " for "
+					text.WriteString(code(instead) + " for ")
 					i++
 				} else {
-					text += "no "
+					text.WriteString("no ")
 				}
 			}
-			text += code(line) + over + ";"
+			text.WriteString(code(line) + over + ";")
 		}
-		except = append(except, strings.TrimSuffix(text, ";"))
+		except = append(except, strings.TrimSuffix(text.String(), ";"))
 	}
 	cells = append(cells, strings.Join(except, "; "))
 	return "| " + strings.Join(cells, " | ") + " |\n"
@@ -99,21 +100,22 @@ func checkTable(t *testing.T, rows string) {
 	if !ok1 || !ok2 {
 		t.Fatalf("%s has no table of exchanges", tablePath)
 	}
-	head := "| exchange | request | direct |"
+	var head strings.Builder
+	head.WriteString("| exchange | request | direct |")
 	rule := "|---|---|---|"
 	for _, w := range ways {
-		head += " " + w.name + " |"
+		head.WriteString(" " + w.name + " |")
 		rule += "---|"
 	}
-	head += " but |\n" + rule + "---|\n"
+	head.WriteString(" but |\n" + rule + "---|\n")
 	if *updateTable {
-		table := fmt.Sprintf("Last written with %s, x/net as in go.mod, on %s.\n\n", runtime.Version(), runtime.GOOS) + head + rows
+		table := fmt.Sprintf("Last written with %s, x/net as in go.mod, on %s.\n\n", runtime.Version(), runtime.GOOS) + head.String() + rows
 		if err := os.WriteFile(tablePath, []byte(before+tableBegin+table+tableEnd+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if !strings.HasSuffix(old, head+rows) {
+	if !strings.HasSuffix(old, head.String()+rows) {
 		t.Errorf("the table of exchanges in %s is not what this test does: run it with -update-table", tablePath)
 	}
 }
