@@ -43,6 +43,16 @@ type Config struct {
 	// shuts down or a session is replaced. Zero means 60 s.
 	DrainTimeout time.Duration
 
+	// DrainDelay is how long Shutdown waits, after the heartbeat has begun to
+	// fail, before it asks tunnel clients to go: as long as a load balancer
+	// needs to notice. Zero or negative: not at all.
+	DrainDelay time.Duration
+
+	// StartupWait is how long after the start a viewer whose tunnel has not
+	// connected yet waits for it, instead of getting 404: the tunnels of the
+	// process before are on their way. Zero or negative: not at all.
+	StartupWait time.Duration
+
 	// StallTimeout ends a request whose bytes wait to move and do not move,
 	// in either direction, for this long. Quiet streams are never cut. Zero
 	// means 60 s.

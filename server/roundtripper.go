@@ -48,7 +48,7 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 	}
 	var err error
 	for range maxAttempts {
-		sess := s.table.lookup(req.Context(), id)
+		sess := s.find(req.Context(), id)
 		if sess == nil {
 			if e := req.Context().Err(); e != nil {
 				return nil, e
@@ -81,6 +81,24 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 		return nil, ErrNoTunnel
 	}
 	return nil, err
+}
+
+// find returns the session to send a request to, or nil if there is none. Soon
+// after the start it waits for one that has not been here yet.
+func (s *Server) find(ctx context.Context, id string) *session {
+	for {
+		sess := s.table.lookup(ctx, id)
+		left := time.Until(s.expectUntil)
+		if sess != nil || left <= 0 || s.isDraining() {
+			return sess
+		}
+		waiting, cancel := context.WithTimeout(ctx, left)
+		come := s.table.expect(waiting, id)
+		cancel()
+		if !come {
+			return nil
+		}
+	}
 }
 
 // roundTrip sends one request, which has been admitted by begin, and calls end

@@ -62,6 +62,9 @@ type Server struct {
 	handshakes  *rate.Limiter // registrations
 	handshaking chan struct{} // one element per registration under way
 
+	expectUntil time.Time     // until when viewers wait for tunnels that have not connected yet
+	closing     chan struct{} // closed by Close
+
 	running sync.WaitGroup // the sessions' run
 
 	mu       sync.Mutex
@@ -94,6 +97,8 @@ func New(cfg Config) (*Server, error) {
 		handshaking: make(chan struct{}, maxHandshakes),
 		sessions:    make(map[*session]struct{}),
 		servers:     make(map[*http.Server]struct{}),
+		expectUntil: time.Now().Add(max(set.StartupWait, 0)),
+		closing:     make(chan struct{}),
 	}
 	if s.cfg.Conn.ErrorLog == nil {
 		s.cfg.Conn.ErrorLog = s.errorLog
@@ -175,8 +180,10 @@ func (s *Server) allSessions() []*session {
 
 // Shutdown ends the service without losing a request:
 //
-//  1. The heartbeat fails and registrations get 503.
-//  2. Every session gets a goaway, with delays spread over the drain time.
+//  1. The heartbeat fails and registrations get 503. Answers ask viewers to
+//     open new connections, elsewhere perhaps.
+//  2. After the drain delay every session gets a goaway, with delays spread
+//     over the drain time.
 //  3. New requests are still served as long as their tunnel is here.
 //  4. Requests in flight finish, up to the drain timeout.
 //  5. Sessions close with code 4002, each when its delay has passed and it
@@ -193,6 +200,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 
+	if first && s.cfg.DrainDelay > 0 && len(s.allSessions()) > 0 {
+		s.log.Info().Stringer("delay", s.cfg.DrainDelay).Msg("the heartbeat fails from now on")
+		t := time.NewTimer(s.cfg.DrainDelay)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		case <-s.closing:
+		}
+		t.Stop()
+	}
 	sessions := s.allSessions()
 	if first {
 		s.log.Info().Int("tunnels", len(sessions)).Msg("shutting down")
@@ -229,6 +246,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // code 4002.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.closing)
+	}
 	s.draining, s.closed = true, true
 	s.mu.Unlock()
 	var wg sync.WaitGroup

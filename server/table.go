@@ -10,10 +10,22 @@ import (
 // in. It is one small type so that a lookup that misses has one place to go
 // when there are several nodes.
 type table struct {
-	mu      sync.Mutex
-	seq     uint64 // of the last announcement
-	tunnels map[string]*tunnel
+	mu       sync.Mutex
+	seq      uint64 // of the last announcement
+	tunnels  map[string]*tunnel
+	expected map[string]*expectation
 }
+
+// expectation is an id that has no entry and for whose first registration
+// somebody waits.
+type expectation struct {
+	waiting   int
+	announced chan struct{} // closed when it comes
+}
+
+// maxExpecting is how many may wait like that. It bounds what viewers of made
+// up ids can pile up.
+const maxExpecting = 10_000
 
 // tunnel is one id's entry. It exists while it has a session or expects one.
 type tunnel struct {
@@ -30,7 +42,9 @@ type announcement struct {
 	seq uint64
 }
 
-func newTable() *table { return &table{tunnels: make(map[string]*tunnel)} }
+func newTable() *table {
+	return &table{tunnels: make(map[string]*tunnel), expected: make(map[string]*expectation)}
+}
 
 // announce says that a session of id is about to come. It has to be followed
 // by publish or withdraw.
@@ -43,6 +57,10 @@ func (t *table) announce(id string) *announcement {
 	if tun == nil {
 		tun = &tunnel{settle: make(chan struct{})}
 		t.tunnels[id] = tun
+		if e := t.expected[id]; e != nil {
+			close(e.announced)
+			delete(t.expected, id)
+		}
 	}
 	tun.coming = append(tun.coming, a)
 	return a
@@ -136,6 +154,38 @@ func (t *table) lookup(ctx context.Context, id string) *session {
 			return nil
 		}
 	}
+}
+
+// expect waits until a registration of id is announced, or until ctx ends, and
+// reports which.
+func (t *table) expect(ctx context.Context, id string) bool {
+	t.mu.Lock()
+	if t.tunnels[id] != nil {
+		t.mu.Unlock()
+		return true
+	}
+	e := t.expected[id]
+	if e == nil {
+		if len(t.expected) >= maxExpecting {
+			t.mu.Unlock()
+			return false
+		}
+		e = &expectation{announced: make(chan struct{})}
+		t.expected[id] = e
+	}
+	e.waiting++
+	t.mu.Unlock()
+	select {
+	case <-e.announced:
+		return true
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.waiting--; e.waiting == 0 && t.expected[id] == e {
+		delete(t.expected, id)
+	}
+	return false
 }
 
 // active returns the active sessions in no particular order.

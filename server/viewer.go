@@ -59,6 +59,7 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	if h2conn.TranslatedConnect(r) {
 		v.w.hijackStall = s.cfg.StallTimeout
 	}
+	v.w.last = s.isDraining
 	http10 := v.http1 && r.ProtoMinor == 0
 	v.w.noInterim = http10
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }

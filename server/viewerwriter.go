@@ -46,6 +46,10 @@ type viewerWriter struct {
 	// answers of trailers only do not.
 	noLength bool
 
+	// last, if not nil, reports whether the viewer had better use another
+	// connection for its next request.
+	last func() bool
+
 	// unknownLength is set likewise if the answer does not tell its length.
 	unknownLength bool
 }
@@ -71,6 +75,9 @@ func (w *viewerWriter) WriteHeader(status int) {
 		}
 		if w.noLength {
 			h["Content-Length"] = nil
+		}
+		if status >= 200 && w.last != nil && w.last() {
+			h.Set("Connection", "close") // over HTTP/2, x/net makes a GOAWAY of it
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)

@@ -54,6 +54,10 @@ func readConfig(look lookup) (config, error) {
 
 	c.server.Audience = s.text("AUDIENCE")
 	c.server.DrainTimeout = s.duration("DRAIN_TIMEOUT")
+	c.server.DrainDelay = s.duration("DRAIN_DELAY")
+	c.server.StartupWait = s.duration("STARTUP_WAIT")
+	c.server.Conn.PingInterval = s.duration("PING_INTERVAL")
+	c.server.Conn.PingTimeout = s.duration("PING_TIMEOUT")
 	c.server.StallTimeout = s.duration("STALL_TIMEOUT")
 	c.server.ResponseHeaderTimeout = s.duration("RESPONSE_HEADER_TIMEOUT")
 	c.server.MaxStreams = s.integer("MAX_STREAMS", 0, 1, math.MaxInt32)

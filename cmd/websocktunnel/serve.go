@@ -106,7 +106,7 @@ func shutdown(srv *server.Server, c config, signals <-chan os.Signal, log zerolo
 	if drain == 0 {
 		drain = defaultDrain
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), max(drain, 0)+shutdownMargin)
+	ctx, cancel := context.WithTimeout(context.Background(), max(drain, 0)+max(c.server.DrainDelay, 0)+shutdownMargin)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- srv.Shutdown(ctx) }()

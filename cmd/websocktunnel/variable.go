@@ -45,8 +45,12 @@ var variables = []variable{
 	{name: "TLS_KEY", category: catTLS, usage: "its private `key`; a flag shows in ps", secret: true},
 
 	{name: "DRAIN_TIMEOUT", category: catLimit, usage: "`time` that requests in flight may take when the service stops", def: "60s"},
+	{name: "DRAIN_DELAY", category: catLimit, usage: "`time` between the failing of the heartbeat and the going of tunnels when the service stops: what a load balancer needs to notice", def: "off"},
+	{name: "STARTUP_WAIT", category: catLimit, usage: "`time` after the start during which viewers wait for tunnels that have not connected yet", def: "off"},
 	{name: "STALL_TIMEOUT", category: catLimit, usage: "`time` that bytes of a request may wait without any moving", def: "60s"},
 	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`time` that a target may take to begin its answer", def: "off"},
+	{name: "PING_INTERVAL", category: catLimit, usage: "`time` that a tunnel may be silent before it is asked for a sign of life", def: "15s"},
+	{name: "PING_TIMEOUT", category: catLimit, usage: "`time` that this sign may take before the tunnel is given up", def: "10s"},
 	{name: "MAX_STREAMS", category: catLimit, usage: "`number` of requests that one tunnel may carry at a time", def: "200"},
 
 	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS", def: "on"},
