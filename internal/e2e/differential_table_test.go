@@ -102,12 +102,13 @@ func checkTable(t *testing.T, rows string) {
 	}
 	var head strings.Builder
 	head.WriteString("| exchange | request | direct |")
-	rule := "|---|---|---|"
+	var rule strings.Builder
+	rule.WriteString("|---|---|---|")
 	for _, w := range ways {
 		head.WriteString(" " + w.name + " |")
-		rule += "---|"
+		rule.WriteString("---|")
 	}
-	head.WriteString(" but |\n" + rule + "---|\n")
+	head.WriteString(" but |\n" + rule.String() + "---|\n")
 	if *updateTable {
 		table := fmt.Sprintf("Last written with %s, x/net as in go.mod, on %s.\n\n", runtime.Version(), runtime.GOOS) + head.String() + rows
 		if err := os.WriteFile(tablePath, []byte(before+tableBegin+table+tableEnd+after), 0o644); err != nil {
