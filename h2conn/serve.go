@@ -87,7 +87,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 		c.Close()
 	}()
 
-	s2.ServeConn(&settingsConn{c, peer}, &http2.ServeConnOpts{
+	s2.ServeConn(newHTTP2Conn(c, peer, cfg), &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,

@@ -85,15 +85,3 @@ func (s *peerSettings) headerListLimit() uint32 {
 		return 0
 	}
 }
-
-// settingsConn is a Conn whose reads peerSettings observes.
-type settingsConn struct {
-	*Conn
-	peer *peerSettings
-}
-
-func (c *settingsConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.peer.observe(p[:n])
-	return n, err
-}

@@ -51,7 +51,7 @@ func NewTransport(c *Conn, cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	c.ownControl = t.upgrades.control
-	t.cc, err = t2.NewClientConn(&settingsConn{c, t.peer})
+	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, cfg))
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("h2conn: starting HTTP/2: %w", err)

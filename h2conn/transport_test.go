@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/websocktunnel/websocktunnel/h2conn"
 )
 
@@ -396,6 +398,19 @@ func TestLiveness(t *testing.T) {
 	select {
 	case <-tr.Done():
 	case <-time.After(10 * time.Second):
-		t.Error("a silent peer was not found")
+		t.Fatal("a silent peer was not found")
+	}
+	if err := tr.Err(); err == nil || !strings.Contains(err.Error(), "has not answered a ping") {
+		t.Errorf("the cause is %v", err)
+	}
+}
+
+// TestLivenessOfAskingEnd is the same seen from the other end.
+func TestLivenessOfAskingEnd(t *testing.T) {
+	dialled, accepted := conns(t)
+	accepted.Write([]byte(http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no more
+	err := h2conn.Serve(t.Context(), dialled, http.NotFoundHandler(), h2conn.Config{PingInterval: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), "has not answered a ping") {
+		t.Errorf("the cause is %v", err)
 	}
 }

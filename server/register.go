@@ -139,7 +139,16 @@ func (s *Server) authorize(r *http.Request, id string) (grant, error) {
 	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return grant{}, errors.New("the Authorization header is not a bearer token")
 	}
-	return s.verifier.verify(token, id)
+	return s.admitToken(token, id)
+}
+
+// admitToken returns what a token entitles to now.
+func (s *Server) admitToken(token, id string) (grant, error) {
+	g, err := s.verifier.verify(token, id)
+	if err != nil {
+		return grant{}, err
+	}
+	return g, s.evictions.check(g, s.cfg.now())
 }
 
 // checkUpgrade returns status 0 if r is a websocket handshake of the tunnel
@@ -209,6 +218,7 @@ func (s *Server) tooManyFailures(w http.ResponseWriter, addr addrKey) bool {
 // adopt publishes a session and starts it. The session it replaces finishes
 // what it has.
 func (s *Server) adopt(a *announcement, sess *session) {
+	g := sess.grant
 	s.mu.Lock()
 	closed := s.draining
 	if !closed {
@@ -216,19 +226,23 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		s.running.Go(sess.run)
 	}
 	s.mu.Unlock()
+	// Evict looks at the sessions that it finds there, and may have come before.
+	if s.evictions.check(g, s.cfg.now()) != nil {
+		sess.evict()
+	}
 	if closed {
 		s.table.withdraw(a)
 		sess.conn.CloseWith(int(wire.CloseDraining), wire.CloseDraining.String())
 		return
 	}
-	old, ok := s.table.publish(a, sess)
+	old, count, ok := s.table.publish(a, sess)
 	if !ok { // a later registration was faster
 		sess.retire(wire.CloseReplaced)
 		return
 	}
 	e := sess.log.Info().Str("url", s.cfg.prefix()+"/"+sess.id).Bool("extended_connect", sess.tr.ExtendedConnect())
 	if old != nil && old.retire(wire.CloseReplaced) {
-		e = e.Str("replaces", old.remote)
+		e = e.Str("replaces", old.remote).Uint64("replacements", count)
 	}
 	e.Msg("tunnel connected")
 	if sess.isRetired() {

@@ -47,6 +47,7 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 		return nil, errors.New("server: the request has no URL or no Header")
 	}
 	var err error
+	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	for range maxAttempts {
 		sess := s.find(req.Context(), id)
 		if sess == nil {
@@ -71,8 +72,18 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 		if err == nil {
 			return resp, nil
 		}
-		if sent || req.Context().Err() != nil || sess.tr.Usable() {
+		if req.Context().Err() != nil || sess.tr.Usable() {
 			return nil, err
+		}
+		if sent {
+			// The session broke, or its client has refused the stream by a
+			// GOAWAY. Once more, if its successor is there already.
+			sess.retire(0)
+			if !repeatable || s.table.lookup(req.Context(), id) == nil {
+				return nil, err
+			}
+			repeatable = false
+			continue
 		}
 		// The session was on its way out, and knows nothing of the request.
 		sess.retire(wire.CloseDraining)
@@ -81,6 +92,16 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 		return nil, ErrNoTunnel
 	}
 	return nil, err
+}
+
+// isSafe reports whether a request by this method may be made twice (RFC 9110,
+// section 9.2.1).
+func isSafe(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 // find returns the session to send a request to, or nil if there is none. Soon

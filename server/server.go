@@ -61,6 +61,7 @@ type Server struct {
 	misses      *addrLimiter  // viewers' 404s
 	handshakes  *rate.Limiter // registrations
 	handshaking chan struct{} // one element per registration under way
+	evictions   evictions
 
 	expectUntil time.Time     // until when viewers wait for tunnels that have not connected yet
 	closing     chan struct{} // closed by Close
@@ -140,6 +141,14 @@ type TunnelInfo struct {
 	ConnectedAt  time.Time // when this session registered
 	TokenExpires time.Time
 	InFlight     int // requests
+
+	// Replacements is how often a registration has replaced a session that was
+	// still active, since the tunnel came up: many are a sign of two tunnel
+	// clients with one id. ReplacedAddr is the address of the last one that
+	// was replaced, or empty.
+	Replacements uint64
+	ReplacedAddr string
+
 	// ExtendedConnect tells the form of upgrades inside the tunnel.
 	ExtendedConnect bool
 }
@@ -147,8 +156,10 @@ type TunnelInfo struct {
 // Tunnels returns the tunnels that take requests now, in no particular order.
 func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 	return func(yield func(TunnelInfo) bool) {
-		for _, sess := range s.table.active() {
-			if !yield(sess.info()) {
+		for _, tun := range s.table.active() {
+			info := tun.active.info()
+			info.Replacements, info.ReplacedAddr = tun.replacements, tun.replaced
+			if !yield(info) {
 				return
 			}
 		}

@@ -352,7 +352,7 @@ func (s *session) handleControl(m wire.Control) {
 
 // refresh puts a fresh token in force, or keeps the old one.
 func (s *session) refresh(token string) {
-	g, err := s.srv.verifier.verify(token, s.id)
+	g, err := s.srv.admitToken(token, s.id)
 	ok := err == nil
 	answer := wire.Control{Type: wire.TypeToken, OK: &ok}
 	s.mu.Lock()

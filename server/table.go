@@ -33,6 +33,9 @@ type tunnel struct {
 	seq    uint64          // of the active session's announcement
 	coming []*announcement // registrations whose first ping is under way
 	settle chan struct{}   // closed and replaced whenever one of them is settled
+
+	replacements uint64 // of a live session by a newer one
+	replaced     string // remote address of the last one that was
 }
 
 // announcement is a registration that has been admitted, before its session
@@ -66,19 +69,22 @@ func (t *table) announce(id string) *announcement {
 	return a
 }
 
-// publish makes s the active session and returns the one it replaces, if any.
-// It reports false if a later registration of the id has been published
+// publish makes s the active session and returns the one it replaces, if any,
+// and how many have been replaced. It reports false if a later registration of the id has been published
 // already: then s is not in the table.
-func (t *table) publish(a *announcement, s *session) (replaced *session, ok bool) {
+func (t *table) publish(a *announcement, s *session) (replaced *session, count uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tun := t.settleLocked(a)
 	if tun.active != nil && tun.seq > a.seq {
-		return nil, false
+		return nil, 0, false
 	}
-	replaced = tun.active
+	if replaced = tun.active; replaced != nil {
+		tun.replacements++
+		tun.replaced = replaced.remote
+	}
 	tun.active, tun.seq = s, a.seq
-	return replaced, true
+	return replaced, tun.replacements, true
 }
 
 // withdraw takes back an announcement whose session did not come about.
@@ -188,14 +194,15 @@ func (t *table) expect(ctx context.Context, id string) bool {
 	return false
 }
 
-// active returns the active sessions in no particular order.
-func (t *table) active() []*session {
+// active returns a copy of the entries that have an active session, in no
+// particular order.
+func (t *table) active() []tunnel {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]*session, 0, len(t.tunnels))
+	list := make([]tunnel, 0, len(t.tunnels))
 	for _, tun := range t.tunnels {
 		if tun.active != nil {
-			list = append(list, tun.active)
+			list = append(list, *tun)
 		}
 	}
 	return list

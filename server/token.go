@@ -105,6 +105,9 @@ type grant struct {
 	// id is the client id that may be registered.
 	id string
 
+	// issued is the claim iat, Unix seconds.
+	issued int64
+
 	// expires is the claim exp, without leeway.
 	expires time.Time
 
@@ -160,11 +163,12 @@ func (v *verifier) verify(token, id string) (grant, error) {
 	if err != nil {
 		return grant{}, fmt.Errorf("token claims: %w", err)
 	}
-	expires, err := v.judge(claims, id)
+	g, err := v.judge(claims, id)
 	if err != nil {
 		return grant{}, err
 	}
-	return grant{id: id, expires: expires, fingerprint: sha256.Sum256([]byte(token))}, nil
+	g.fingerprint = sha256.Sum256([]byte(token))
+	return g, nil
 }
 
 // checkHeader returns nil for a JOSE header (RFC 7515, section 4) that this
@@ -206,26 +210,27 @@ func (v *verifier) signedBy(signed string, signature []byte) bool {
 	return matched
 }
 
-// judge applies the rules for claims and returns exp.
-func (v *verifier) judge(claims map[string]json.RawMessage, id string) (expires time.Time, err error) {
+// judge applies the rules for claims and returns what they grant.
+func (v *verifier) judge(claims map[string]json.RawMessage, id string) (grant, error) {
 	tid, ok := stringValue(claims["tid"])
 	if !ok {
-		return time.Time{}, errors.New("token claim tid is missing or not a string")
+		return grant{}, errors.New("token claim tid is missing or not a string")
 	}
 	if tid != id {
-		return time.Time{}, errors.New("token claim tid is not the client id")
+		return grant{}, errors.New("token claim tid is not the client id")
 	}
-	// iat must be there and be a time, but nothing depends on which.
-	if _, err := secondsValue(claims, "iat"); err != nil {
-		return time.Time{}, err
+	// It says which of two tokens is newer, and nothing else depends on it.
+	iat, err := secondsValue(claims, "iat")
+	if err != nil {
+		return grant{}, err
 	}
 	nbf, err := secondsValue(claims, "nbf")
 	if err != nil {
-		return time.Time{}, err
+		return grant{}, err
 	}
 	exp, err := secondsValue(claims, "exp")
 	if err != nil {
-		return time.Time{}, err
+		return grant{}, err
 	}
 
 	// Both are within 0 to 2^53, so nothing below can overflow.
@@ -237,18 +242,18 @@ func (v *verifier) judge(claims map[string]json.RawMessage, id string) (expires 
 	at := now().Unix()
 	switch {
 	case exp <= nbf:
-		return time.Time{}, errors.New("token claim exp is not after nbf")
+		return grant{}, errors.New("token claim exp is not after nbf")
 	case exp-nbf > lifetime:
-		return time.Time{}, errors.New("token is good for more than 31 days")
+		return grant{}, errors.New("token is good for more than 31 days")
 	case at < nbf-leeway:
-		return time.Time{}, errors.New("token is not good yet")
+		return grant{}, errors.New("token is not good yet")
 	case at >= exp+leeway:
-		return time.Time{}, errors.New("token has expired")
+		return grant{}, errors.New("token has expired")
 	}
 	if v.audience != "" && !audienceHas(claims["aud"], v.audience) {
-		return time.Time{}, errors.New("token claim aud does not name this service")
+		return grant{}, errors.New("token claim aud does not name this service")
 	}
-	return time.Unix(exp, 0), nil
+	return grant{id: id, issued: iat, expires: time.Unix(exp, 0)}, nil
 }
 
 // decodeSegment decodes base64url without padding (RFC 7515, section 2), and

@@ -1,0 +1,103 @@
+package server
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+var errEvicted = errors.New("token was in force when an operator evicted the tunnel, or is older than that one")
+
+// evictions are the tokens that operators have thrown out, by client id.
+type evictions struct {
+	mu      sync.Mutex
+	blocked map[string]grant
+}
+
+// block refuses g's token, and all that are older, until it expires.
+func (e *evictions) block(g grant, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, old := range e.blocked {
+		if !now.Before(old.expires.Add(tokenLeeway)) {
+			delete(e.blocked, id)
+		}
+	}
+	if e.blocked == nil {
+		e.blocked = make(map[string]grant)
+	}
+	if old, ok := e.blocked[g.id]; ok && old.issued > g.issued {
+		return // covers this one
+	}
+	e.blocked[g.id] = g
+}
+
+// check returns errEvicted if g's token is blocked.
+func (e *evictions) check(g grant, now time.Time) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old, ok := e.blocked[g.id]
+	switch {
+	case !ok:
+		return nil
+	case !now.Before(old.expires.Add(tokenLeeway)):
+		delete(e.blocked, g.id)
+		return nil
+	case g.fingerprint == old.fingerprint || g.issued < old.issued:
+		return errEvicted
+	}
+	return nil
+}
+
+func (e *evictions) lift(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.blocked[id]
+	delete(e.blocked, id)
+	return ok
+}
+
+// Evict ends the tunnel with this id at once, with close code 4003. Its token,
+// and every older one for the id, is refused from now on, until it expires or
+// Unblock is called; a newer token is a new chance. Evict reports whether
+// there was such a tunnel.
+func (s *Server) Evict(id string) bool {
+	found := false
+	for _, sess := range s.allSessions() {
+		if sess.id != id {
+			continue
+		}
+		found = true
+		sess.mu.Lock()
+		g := sess.grant
+		sess.mu.Unlock()
+		s.evictions.block(g, s.cfg.now())
+		sess.evict()
+	}
+	if found {
+		s.log.Warn().Str("id", id).Msg("tunnel evicted by an operator")
+	}
+	return found
+}
+
+// Unblock lets the tokens of an evicted tunnel in again. It reports whether
+// any were blocked.
+func (s *Server) Unblock(id string) bool {
+	lifted := s.evictions.lift(id)
+	if lifted {
+		s.log.Info().Str("id", id).Msg("evicted tunnel unblocked")
+	}
+	return lifted
+}
+
+// evict ends the session without regard for requests in flight.
+func (s *session) evict() {
+	s.mu.Lock()
+	s.retireLocked(wire.CloseEvicted)
+	s.setCodeLocked(wire.CloseEvicted) // also if it was ending for another reason
+	s.closeBy = time.Time{}
+	s.mu.Unlock()
+	s.notify()
+}
