@@ -15,6 +15,10 @@ const (
 	// retries again.
 	retryLived = 10 * time.Second
 
+	// movedLived is the same for sessions that follow changes of the network.
+	// It is above retryMax for the sake of networks that come and go.
+	movedLived = time.Minute
+
 	// shortOutage is how long a tunnel is down before the bound of a wait grows
 	// beyond shortOutageWait: a service that restarts within that time has its
 	// tunnels back that soon.

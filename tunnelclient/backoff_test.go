@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
@@ -51,6 +52,37 @@ func TestBackoffWithin(t *testing.T) {
 	if want := []float64{1, 2, 2, 2, 2, 2, 4, 8, 16, 30}; !slices.Equal(got, want) {
 		t.Errorf("waits %v, want %v", got, want)
 	}
+}
+
+// Already the first retry is spread evenly: all clients of a service lose it at
+// the same moment.
+func TestFirstRetryIsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		cfg := s.config(tunnelclient.StaticToken("t1"))
+		cfg.SetJitter(nil) // the real one
+		serve(t, cfg, hello)
+		const rounds = 300
+		var quarters [4]int
+		fs := s.next()
+		for range rounds {
+			pass(time.Minute)
+			fs.asking.Close()
+			<-fs.conn.Done()
+			begin := time.Now()
+			fs = s.next()
+			d := time.Since(begin)
+			if d > time.Second {
+				t.Errorf("waited %v", d)
+			}
+			quarters[min(d/(time.Second/4), 3)]++
+		}
+		for i, n := range quarters {
+			if n < rounds/10 { // 75 are likely
+				t.Errorf("quarter %d of the first second: %d of %d retries", i+1, n, rounds)
+			}
+		}
+	})
 }
 
 func TestParseRetryAfter(t *testing.T) {

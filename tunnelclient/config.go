@@ -48,7 +48,8 @@ type Config struct {
 	// Logger receives what happens to the tunnel. The zero value is silent.
 	Logger zerolog.Logger
 
-	// Conn tunes HTTP/2 inside the websocket. The zero value is good. Its
+	// Conn tunes HTTP/2 inside the websocket, and how soon a service that has
+	// vanished is noticed. The zero value is good. Its
 	// DrainTimeout is ignored in favour of the one below, and a nil ErrorLog
 	// means Logger.
 	Conn h2conn.Config
@@ -64,6 +65,9 @@ type Config struct {
 
 	// jitter returns a random duration in [0, bound]. Nil means math/rand.
 	jitter func(bound time.Duration) time.Duration
+
+	// network is what tells of changes. Nil means the operating system's.
+	network network
 }
 
 // prepare checks cfg, a copy of the caller's, fills in the defaults and
@@ -95,6 +99,9 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 	cfg.HTTPClient = &hc
 	if cfg.jitter == nil {
 		cfg.jitter = func(bound time.Duration) time.Duration { return rand.N(bound + 1) }
+	}
+	if cfg.network == nil {
+		cfg.network = kernel{}
 	}
 	return endpoint, nil
 }

@@ -36,8 +36,16 @@
 // lived 10 s. Delays that the service asks for are obeyed. A tunnel replaced
 // by a newer registration of its id waits longer each time, up to 60 s, so
 // that it takes over when the other goes away but hardly disturbs it before.
-// When the service drains, the Client opens a new session first and goes on
-// serving the old one until its requests are done.
+// [SessionError] has the rules for each way in which a session ends.
+//
+// Wherever it can, the Client opens a new session first and goes on serving the
+// old one until its requests are done: when the service drains, when a token
+// cannot be renewed over the live session, and when this machine changes its
+// network, so that connections to the service come from another address than
+// the session's. If the new session cannot be opened, the old one goes on.
+//
+// A service that vanishes without a word is noticed within 25 s: see
+// PingInterval and PingTimeout of [h2conn.Config].
 //
 // # Tokens
 //

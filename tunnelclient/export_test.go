@@ -3,12 +3,32 @@ package tunnelclient
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 )
 
 // SetJitter replaces the randomness of waits by f.
 func (cfg *Config) SetJitter(f func(bound time.Duration) time.Duration) { cfg.jitter = f }
+
+// SetNetwork replaces what the operating system says of the network.
+func (cfg *Config) SetNetwork(n Network) { cfg.network = testNetwork{n} }
+
+// Network is a network for tests.
+type Network interface {
+	Source(remote netip.AddrPort) (netip.Addr, bool)
+	Addresses() []netip.Addr
+}
+
+type testNetwork struct{ n Network }
+
+func (t testNetwork) source(remote netip.AddrPort) (netip.Addr, bool) { return t.n.Source(remote) }
+func (t testNetwork) addresses() []netip.Addr                         { return t.n.Addresses() }
+
+// Kernel returns what the operating system says.
+func Kernel() (source func(netip.AddrPort) (netip.Addr, bool), addresses func() []netip.Addr) {
+	return kernel{}.source, kernel{}.addresses
+}
 
 // SetTokenFilePoll sets how often src, made by TokenFile, looks at its file.
 func SetTokenFilePoll(src TokenUpdater, d time.Duration) { src.(*fileSource).poll = d }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -17,10 +18,14 @@ type memListener struct {
 	conns chan net.Conn
 	once  sync.Once
 	done  chan struct{}
+
+	mu     sync.Mutex
+	local  net.Addr // of the next connection's client
+	newest *memConn // the client's end
 }
 
 func newMemListener() *memListener {
-	return &memListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	return &memListener{conns: make(chan net.Conn), done: make(chan struct{}), local: memAddr{}}
 }
 
 func (l *memListener) Accept() (net.Conn, error) {
@@ -41,15 +46,48 @@ func (l *memListener) Addr() net.Addr { return memAddr{} }
 
 func (l *memListener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	a, b := newHalf(), newHalf()
+	l.mu.Lock()
+	local, remote := l.local, net.Addr(memAddr{})
+	if _, ok := local.(*net.TCPAddr); ok {
+		remote = serviceAddr
+	}
+	l.mu.Unlock()
+	c := &memConn{r: b, w: a, local: local, remote: remote}
 	select {
-	case l.conns <- &memConn{r: a, w: b}:
-		return &memConn{r: b, w: a}, nil
+	case l.conns <- &memConn{r: a, w: b, local: remote, remote: local}:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.newest = c
+		return c, nil
 	case <-l.done:
 		return nil, &net.OpError{Op: "dial", Net: "mem", Err: os.NewSyscallError("connect", os.ErrNotExist)}
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
+
+// dialFrom sets the address that the next connections come from.
+func (l *memListener) dialFrom(a netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.local = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 12345))
+}
+
+// toService and toClient return the directions of the newest connection.
+func (l *memListener) toService() *half {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.newest.w
+}
+
+func (l *memListener) toClient() *half {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.newest.r
+}
+
+// serviceAddr is the service's address for clients that dial from one of TCP.
+var serviceAddr = net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:443"))
 
 type memAddr struct{}
 
@@ -62,6 +100,8 @@ type half struct {
 	cond     sync.Cond
 	buf      []byte
 	closed   bool
+	lost     bool // what is written vanishes
+	limit    int  // of buf, for a peer that does not read; 0: none
 	deadline time.Time
 	timer    *time.Timer
 }
@@ -82,7 +122,26 @@ func (h *half) close() {
 	h.cond.Broadcast()
 }
 
-type memConn struct{ r, w *half }
+// lose lets everything vanish that is written from now on, as in a cable that
+// was pulled out.
+func (h *half) lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost = true
+}
+
+// block lets only n more bytes be written, as to a peer that does not read.
+func (h *half) block(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.buf, h.lost = nil, false
+	h.limit = n
+}
+
+type memConn struct {
+	r, w          *half
+	local, remote net.Addr
+}
 
 func (c *memConn) Read(p []byte) (int, error) {
 	h := c.r
@@ -92,7 +151,7 @@ func (c *memConn) Read(p []byte) (int, error) {
 		switch {
 		case !h.deadline.IsZero() && !time.Now().Before(h.deadline):
 			return 0, os.ErrDeadlineExceeded
-		case len(h.buf) > 0:
+		case len(h.buf) > 0 && h.limit == 0:
 			n := copy(p, h.buf)
 			h.buf = h.buf[n:]
 			return n, nil
@@ -107,12 +166,25 @@ func (c *memConn) Write(p []byte) (int, error) {
 	h := c.w
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return 0, io.ErrClosedPipe
+	n := 0
+	for {
+		if h.closed {
+			return n, io.ErrClosedPipe
+		}
+		if h.lost {
+			return len(p), nil
+		}
+		k := len(p) - n
+		if h.limit > 0 {
+			k = min(k, h.limit-len(h.buf))
+		}
+		h.buf = append(h.buf, p[n:n+k]...)
+		h.cond.Broadcast()
+		if n += k; n == len(p) {
+			return n, nil
+		}
+		h.cond.Wait()
 	}
-	h.buf = append(h.buf, p...)
-	h.cond.Broadcast()
-	return len(p), nil
 }
 
 func (c *memConn) Close() error {
@@ -142,8 +214,8 @@ func (c *memConn) SetReadDeadline(t time.Time) error {
 
 func (c *memConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *memConn) SetDeadline(t time.Time) error    { return c.SetReadDeadline(t) }
-func (c *memConn) LocalAddr() net.Addr              { return memAddr{} }
-func (c *memConn) RemoteAddr() net.Addr             { return memAddr{} }
+func (c *memConn) LocalAddr() net.Addr              { return c.local }
+func (c *memConn) RemoteAddr() net.Addr             { return c.remote }
 
 // websocketAccept answers a Sec-WebSocket-Key (RFC 6455, section 4.2.2).
 func websocketAccept(key string) string {

@@ -1,7 +1,6 @@
 package tunnelclient
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -139,11 +137,10 @@ func oneLine(text string) string {
 }
 
 // evicted makes an error of the end of a session with close code 4003.
-func evicted(end error) *RefusedError {
+func evicted(end *SessionError) *RefusedError {
 	e := &RefusedError{CloseCode: int(wire.CloseEvicted)}
-	var ce *h2conn.CloseError
-	if errors.As(end, &ce) && ce.Reason != e.word() {
-		e.Message = oneLine(ce.Reason)
+	if end.Reason != e.word() {
+		e.Message = end.Reason
 	}
 	return e
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,10 @@ const (
 	answerTimeout = 10 * time.Second
 )
 
-var errTokenRefused = errors.New("the service refused the fresh token; the old one stays in force")
+var (
+	errTokenRefused    = errors.New("the service refused the fresh token; the old one stays in force")
+	errTokenUnanswered = errors.New("the service did not answer the fresh token; the old one stays in force")
+)
 
 // run is one call of Client.Serve. All fields belong to its goroutine, except
 // that wg counts the goroutines of sessions.
@@ -37,6 +41,9 @@ type run struct {
 	retry    backoff   // of failed attempts and lost sessions
 	lost     time.Time // when the tunnel went down; zero before the first session
 	replaced backoff   // of sessions that a newer registration ended
+
+	moves    backoff   // of sessions that followed a change of the network
+	nextMove time.Time // not before that to another one
 
 	retired []*session // asked to be replaced, but perhaps still serving
 
@@ -52,6 +59,7 @@ func newRun(c *Client, h http.Handler) *run {
 		log:      c.cfg.Logger,
 		retry:    backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
 		replaced: backoff{first: replacedFirst, max: replacedMax, floor: true, jitter: c.cfg.jitter},
+		moves:    backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
 	}
 }
 
@@ -74,6 +82,7 @@ func (r *run) serve(ctx context.Context) error {
 	err := r.loop(sessions)
 	r.prune()
 	if ctx.Err() != nil || len(r.retired) > 0 {
+		r.log.Debug().Msg("finishing requests in flight")
 		r.report(State{Phase: PhaseDraining, Reason: "shutting down", Err: err})
 	}
 	return err
@@ -100,9 +109,11 @@ func (r *run) loop(ctx context.Context) error {
 			p = r.failed(err)
 			continue
 		}
-		r.start(ctx, s)
-		if p, err = r.watch(ctx, s); err != nil || ctx.Err() != nil {
-			return err
+		for s != nil {
+			r.start(ctx, s)
+			if s, p, err = r.watch(ctx, s); err != nil || ctx.Err() != nil {
+				return err
+			}
 		}
 	}
 }
@@ -137,6 +148,7 @@ func (r *run) pause(ctx context.Context, p pause) bool {
 			passed := time.Since(begun)
 			left := min(p.delay-passed, max(r.retryDelay(), p.least-passed))
 			t.Reset(left)
+			r.log.Info().Stringer("retry_in", left.Round(time.Millisecond)).Msg("the former session ended")
 			r.reportPause(p, time.Now().Add(left))
 		}
 	}
@@ -235,9 +247,9 @@ func (r *run) start(ctx context.Context, s *session) {
 }
 
 // watch takes care of s until it is time to dial again: because s has ended,
-// or because the service asked for a new session, in which case s goes on. An
-// error is final.
-func (r *run) watch(ctx context.Context, s *session) (pause, error) {
+// or because the service asked for a new session, in which case s goes on. If
+// there is a new session already, watch returns that. An error is final.
+func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	if u, ok := r.c.cfg.Tokens.(TokenUpdater); ok {
@@ -248,7 +260,15 @@ func (r *run) watch(ctx context.Context, s *session) (pause, error) {
 		pending  string           // sent, not yet answered
 		overdue  <-chan time.Time // pending should have been answered
 		expiring bool             // the service said that the token in force runs out
+		checks   <-chan time.Time // of the network
+		moved    bool             // there was an attempt from another network
 	)
+	way := watchNetwork(r.c.cfg.network, s.conn.LocalAddr(), s.conn.RemoteAddr())
+	if way != nil {
+		t := time.NewTicker(networkCheck)
+		defer t.Stop()
+		checks = t.C
+	}
 	for {
 		fresh := s.fresh
 		if pending != "" {
@@ -256,18 +276,32 @@ func (r *run) watch(ctx context.Context, s *session) (pause, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return pause{}, nil
+			return nil, pause{}, nil
 
 		case <-s.done:
-			return r.ended(ctx, s)
+			p, err := r.ended(ctx, s)
+			return nil, p, err
+
+		case <-checks:
+			if !way.check() || time.Now().Before(r.nextMove) {
+				continue
+			}
+			if !moved { // else an attempt that failed would not count
+				r.lived(s)
+				moved = true
+			}
+			if next := r.move(ctx, s); next != nil {
+				return next, pause{}, nil
+			}
 
 		case m := <-s.goaways:
 			if m.Reason != wire.ReasonExpired {
-				return r.replace(s, m.ReconnectAfter(), "the service asked for a new session: "+oneLine(m.Reason)), nil
+				return nil, r.replace(s, m.ReconnectAfter(), "the service asked for a new session: "+oneLine(m.Reason)), nil
 			}
 			r.log.Info().Msg("the service says that the token runs out")
 			expiring = true
-			r.wg.Go(func() { s.fetchToken(watching, r.c.cfg.Tokens) })
+			current := s.token
+			r.wg.Go(func() { s.fetchToken(watching, r.c.cfg.Tokens, current) })
 
 		case tok := <-fresh:
 			if tok == s.token {
@@ -291,18 +325,19 @@ func (r *run) watch(ctx context.Context, s *session) (pause, error) {
 				r.log.Info().Msg("the service took the fresh token")
 				continue
 			}
-			r.log.Warn().Msg("the service refused the fresh token; the old one stays in force")
+			r.log.Warn().Err(errTokenRefused).Msg("could not refresh the token")
 			r.report(State{Phase: PhaseConnected, Err: errTokenRefused})
 			if expiring {
 				// Perhaps it came too late for this session.
-				return r.replace(s, 0, "the token runs out"), nil
+				return nil, r.replace(s, 0, "the token runs out"), nil
 			}
 
 		case <-overdue:
 			pending, overdue = "", nil
-			r.log.Warn().Msg("the service did not answer the fresh token")
+			r.log.Warn().Err(errTokenUnanswered).Msg("could not refresh the token")
+			r.report(State{Phase: PhaseConnected, Err: errTokenUnanswered})
 			if expiring {
-				return r.replace(s, 0, "the token runs out"), nil
+				return nil, r.replace(s, 0, "the token runs out"), nil
 			}
 		}
 	}
@@ -312,14 +347,52 @@ func (r *run) watch(ctx context.Context, s *session) (pause, error) {
 func (r *run) replace(s *session, delay time.Duration, reason string) pause {
 	r.lived(s)
 	r.log.Info().Str("reason", reason).Stringer("connect_in", delay).Msg("replacing the session")
-	r.retired = append(r.retired, s)
-	if len(r.retired) > maxRetired {
-		r.retired[0].stop()
-	}
+	r.retire(s)
 	if delay == 0 {
 		r.report(State{Phase: PhaseDraining, Reason: reason})
 	}
 	return pause{delay: delay, least: delay, reason: reason}
+}
+
+// retire keeps s beside the session that takes its place.
+func (r *run) retire(s *session) {
+	r.retired = append(r.retired, s)
+	if len(r.retired) > maxRetired {
+		r.retired[0].stop()
+	}
+}
+
+// move opens a session on the network that this machine has changed to, and
+// lets s end when it has done its work. If that fails, move returns nil and s
+// goes on as if nothing had happened: its network may still be good, or come
+// back. Networks that come and go are followed at the pace of the back-off.
+func (r *run) move(ctx context.Context, s *session) *session {
+	r.log.Info().Msg("the network has changed: replacing the session")
+	// An attempt beside a session that serves is no change of state.
+	r.retired = append(r.retired, s)
+	next, err := r.connect(ctx)
+	r.retired = slices.DeleteFunc(r.retired, func(old *session) bool { return old == s })
+	switch {
+	case ctx.Err() != nil:
+		if next != nil {
+			next.conn.Close()
+		}
+		return nil
+	case err != nil:
+		// What answers on the new network may be no service at all, so that
+		// its refusal does not count.
+		r.refusedToken, r.refusedCount = "", 0
+		r.nextMove = time.Now().Add(r.failed(err).delay)
+		if s.gone() {
+			return nil // which is reported next
+		}
+		r.report(State{Phase: PhaseConnected, Reason: "the network has changed", Err: err, Next: r.nextMove})
+		return nil
+	}
+	r.nextMove = time.Now().Add(r.moves.next())
+	r.retire(s)
+	r.wg.Go(func() { s.yieldTo(next) })
+	return next
 }
 
 // ended says how long to wait after s has ended, or that there is no sense in
@@ -331,7 +404,7 @@ func (r *run) ended(ctx context.Context, s *session) (pause, error) {
 	r.lived(s)
 	r.down()
 	p := pause{reason: "the session ended", err: s.err}
-	switch closeCode(s.err) {
+	switch s.err.closeCode() {
 	case wire.CloseReplaced:
 		p.delay = r.replaced.next()
 	case wire.CloseEvicted:
@@ -357,6 +430,9 @@ func (r *run) lived(s *session) {
 	if d >= retryLived {
 		r.retry.reset()
 	}
+	if d >= movedLived {
+		r.moves.reset()
+	}
 	if d >= replacedLived {
 		r.replaced.reset()
 	}
@@ -372,7 +448,7 @@ func (r *run) prune() {
 			continue
 		}
 		r.log.Debug().Err(s.err).Msg("a former session ended")
-		if closeCode(s.err) == wire.CloseEvicted {
+		if s.err.closeCode() == wire.CloseEvicted {
 			r.evictedToken = s.token
 		}
 	}

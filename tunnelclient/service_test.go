@@ -250,10 +250,22 @@ func (fs *fakeSession) send(m wire.Control) {
 	}
 }
 
+// control returns the next control message of the client.
+func (fs *fakeSession) control() wire.Control {
+	fs.t.Helper()
+	select {
+	case m := <-fs.controls:
+		return m
+	case <-time.After(patience):
+		fs.t.Fatal("no control message")
+		return wire.Control{}
+	}
+}
+
 // answerToken answers the token that the client sent, and returns it.
 func (fs *fakeSession) answerToken(ok bool) string {
 	fs.t.Helper()
-	m := <-fs.controls
+	m := fs.control()
 	if m.Type != wire.TypeToken {
 		fs.t.Fatalf("control message %q, want a token", m.Type)
 	}

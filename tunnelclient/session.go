@@ -3,9 +3,6 @@ package tunnelclient
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -19,6 +16,14 @@ import (
 // farewellTimeout is how long a session that ends waits for its goaway to be
 // taken by the network.
 const farewellTimeout = time.Second
+
+// yieldAfter is how long a session must have lived for the one before it to
+// be given up: the service takes up to 5 s to find it good.
+const yieldAfter = 6 * time.Second
+
+// fetchInterval is how often a source that cannot announce fresh tokens is
+// asked for one when the service wants it.
+const fetchInterval = 5 * time.Second
 
 // session is one live websocket. Its goroutines are started by run, which
 // waits for them.
@@ -43,7 +48,7 @@ type session struct {
 
 	// done is closed when the session is gone; err is set before.
 	done chan struct{}
-	err  error
+	err  *SessionError
 }
 
 func newSession(conn *h2conn.Conn, url, token string, log zerolog.Logger) *session {
@@ -107,7 +112,7 @@ func (s *session) serve(ctx context.Context, h http.Handler, cfg h2conn.Config) 
 		case <-over:
 		}
 	})
-	s.err = newEndError(h2conn.Serve(life, s.conn, h, cfg), s.conn.Err())
+	s.err = newSessionError(h2conn.Serve(life, s.conn, h, cfg), s.conn.Err())
 }
 
 // sayGoodbye asks the service for no new requests on this session. The sending
@@ -126,49 +131,26 @@ func (s *session) sayGoodbye(wg *sync.WaitGroup) {
 	}
 }
 
+// yieldTo asks the service for no new requests on s once next has lived a
+// little. The service prefers next by itself, if it is the same process: there
+// may be several behind one name.
+func (s *session) yieldTo(next *session) {
+	t := time.NewTimer(yieldAfter)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		s.send(wire.Control{Type: wire.TypeGoaway})
+	case <-next.done:
+	case <-s.done:
+	}
+}
+
 // send sends one control message. That it fails means that conn has broken,
 // which the end of the session says too.
 func (s *session) send(m wire.Control) {
 	if err := s.conn.SendControl(m.Encode()); err != nil {
 		s.log.Debug().Err(err).Str("type", m.Type).Msg("could not send a control message")
 	}
-}
-
-// endError is why a session ended.
-type endError struct {
-	text  string
-	cause error // nil if unknown
-}
-
-func (e *endError) Error() string { return e.text }
-func (e *endError) Unwrap() error { return e.cause }
-
-// newEndError makes an endError of what h2conn.Serve returned and of what the
-// Conn says. It is never nil.
-func newEndError(serve, conn error) error {
-	for _, err := range []error{serve, conn} {
-		var ce *h2conn.CloseError
-		switch {
-		case errors.As(err, &ce):
-			text := fmt.Sprintf("the service closed the session: %s (close code %d)", wire.CloseCode(ce.Code), ce.Code)
-			if reason := oneLine(ce.Reason); reason != "" {
-				text += ": " + reason
-			}
-			return &endError{text, err}
-		case err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF):
-			return &endError{"the connection to the service broke: " + err.Error(), err}
-		}
-	}
-	return &endError{"the connection to the service was lost", nil}
-}
-
-// closeCode returns the close code that the service sent, or zero.
-func closeCode(err error) wire.CloseCode {
-	var ce *h2conn.CloseError
-	if errors.As(err, &ce) {
-		return wire.CloseCode(ce.Code)
-	}
-	return 0
 }
 
 // gone reports whether the session has ended.
@@ -200,10 +182,18 @@ func (s *session) watchTokens(ctx context.Context, u TokenUpdater, sent string) 
 	}
 }
 
-// fetchToken sends the newest token of src to s.fresh.
-func (s *session) fetchToken(ctx context.Context, src TokenSource) {
-	tok, err := newestToken(ctx, src)
-	s.offer(ctx, tok, err)
+// fetchToken sends the newest token of src to s.fresh as soon as it is another
+// than current: the service waits for it, but src may need a moment.
+func (s *session) fetchToken(ctx context.Context, src TokenSource, current string) {
+	for {
+		tok, err := newestToken(ctx, src)
+		if err != nil || tok != current {
+			s.offer(ctx, tok, err)
+		}
+		if err == nil && tok != current || errors.Is(err, ErrNoToken) || !sleep(ctx, fetchInterval) {
+			return
+		}
+	}
 }
 
 func (s *session) offer(ctx context.Context, tok string, err error) {

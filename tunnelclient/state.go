@@ -8,7 +8,9 @@ type Phase int
 const (
 	// PhaseConnecting: it asks for a token and dials.
 	PhaseConnecting Phase = iota + 1
-	// PhaseConnected: a session serves viewers.
+	// PhaseConnected: a session serves viewers. It follows itself when a new
+	// session has taken the place of one that still served, or with Err set
+	// when something went wrong beside the session.
 	PhaseConnected
 	// PhaseDraining: the session takes no new requests for much longer,
 	// because the service asked for a new session or because Serve's context
@@ -44,8 +46,10 @@ type State struct {
 	Reason string
 
 	// Err is why the last attempt or session ended, or what went wrong while
-	// connected, such as a fresh token that the service refused. It is a
-	// *[RefusedError] if the service refused the handshake, and may be nil.
+	// connected: a fresh token that the service refused, or an attempt to
+	// follow a change of the network. It is a *[SessionError] if a session has
+	// ended, a *[RefusedError] if the service refused the handshake, and may be
+	// nil.
 	Err error
 
 	// Next is when the Client will dial, if it waits for that; else zero.

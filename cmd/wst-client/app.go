@@ -58,6 +58,8 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "client-cert", Category: catService, Usage: "PEM `file` with a client certificate, read again for each connection", TakesFile: true},
 			&cli.StringFlag{Name: "client-key", Category: catService, Usage: "PEM `file` with its private key", TakesFile: true},
 			&cli.StringFlag{Name: "proxy", Category: catService, Usage: "connect through this proxy: an http, https or socks5 `URL`; without it, HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold"},
+			&cli.StringFlag{Name: "ping-interval", Category: catService, Usage: "ping the service when it has been silent for this `time`, 1s to 10m", DefaultText: "15s"},
+			&cli.StringFlag{Name: "ping-timeout", Category: catService, Usage: "reconnect when it takes longer than this `time`, 1s to 1m, to answer a ping", DefaultText: "10s"},
 
 			&cli.BoolFlag{Name: "keep-prefix", Category: catTarget, Usage: "send paths to the target with the prefix that viewers see, /<id>: for a target that is configured with it"},
 			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "put the prefix before absolute paths in Location, Content-Location, Refresh and cookies of the target's answers: for a target that does not know it"},

@@ -21,14 +21,16 @@ func runClient(c config) error {
 	defer signal.Stop(signals)
 
 	told := newAnnouncer(c)
-	client, err := tunnelclient.New(tunnelclient.Config{
+	cfg := tunnelclient.Config{
 		ServerURL:     c.serverURL,
 		ID:            c.id,
 		Tokens:        c.tokens,
 		HTTPClient:    c.httpClient,
 		Logger:        c.log,
 		OnStateChange: func(st tunnelclient.State) { logState(c, told, st) },
-	})
+	}
+	cfg.Conn.PingInterval, cfg.Conn.PingTimeout = c.pingInterval, c.pingTimeout
+	client, err := tunnelclient.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -98,8 +100,6 @@ func logState(c config, told *announcer, st tunnelclient.State) {
 		c.log.Info().Str("id", c.id).Str("service", c.serverURL).Msg("connecting")
 	case tunnelclient.PhaseConnected:
 		told.put(st.URL)
-	case tunnelclient.PhaseDraining:
-		c.log.Debug().Str("id", c.id).Str("reason", st.Reason).Msg("finishing requests in flight")
-	case tunnelclient.PhaseWaiting:
+	case tunnelclient.PhaseDraining, tunnelclient.PhaseWaiting:
 	}
 }

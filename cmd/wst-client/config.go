@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
@@ -25,6 +26,8 @@ type config struct {
 	httpClient    *http.Client
 	handler       http.Handler // sends requests to the target
 
+	pingInterval, pingTimeout time.Duration // zero: the default
+
 	outFile string
 	json    bool
 	log     zerolog.Logger
@@ -38,6 +41,8 @@ func readConfig(cmd *cli.Command) (config, error) {
 	c.readArguments(cmd, &faults)
 	c.readTokens(cmd, &faults)
 	c.httpClient = newHTTPClient(cmd, &faults)
+	c.pingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
+	c.pingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
 	if c.outFile != "" {
 		checkOutFile(c.outFile, &faults)
 	}

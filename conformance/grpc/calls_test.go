@@ -26,12 +26,23 @@ import (
 )
 
 // TestDeadline: the target knows the viewer's deadline, and both end by it.
+// The target's timer begins later and so ends later, but on a busy machine the
+// viewer's may be late, and what the target's reset becomes is a 502.
 func TestDeadline(t *testing.T) {
 	everyWay(t, func(t *testing.T, e *env) {
-		const timeout = 400 * time.Millisecond
-		ctx, cancel := context.WithTimeout(t.Context(), timeout)
-		defer cancel()
-		err := e.conn.Invoke(ctx, methodWait, &testpb.Empty{}, &testpb.Empty{})
+		timeout := 400 * time.Millisecond
+		call := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			return e.conn.Invoke(ctx, methodWait, &testpb.Empty{}, &testpb.Empty{})
+		}
+		err := call()
+		for attempt := 0; attempt < 3 && status.Code(err) == codes.Unavailable; attempt++ {
+			t.Logf("the viewer's timer was late: %v", err)
+			receive(t, e.arrived, "the call at the target")
+			receive(t, e.left, "the end of the call at the target")
+			err = call()
+		}
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("the viewer got %v", err)
 		}

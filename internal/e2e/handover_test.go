@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+// TestRollingRestart: two services behind one name are shut down in turn, and
+// of viewers that ask without a pause none notices.
+func TestRollingRestart(t *testing.T) {
+	cfg := server.Config{DrainTimeout: 10 * time.Second}
+	services := []*service{newService(t, cfg), newService(t, cfg)}
+	services[1].stop()
+
+	// What is in front of them leads tunnel clients to the one that does not
+	// drain, and viewers to the one that has the tunnel.
+	var current atomic.Pointer[service]
+	current.Store(services[0])
+	c, err := tunnelclient.New(tunnelclient.Config{
+		ServerURL: services[0].url,
+		ID:        "a",
+		Tokens:    tunnelclient.StaticToken(token(t, "a")),
+		Logger:    testLogger(t),
+		HTTPClient: &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, network, current.Load().addr)
+			},
+			DisableKeepAlives: true,
+		}},
+		OnStateChange: func(st tunnelclient.State) {
+			if st.Phase == tunnelclient.PhaseWaiting {
+				t.Errorf("the tunnel was down: %+v", st)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		if err := c.Serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				<-time.After(500 * time.Millisecond)
+			}
+			io.WriteString(w, "ok")
+		})); err != nil {
+			t.Error(err)
+		}
+	})
+	services[0].await("a")
+
+	var holder atomic.Pointer[service] // of the tunnel
+	holder.Store(services[0])
+	var requests atomic.Int32
+	v := viewer(t)
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for _, path := range []string{"/", "/", "/slow"} {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+				s := holder.Load()
+				resp, err := v.Get(s.url + "/a" + path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if body := readAll(t, resp); resp.StatusCode != http.StatusOK || body != "ok" {
+					t.Errorf("%s: %d %q", path, resp.StatusCode, body)
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	for i := range 4 {
+		old, next := services[i%2], services[(i+1)%2]
+		next.restart()
+		current.Store(next)
+		done := make(chan error, 1)
+		go func() { done <- old.srv.Shutdown(context.Background()) }()
+		next.await("a")
+		holder.Store(next)
+		if err := <-done; err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		old.stop()
+	}
+	close(stop)
+	load.Wait()
+	t.Logf("%d requests", requests.Load())
+}
+
+// await waits until the tunnel with this id takes requests.
+func (s *service) await(id string) {
+	s.t.Helper()
+	for deadline := time.After(20 * time.Second); ; {
+		for info := range s.srv.Tunnels() {
+			if info.ID == id {
+				return
+			}
+		}
+		select {
+		case <-deadline:
+			s.t.Fatalf("the tunnel of %q is not there", id)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
