@@ -64,6 +64,7 @@ func newApp() *cli.Command {
 			&cli.BoolFlag{Name: "keep-prefix", Category: catTarget, Usage: "send paths to the target with the prefix that viewers see, /<id>: for a target that is configured with it"},
 			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "put the prefix before absolute paths in Location, Content-Location, Refresh and cookies of the target's answers: for a target that does not know it"},
 			&cli.StringFlag{Name: "host-header", Category: catTarget, Usage: "Host header for the target: a `host` or host:port instead of the one that the viewer sent"},
+			&cli.StringFlag{Name: "target-ca-file", Category: catTarget, Usage: "trust the PEM certificates in this `file` for an https target, instead of the system's"},
 			&cli.BoolFlag{Name: "target-insecure-skip-verify", Category: catTarget, Usage: "accept any certificate of an https target", HideDefault: true},
 		},
 		// There are no commands: neither "help", nor what --help comes after.

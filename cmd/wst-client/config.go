@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -58,6 +59,9 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 		RewriteRedirects:   cmd.Bool("rewrite-redirects"),
 		InsecureSkipVerify: cmd.Bool("target-insecure-skip-verify"),
 		Logger:             c.log,
+	}
+	if pool := rootCAs(cmd, "target-ca-file", faults); pool != nil {
+		opts.TLSConfig = &tls.Config{RootCAs: pool}
 	}
 	args := cmd.Args().Slice()
 	if len(args) != 3 {

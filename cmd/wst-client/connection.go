@@ -24,7 +24,7 @@ func newHTTPClient(cmd *cli.Command, faults *cliapp.Faults) *http.Client {
 		DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig: &tls.Config{
-			RootCAs:              rootCAs(cmd.String("ca-file"), faults),
+			RootCAs:              rootCAs(cmd, "ca-file", faults),
 			GetClientCertificate: clientCertificate(cmd.String("client-cert"), cmd.String("client-key"), faults),
 		},
 		Protocols:         &http1,
@@ -55,19 +55,21 @@ func proxy(s string, faults *cliapp.Faults) func(*http.Request) (*url.URL, error
 	return http.ProxyURL(u)
 }
 
-// rootCAs returns the certificates in file, or nil for the system's.
-func rootCAs(file string, faults *cliapp.Faults) *x509.CertPool {
+// rootCAs returns the certificates in the file that a flag names, or nil for
+// the system's.
+func rootCAs(cmd *cli.Command, flag string, faults *cliapp.Faults) *x509.CertPool {
+	file := cmd.String(flag)
 	if file == "" {
 		return nil
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
-		faults.Add("--ca-file: %v", err)
+		faults.Add("--%s: %v", flag, err)
 		return nil
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
-		faults.Add("--ca-file %q: there is no certificate in PEM in it", file)
+		faults.Add("--%s %q: there is no certificate in PEM in it", flag, file)
 	}
 	return pool
 }
