@@ -2,8 +2,10 @@ package server
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -139,4 +141,37 @@ func TestControlMessageSizes(t *testing.T) {
 	if wire.MaxControlMessage != h2conn.MaxControlMessage {
 		t.Errorf("wire says %d, h2conn %d", wire.MaxControlMessage, h2conn.MaxControlMessage)
 	}
+}
+
+// TestHandshakesAreLimited in number and in rate: whoever comes too many is
+// told when to come again, and tunnels that are there do not notice.
+func TestHandshakesAreLimited(t *testing.T) {
+	s := newService(t, Config{})
+	s.waitActive(s.connect("here", echoHandler))
+	refused := func(why string) {
+		t.Helper()
+		_, resp, err := s.dial("a", mint(t, "a"))
+		if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("%s: %v, %v, want 503", why, resp, err)
+		}
+		if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err != nil || n < 1 || n > 6 {
+			t.Errorf("%s: Retry-After is %q, want 1 to 6 s", why, resp.Header.Get("Retry-After"))
+		}
+		if resp, _ := s.get("/here/"); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: the other tunnel answers %d", why, resp.StatusCode)
+		}
+	}
+	for range maxHandshakes {
+		s.handshaking <- struct{}{}
+	}
+	refused("too many under way")
+	for range maxHandshakes {
+		<-s.handshaking
+	}
+	s.handshakes.SetLimit(0)
+	s.handshakes.AllowN(time.Now(), int(s.handshakes.Tokens()))
+	refused("too many in a short time")
+	s.handshakes.SetLimit(handshakeRate)
+	waitFor(t, func() bool { return s.handshakes.Tokens() > 1 })
+	s.waitActive(s.connect("a", echoHandler))
 }
