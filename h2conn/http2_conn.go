@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // http2Conn is a Conn as x/net gets it: it sees the peer's settings go by, and
@@ -41,7 +39,7 @@ func (c *http2Conn) Close() error {
 	silent := time.Since(c.start) - time.Duration(c.lastRead.Load())
 	if c.silence > 0 && silent > c.silence-c.silence/20 {
 		_ = c.failed(fmt.Errorf("h2conn: the peer has been silent for %v and has not answered a ping", silent.Round(100*time.Millisecond)))
-		c.SetCloseReason(int(websocket.StatusGoingAway), "no answer to an HTTP/2 PING")
+		c.carrier.kill() // without the time of a close handshake that nobody answers
 	}
 	return c.Conn.Close()
 }

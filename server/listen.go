@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          s.errorLog,
 		Protocols:         new(http.Protocols),
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		// OPTIONS * is answered by ServeHTTP like any other request.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -98,6 +100,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
+// connKey is the context key of the connection that a request came on.
+type connKey struct{}
+
 // newErrorLog returns the logger for what net/http and x/net/http2 have to
 // say, mostly about peers that broke off or spoke no HTTP: nobody's business
 // in normal operation, except panics.
@@ -108,8 +113,11 @@ type errorLogWriter struct{ log zerolog.Logger }
 func (w *errorLogWriter) Write(p []byte) (int, error) {
 	text := strings.TrimSpace(string(p))
 	level := zerolog.DebugLevel
-	if strings.Contains(text, "panic") {
+	switch {
+	case strings.Contains(text, "panic"):
 		level = zerolog.ErrorLevel
+	case strings.Contains(text, "Accept error"): // out of descriptors, usually
+		level = zerolog.WarnLevel
 	}
 	w.log.WithLevel(level).Str("from", "net/http").Msg(text)
 	return len(p), nil

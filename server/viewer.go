@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -72,6 +73,12 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		_ = v.w.rc.EnableFullDuplex()
 	}
 	if http10 {
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			// Should the process be killed, the kernel closes the connection:
+			// until the answer is whole this has to be a reset too.
+			setLinger(c, 0)
+			defer setLinger(c, -1)
+		}
 		defer v.w.resetOnAbort()
 	}
 	r = r.WithContext(context.WithValue(r.Context(), viewerKey{}, v))

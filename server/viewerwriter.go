@@ -265,3 +265,17 @@ func reset(c net.Conn) {
 	}
 	c.Close()
 }
+
+// setLinger sets what closing c does with bytes that have not left: 0 for a
+// reset, -1 for the usual.
+func setLinger(c net.Conn, sec int) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if s, ok := c.(*stallConn); ok {
+		c = s.Conn
+	}
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(sec)
+	}
+}

@@ -26,8 +26,8 @@ var unknownCode = wire.CloseCode(0).String()
 //	4004  the service met what breaks the protocol: connect again. It is a bug
 //	4005  the service is overloaded: connect again after the delay that it
 //	      named before
-//	other, such as 1001 from a proxy or after this machine was asleep, and 0:
-//	      connect again
+//	0     there was no close code: the connection broke. Connect again
+//	other, such as 1001 from a proxy: connect again
 //
 // "Connect again" means after a random 0 to 1 s; the bound doubles up to 30 s
 // and starts anew once a session has lived 10 s.
