@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -105,6 +106,7 @@ func TestHTTP2Requests(t *testing.T) {
 		want    string   // status, or the code of the reset
 		start   string   // that the target sees
 		seen    []string // its other headers
+		orSeen  bool     // net/http's own server, in builds without the tag, looks at :authority only
 	}{
 		{name: "cookie crumbs between others", headers: []string{"cookie: a=1", "x-a: 1", "cookie: b=2; c=3", "x-b: 2", "cookie: d=\xe4", "cookie: e"},
 			seen: []string{"cookie: a=1; b=2; c=3; d=\xe4; e", "host: viewer.example", "x-a: 1", "x-b: 2"}},
@@ -113,7 +115,7 @@ func TestHTTP2Requests(t *testing.T) {
 		{name: "host only", pseudo: requestPseudo("GET", "/id/", ""), headers: []string{"host: other.example:81"},
 			seen: []string{"host: other.example:81"}},
 		{name: "authority and the same host", headers: []string{"host: viewer.example"}},
-		{name: "authority and another host", headers: []string{"host: other.example"}, want: "PROTOCOL_ERROR"},
+		{name: "authority and another host", headers: []string{"host: other.example"}, want: "PROTOCOL_ERROR", orSeen: !h2conn.ExtendedConnect},
 		{name: "space in path", pseudo: requestPseudo("GET", "/id/a b?c d", "viewer.example"), start: "GET /a%20b?c%20d HTTP/1.1"},
 		{name: "another expectation", headers: []string{"expect: miracles"}, seen: []string{"expect: miracles", "host: viewer.example"}},
 		{name: "forbidden trailer, announced", headers: []string{"trailer: authorization"}, trailer: []string{"authorization: x"}, want: "PROTOCOL_ERROR"},
@@ -144,7 +146,7 @@ func TestHTTP2Requests(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tc.want != "" {
-				if got := outcome(f.read(1, "GET")); got != tc.want {
+				if got := outcome(f.read(1, "GET")); got != tc.want && (!tc.orSeen || got != "200") {
 					t.Errorf("got %s, want %s", got, tc.want)
 				}
 				return
