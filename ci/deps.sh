@@ -86,5 +86,6 @@ need nginx nginx-light "a target, for conformance/clients"
 if ! command -v httpd >/dev/null; then
 	need apache2 apache2-bin "a target and a proxy, for conformance/clients"
 fi
+need ip iproute2 "network namespaces, for internal/processes (they need root, too)"
 install_packages
 npm_packages conformance/clients/testdata/node

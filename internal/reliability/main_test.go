@@ -1,0 +1,80 @@
+package reliability
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// noLeaks checks, after everything else of the test, that no goroutine is left.
+// It is to be called first. In the edit loop it skips the test.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes seconds: not with -short")
+	}
+	t.Cleanup(func() {
+		if !t.Failed() { // else it says nothing new
+			goleak.VerifyNone(t)
+		}
+	})
+}
+
+// long says that the versions are to run that take minutes.
+var long = os.Getenv("WST_LONG") != ""
+
+// pick returns the one of two values that fits the version that runs.
+func pick[T any](short, longer T) T {
+	if long {
+		return longer
+	}
+	return short
+}
+
+// setting returns a duration from the environment.
+func setting(t *testing.T, name string, def time.Duration) time.Duration {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return def
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return d
+}
+
+// seed returns the seed of all that is random in a test: WST_SEED, or 1 for
+// the short version and a new one for the long. It is printed.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	n := uint64(1)
+	if s := os.Getenv("WST_SEED"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("WST_SEED: %v", err)
+		}
+	} else if long {
+		n = rand.Uint64()
+	}
+	t.Logf("WST_SEED=%d", n)
+	return n
+}
+
+// waitFor polls until f is true, and reports whether that came within the
+// bound.
+func waitFor(bound time.Duration, f func() bool) bool {
+	for end := time.Now().Add(bound); !f(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return f()
+		}
+	}
+	return true
+}
