@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func newService(t testing.TB, cfg Config) *testService {
 	if cfg.Secrets == nil {
 		cfg.Secrets = [][]byte{testSecret}
 	}
-	if testing.Verbose() {
+	if testing.Verbose() && reflect.ValueOf(cfg.Logger).IsZero() {
 		cfg.Logger = zerolog.New(zerolog.NewTestWriter(t))
 	}
 	s, err := New(cfg)
