@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +86,10 @@ type step struct {
 	// target saw has to contain it, directly too.
 	run  func(v conn) (string, error)
 	want string
+
+	// until is what the viewer goes on exchanging messages for, after run:
+	// libraries send pings when they like.
+	until string
 }
 
 // echo sends messages and returns how they came back. A library that takes each
@@ -151,13 +156,13 @@ func steps() []step {
 			lengths, err := readEcho(v, true, strings.Join(frames, ""))
 			return fmt.Sprint("echoed in messages of ", lengths), err
 		}},
-		{name: "ping by the viewer", want: "ping ", run: func(v conn) (string, error) {
+		{name: "ping by the viewer", want: "ping ", until: "pong ", run: func(v conn) (string, error) {
 			if err := v.ping("from the viewer"); err != nil {
 				return "", err
 			}
 			return echo(true, "so that both ends read", "on")(v)
 		}},
-		{name: "ping by the target", want: "pong ", run: echo(true, "ping payload", "so that the target reads")},
+		{name: "ping by the target", want: "pong ", until: "ping ", run: echo(true, "ping payload", "so that the target reads")},
 	}
 	for _, code := range append(codes, noStatus) {
 		reason := fmt.Sprintf("%d: %s", code, long[:len(long)-6])
@@ -204,7 +209,21 @@ func (s step) make(t *testing.T, viewer library, x *targets, url string) string 
 		defer mu.Unlock()
 		seen = append(seen, event)
 	}})
+	has := func(event string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.ContainsFunc(seen, func(e string) bool { return strings.HasPrefix(e, event) })
+	}
 	said, err := s.run(c)
+	for begun := time.Now(); err == nil && s.until != "" && !has(s.until); {
+		if time.Since(begun) > patience {
+			t.Fatalf("%s: the viewer saw no %s", url, s.until)
+		}
+		_, err = echo(true, "go on")(c)
+	}
+	if err == nil && s.until != "" {
+		_, err = echo(true, "and what answers it arrives too")(c)
+	}
 	c.drop()
 	if err != nil {
 		t.Fatalf("%s: %v", url, err)
