@@ -87,32 +87,92 @@ func TestCloseSaysDraining(t *testing.T) {
 	}
 }
 
-// TestKeepAliveAfterUnreadBody: with full duplex on, net/http panics over what
-// it finds of a request's body after the handler.
-func TestKeepAliveAfterUnreadBody(t *testing.T) {
+// TestUnreadBodyEndsConnection: after an answer that was over before the body
+// of its request, whatever comes on the connection belongs to that body. (With
+// full duplex on, net/http takes it for the next request, or panics.)
+func TestUnreadBodyEndsConnection(t *testing.T) {
 	s := newService(t, Config{})
 	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/early" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		io.WriteString(w, "ok")
+		w.Header().Set("Content-Length", "5")
+		w.WriteHeader(http.StatusUnauthorized)
+		io.WriteString(w, "early")
 	})))
-	for range 20 {
-		c, br := s.dialRaw("POST /nope/ HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" +
-			"POST /a/early HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" +
-			"GET /a/ HTTP/1.1\r\nHost: h\r\n\r\n")
-		for _, want := range []int{404, 401, 200} {
-			resp, err := http.ReadResponse(br, nil)
-			if err != nil {
-				t.Fatal(want, err)
-			}
-			io.Copy(io.Discard, resp.Body)
-			if resp.StatusCode != want {
-				t.Errorf("got %d, want %d", resp.StatusCode, want)
-			}
+	const smuggled = "GET /__version__ HTTP/1.1\r\nHost: h\r\n\r\n"
+	length := fmt.Sprintf("Content-Length: %d\r\n\r\n", len(smuggled))
+	for _, tc := range []struct {
+		name, target, head, rest string
+		want                     int
+	}{
+		{"no tunnel", "/nope/", length, smuggled, 404},
+		{"no tunnel, chunked", "/nope/", "Transfer-Encoding: chunked\r\n\r\n", smuggled, 404},
+		{"no tunnel, all at once", "/nope/", length + smuggled, "", 404},
+		{"nothing here", "/", length, smuggled, 404},
+		{"early answer", "/a/", length, smuggled, 401},
+		{"early answer, some of the body", "/a/", length + smuggled[:5], smuggled[5:], 401},
+		{"early answer, chunked", "/a/", "Transfer-Encoding: chunked\r\n\r\n", smuggled, 401},
+		{"early answer, a chunk", "/a/", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", smuggled, 401},
+		{"early answer, large", "/a/", "Content-Length: 1000000\r\n\r\n", strings.Repeat(smuggled, 5000), 401},
+	} {
+		for _, late := range []time.Duration{0, 20 * time.Millisecond, 400 * time.Millisecond} {
+			t.Run(fmt.Sprintf("%s after %v", tc.name, late), func(t *testing.T) {
+				t.Parallel()
+				c, br := s.dialRaw("POST " + tc.target + " HTTP/1.1\r\nHost: h\r\n" + tc.head)
+				defer c.Close()
+				resp, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					t.Errorf("the answer broke off: %v", err)
+				}
+				if resp.StatusCode != tc.want {
+					t.Errorf("got %d, want %d", resp.StatusCode, tc.want)
+				}
+				<-time.After(late)
+				io.WriteString(c, tc.rest) // may fail
+				io.WriteString(c, "GET /__heartbeat__ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+				if !resp.Close {
+					if tc.rest == "" || late == 0 || tc.target == "/" {
+						return // the body was read in time, which is fine
+					}
+					t.Error("the answer does not say that the connection ends")
+				}
+				if b, _ := io.ReadAll(br); len(b) > 0 {
+					t.Errorf("an answer to what was the rest of the body: %q", b)
+				}
+			})
 		}
-		c.Close()
+	}
+}
+
+// TestFailureDuringUpload: an HTTP/1.1 viewer that is still sending its request
+// learns why that has failed.
+func TestFailureDuringUpload(t *testing.T) {
+	s := newService(t, Config{})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(wire.HeaderError, "connection_refused")
+		w.WriteHeader(http.StatusBadGateway)
+	})))
+	for _, head := range []string{
+		"Content-Length: 10\r\n\r\n",
+		"Content-Length: 10\r\n\r\nhello",
+		"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+		"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+	} {
+		for range 5 {
+			c, br := s.dialRaw("POST /a/ HTTP/1.1\r\nHost: h\r\n" + head)
+			resp, err := http.ReadResponse(br, nil)
+			for err == nil && resp.StatusCode == http.StatusContinue {
+				resp, err = http.ReadResponse(br, nil)
+			}
+			if err != nil {
+				t.Errorf("%q: %v", head, err)
+			} else if b, err := io.ReadAll(resp.Body); resp.StatusCode != 502 || err != nil || len(b) == 0 ||
+				resp.Header.Get("Proxy-Status") != "websocktunnel-client; error=connection_refused" {
+				t.Errorf("%q: got %d %q %v, %v", head, resp.StatusCode, b, resp.Header, err)
+			}
+			c.Close()
+		}
 	}
 }
 

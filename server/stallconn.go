@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -30,7 +31,11 @@ type stallConn struct {
 	timeout time.Duration
 
 	deadline atomic.Int64 // of SetWriteDeadline, in Unix nanoseconds; 0: none
+	linger   atomic.Bool  // see lingerOnClose
 }
+
+// lingerTime bounds how long a connection lives on that lingers.
+const lingerTime = time.Second
 
 func (c *stallConn) Write(p []byte) (n int, err error) {
 	for {
@@ -63,6 +68,20 @@ func (c *stallConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// Close closes the connection, after a moment if it is to linger. It does not
+// wait for that.
+func (c *stallConn) Close() error {
+	if !c.linger.Swap(false) || c.CloseWrite() != nil {
+		return c.Conn.Close()
+	}
+	c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+	go func() {
+		_, _ = io.Copy(io.Discard, c.Conn)
+		c.Conn.Close()
+	}()
+	return nil
+}
+
 // NetConn is for what looks for the TCP connection under a *tls.Conn.
 func (c *stallConn) NetConn() net.Conn { return c.Conn }
 
@@ -80,5 +99,5 @@ func (c *stallConn) reset() error {
 	if l, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
 		_ = l.SetLinger(0)
 	}
-	return c.Close()
+	return c.Conn.Close()
 }

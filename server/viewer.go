@@ -31,6 +31,10 @@ type viewing struct {
 	body  io.Closer // of the answer; nil before there is one
 
 	request *continuingBody // of the request; nil if it has none
+
+	// failed is set when the tunnel client has reported a failure. What follows
+	// from that ends the request, and must not be taken for the viewer's leave.
+	failed bool
 }
 
 // endRequest ends the request before its handler returns. What net/http finds
@@ -60,7 +64,7 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	if h2conn.TranslatedConnect(r) {
 		v.w.hijackStall = s.cfg.StallTimeout
 	}
-	v.w.last = s.isDraining
+	v.w.last = func() bool { return s.isDraining() || v.http1 && v.request != nil && !v.request.isWhole() }
 	http10 := v.http1 && r.ProtoMinor == 0
 	v.w.noInterim = http10
 	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
@@ -72,18 +76,19 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		// The answer may begin, and go on, while the request is still coming.
 		_ = v.w.rc.EnableFullDuplex()
 	}
+	conn, accepted := r.Context().Value(connKey{}).(net.Conn)
 	if http10 {
-		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		if accepted {
 			// Should the process be killed, the kernel closes the connection:
 			// until the answer is whole this has to be a reset too.
-			setLinger(c, 0)
-			defer setLinger(c, -1)
+			setLinger(conn, 0)
+			defer setLinger(conn, -1)
 		}
 		defer v.w.resetOnAbort()
 	}
 	r = r.WithContext(context.WithValue(r.Context(), viewerKey{}, v))
 	if r.Body != nil && r.Body != http.NoBody {
-		v.request = &continuingBody{ReadCloser: r.Body, w: v.w, http1: v.http1}
+		v.request = &continuingBody{ReadCloser: r.Body, w: v.w, http1: v.http1, conn: conn}
 		r.Body = v.request
 		defer v.endRequest()
 	}
@@ -191,6 +196,7 @@ func (s *Server) modifyAnswer(resp *http.Response) error {
 	v := viewingOf(resp.Request)
 	if kind := resp.Header.Get(wire.HeaderError); kind != "" {
 		// The tunnel client has no answer from its target, and says why.
+		v.failed = resp.Request.Context().Err() == nil
 		return clientFailure(resp.StatusCode, kind)
 	}
 	delete(resp.Header, wire.HeaderError)
@@ -243,7 +249,7 @@ var knownErrors = map[string]bool{
 // proxyError answers a viewer whose request could not be carried.
 func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 	v := viewingOf(r)
-	if r.Context().Err() != nil {
+	if r.Context().Err() != nil && !v.failed {
 		// The viewer has gone. There is nobody to answer, and nothing to log.
 		panic(http.ErrAbortHandler)
 	}

@@ -166,15 +166,18 @@ type continuingBody struct {
 	w     *viewerWriter
 	http1 bool
 
+	// conn is the connection below, if Serve has accepted it.
+	conn net.Conn
+
 	mu      sync.Mutex
 	reading bool
 	idle    chan struct{} // non-nil while Close waits for a Read; closed when it returns
 	ended   bool          // a Read has returned an error, or the body is closed
+	whole   bool          // a Read has returned the end
 }
 
 // readGrace is how long the end of an answer waits for a Read of the request,
-// which may have all it needs. Only then is the Read cut short: net/http does
-// not use a connection again on which that has happened.
+// which may have all it needs. Only then is the Read cut short.
 const readGrace = 20 * time.Millisecond
 
 func (b *continuingBody) Read(p []byte) (int, error) {
@@ -195,7 +198,15 @@ func (b *continuingBody) Read(p []byte) (int, error) {
 		b.idle = nil
 	}
 	b.ended = b.ended || err != nil
+	b.whole = b.whole || err == io.EOF //nolint:errorlint // net/http's own
 	return n, err
+}
+
+// isWhole reports whether all of the body has been read.
+func (b *continuingBody) isWhole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.whole
 }
 
 // over reports whether there is nothing more to read.
@@ -207,7 +218,9 @@ func (b *continuingBody) over() bool {
 
 // Close ends the request although more of it may be to come: the answer is
 // over. For an HTTP/1.1 viewer net/http would wait for the rest, and hold back
-// the end of the answer.
+// the end of the answer. What it does with a rest that was cut short is to take
+// it for the next request, so that an answer which begins before the body is
+// whole says that the connection ends with it: see viewerWriter.last.
 func (b *continuingBody) Close() error {
 	b.mu.Lock()
 	if b.reading && b.idle == nil && b.http1 {
@@ -223,11 +236,8 @@ func (b *continuingBody) Close() error {
 		b.mu.Lock()
 	}
 	if !b.ended && b.http1 {
-		d := time.Now().Add(restTimeout)
-		if b.reading {
-			d = time.Unix(1, 0)
-		}
-		b.w.rc.SetReadDeadline(d)
+		b.w.rc.SetReadDeadline(time.Unix(1, 0))
+		lingerOnClose(b.conn)
 	}
 	b.ended = true
 	b.mu.Unlock()
@@ -277,5 +287,18 @@ func setLinger(c net.Conn, sec int) {
 	}
 	if l, ok := c.(interface{ SetLinger(int) error }); ok {
 		_ = l.SetLinger(sec)
+	}
+}
+
+// lingerOnClose makes the Close of c wait for what the viewer is sending: bytes
+// that arrive at a closed connection would be answered by a reset, which may
+// cost the viewer the answer. Nil, and what Serve has not accepted, is left as
+// it is.
+func lingerOnClose(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if s, ok := c.(*stallConn); ok {
+		s.linger.Store(true)
 	}
 }
