@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type hijackedConn struct {
 	writeDeadline time.Time
 	writing       bool
 
+	aborting  atomic.Bool // see SetLinger
 	closeOnce sync.Once
 	closed    chan struct{}
 }
@@ -291,6 +293,13 @@ func (c *hijackedConn) Close() error {
 	return err
 }
 
+// SetLinger with 0 makes Close break the stream (RST_STREAM) instead of ending
+// it, as it makes a [net.TCPConn] send a reset; any other value undoes that.
+func (c *hijackedConn) SetLinger(sec int) error {
+	c.aborting.Store(sec == 0)
+	return nil
+}
+
 // awaitWrite waits for a write under way.
 func (c *hijackedConn) awaitWrite() {
 	c.writeMu.Lock()
@@ -316,6 +325,9 @@ func (c *hijackedConn) waitClosed(ctx context.Context) {
 		}
 	}
 	c.u.rc.SetWriteDeadline(time.Time{})
+	if c.aborting.Load() {
+		panic(http.ErrAbortHandler)
+	}
 	if c.head != nil && ctx.Err() == nil {
 		// Closed without an answer: on TCP the peer would see a lost connection.
 		panic(http.ErrAbortHandler)

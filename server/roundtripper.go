@@ -252,8 +252,17 @@ type upgradedBody interface {
 // it, although some are there, for the stall timeout, loses it.
 type upgradedAnswer struct {
 	upgradedBody
-	done func()
-	dog  *watchdog // of Write
+	done   func()
+	dog    *watchdog   // of Write
+	broken atomic.Bool // a Read or Write has failed
+}
+
+func (b *upgradedAnswer) Read(p []byte) (int, error) {
+	n, err := b.upgradedBody.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.broken.Store(true)
+	}
+	return n, err
 }
 
 func (b *upgradedAnswer) Write(p []byte) (n int, err error) {
@@ -263,6 +272,9 @@ func (b *upgradedAnswer) Write(p []byte) (n int, err error) {
 		k, err = b.upgradedBody.Write(p[:min(len(p), maxBodyRead)])
 		b.dog.done()
 		p, n = p[k:], n+k
+	}
+	if err != nil {
+		b.broken.Store(true)
 	}
 	return n, err
 }

@@ -74,7 +74,7 @@ func (c *stallConn) Close() error {
 	if !c.linger.Swap(false) || c.CloseWrite() != nil {
 		return c.Conn.Close()
 	}
-	c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+	c.SetReadDeadline(time.Now().Add(lingerTime))
 	go func() {
 		_, _ = io.Copy(io.Discard, c.Conn)
 		c.Conn.Close()
@@ -91,13 +91,4 @@ func (c *stallConn) CloseWrite() error {
 		return cw.CloseWrite()
 	}
 	return errors.ErrUnsupported
-}
-
-// reset closes the connection so that the peer sees an error rather than an
-// end.
-func (c *stallConn) reset() error {
-	if l, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
-		_ = l.SetLinger(0)
-	}
-	return c.Conn.Close()
 }

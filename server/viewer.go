@@ -141,6 +141,9 @@ func (t viewerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	v.body = resp.Body
+	if u, ok := resp.Body.(*upgradedAnswer); ok {
+		v.w.broken = u.broken.Load
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// ReverseProxy wants the one protocol that was asked for, but the
 		// target has chosen from a list.

@@ -27,6 +27,10 @@ type viewerWriter struct {
 	// noInterim says that the viewer does not know 1xx (RFC 9110, section 15.2).
 	noInterim bool
 
+	// broken is set before an upgrade; it reports whether the tunnel's side of
+	// it has broken.
+	broken func() bool
+
 	// hijackStall, if not zero, limits how long a write to the hijacked
 	// connection may be stuck, where no stallConn is below.
 	hijackStall time.Duration
@@ -131,7 +135,35 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err == nil && brw.Reader.Buffered() > 0 {
 		c = &earlyConn{Conn: c, br: brw.Reader}
 	}
+	if err == nil && w.broken != nil {
+		setLinger(c, 0)
+		c = &upgradedViewer{c, w.broken}
+	}
 	return c, brw, err
+}
+
+// upgradedViewer is a viewer's connection after the 101. Its Close is no clean
+// end if the tunnel's side has broken, nor is the end of the process.
+type upgradedViewer struct {
+	net.Conn
+	broken func() bool
+}
+
+// CloseWrite is for what looks for it on a *net.TCPConn.
+func (c *upgradedViewer) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+func (c *upgradedViewer) Close() error {
+	if c.broken() {
+		reset(c.Conn)
+		return nil
+	}
+	setLinger(c.Conn, -1)
+	return c.Conn.Close()
 }
 
 // earlyConn is a hijacked connection of whose bytes net/http has read some:
@@ -148,6 +180,9 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 	}
 	return c.Conn.Read(p)
 }
+
+// NetConn is for bottom.
+func (c *earlyConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
 func (c *earlyConn) CloseWrite() error {
@@ -198,7 +233,7 @@ func (b *continuingBody) Read(p []byte) (int, error) {
 		b.idle = nil
 	}
 	b.ended = b.ended || err != nil
-	b.whole = b.whole || err == io.EOF //nolint:errorlint // net/http's own
+	b.whole = b.whole || errors.Is(err, io.EOF)
 	return n, err
 }
 
@@ -261,31 +296,29 @@ func (w *viewerWriter) resetOnAbort() {
 	panic(p)
 }
 
-// reset closes c so that its peer sees an error rather than an end.
+// bottom returns the connection under TLS and what this package wraps around
+// connections.
+func bottom(c net.Conn) net.Conn {
+	for {
+		n, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = n.NetConn()
+	}
+}
+
+// reset closes c so that its peer sees an error rather than an end. Over TLS
+// that is also the lack of close_notify.
 func reset(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn() // without close_notify, the end of TLS is an error
-	}
-	if s, ok := c.(*stallConn); ok {
-		_ = s.reset()
-		return
-	}
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetLinger(0)
-	}
-	c.Close()
+	setLinger(c, 0)
+	bottom(c).Close()
 }
 
 // setLinger sets what closing c does with bytes that have not left: 0 for a
 // reset, -1 for the usual.
 func setLinger(c net.Conn, sec int) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if s, ok := c.(*stallConn); ok {
-		c = s.Conn
-	}
-	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+	if l, ok := bottom(c).(interface{ SetLinger(int) error }); ok {
 		_ = l.SetLinger(sec)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"strings"
@@ -202,7 +203,11 @@ func (p *targetProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	uw := newUnaltered(w)
 	defer uw.closeUpgraded()
-	p.proxy.ServeHTTP(uw, r.WithContext(context.WithValue(r.Context(), writerKey{}, uw)))
+	ctx := context.WithValue(r.Context(), writerKey{}, uw)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { uw.targetConn.Store(&i.Conn) },
+	})
+	p.proxy.ServeHTTP(uw, r.WithContext(ctx))
 }
 
 func (p *targetProxy) rewrite(pr *httputil.ProxyRequest) {
@@ -322,8 +327,9 @@ func (p *targetProxy) modifyResponse(resp *http.Response) error {
 	}
 	if w, ok := resp.Request.Context().Value(writerKey{}).(*unaltered); ok {
 		w.length = resp.ContentLength
-		if resp.StatusCode == http.StatusSwitchingProtocols {
-			w.upgraded = resp.Body
+		if b, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+			w.upgraded = newTargetEnd(b, w.upgradeOf(resp.Request))
+			resp.Body = w.upgraded
 		}
 		if _, ok := resp.Header["Content-Length"]; !ok && resp.ContentLength == 0 {
 			w.noLength = true

@@ -1,8 +1,10 @@
 package tunnelclient
 
 import (
-	"io"
+	"bufio"
+	"net"
 	"net/http"
+	"sync/atomic"
 )
 
 // unaltered keeps the server under a proxy from adding to the target's answer.
@@ -16,8 +18,11 @@ type unaltered struct {
 	noLength bool // the answer has no body, and does not say so
 	wrote    bool // the final header
 
+	// targetConn is the network connection to the target.
+	targetConn atomic.Pointer[net.Conn]
+
 	// upgraded is the connection to a target that has switched protocols.
-	upgraded io.Closer
+	upgraded *targetEnd
 }
 
 func newUnaltered(w http.ResponseWriter) *unaltered {
@@ -30,6 +35,15 @@ func (w *unaltered) closeUpgraded() {
 	if w.upgraded != nil {
 		_ = w.upgraded.Close()
 	}
+}
+
+// Hijack is for upgrades, whose broken ends it passes on.
+func (w *unaltered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, brw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil && w.upgraded != nil {
+		c = &tunnelEnd{c, w.upgraded.u}
+	}
+	return c, brw, err
 }
 
 // WriteHeader sends the header without a Content-Type and a Date that the
@@ -84,7 +98,10 @@ func (w *unaltered) Flush() { _ = w.FlushError() }
 // Unwrap lets [http.ResponseController] find the Hijacker.
 func (w *unaltered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-var _ http.Flusher = (*unaltered)(nil)
+var (
+	_ http.Flusher  = (*unaltered)(nil)
+	_ http.Hijacker = (*unaltered)(nil)
+)
 
 // headerSize returns the size of h as HTTP/2 counts it (RFC 9113, section
 // 6.5.2).
