@@ -13,7 +13,15 @@ var errEvicted = errors.New("token was in force when an operator evicted the tun
 // evictions are the tokens that operators have thrown out, by client id.
 type evictions struct {
 	mu      sync.Mutex
-	blocked map[string]grant
+	blocked map[string]*eviction
+}
+
+// eviction blocks the tokens of one id that are not newer than the newest one
+// that was evicted.
+type eviction struct {
+	issued int64             // by that one's iat: older tokens are blocked, …
+	tokens map[[32]byte]bool // … and these, of the same second
+	until  time.Time         // when all that were evicted have expired
 }
 
 // block refuses g's token, and all that are older, until it expires.
@@ -21,31 +29,39 @@ func (e *evictions) block(g grant, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, old := range e.blocked {
-		if !now.Before(old.expires.Add(tokenLeeway)) {
+		if !now.Before(old.until) {
 			delete(e.blocked, id)
 		}
 	}
 	if e.blocked == nil {
-		e.blocked = make(map[string]grant)
+		e.blocked = make(map[string]*eviction)
 	}
-	if old, ok := e.blocked[g.id]; ok && old.issued > g.issued {
-		return // covers this one
+	b := e.blocked[g.id]
+	if b == nil {
+		b = &eviction{}
+		e.blocked[g.id] = b
 	}
-	e.blocked[g.id] = g
+	if b.tokens == nil || g.issued > b.issued {
+		b.issued, b.tokens = g.issued, make(map[[32]byte]bool)
+	}
+	b.tokens[g.fingerprint] = true
+	if until := g.expires.Add(tokenLeeway); until.After(b.until) {
+		b.until = until
+	}
 }
 
 // check returns errEvicted if g's token is blocked.
 func (e *evictions) check(g grant, now time.Time) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	old, ok := e.blocked[g.id]
+	b := e.blocked[g.id]
 	switch {
-	case !ok:
+	case b == nil:
 		return nil
-	case !now.Before(old.expires.Add(tokenLeeway)):
+	case !now.Before(b.until):
 		delete(e.blocked, g.id)
 		return nil
-	case g.fingerprint == old.fingerprint || g.issued < old.issued:
+	case g.issued < b.issued || b.tokens[g.fingerprint]:
 		return errEvicted
 	}
 	return nil
@@ -61,7 +77,8 @@ func (e *evictions) lift(id string) bool {
 
 // Evict ends the tunnel with this id at once, with close code 4003. Its token,
 // and every older one for the id, is refused from now on, until it expires or
-// Unblock is called; a newer token is a new chance. Evict reports whether
+// Unblock is called; a newer token is a new chance. This process alone knows of
+// it: a restart forgets. Evict reports whether
 // there was such a tunnel.
 func (s *Server) Evict(id string) bool {
 	found := false
@@ -99,5 +116,5 @@ func (s *session) evict() {
 	s.setCodeLocked(wire.CloseEvicted) // also if it was ending for another reason
 	s.closeBy = time.Time{}
 	s.mu.Unlock()
-	s.notify()
+	go s.conn.Close() // run may be sending to a client that takes its time
 }

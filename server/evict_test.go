@@ -84,10 +84,36 @@ func TestEvictionExpires(t *testing.T) {
 	if e.check(old, now) == nil || e.check(g, now.Add(time.Minute+tokenLeeway-1)) == nil {
 		t.Error("not blocked")
 	}
-	if err := e.check(g, now.Add(time.Minute+tokenLeeway)); err != nil {
-		t.Errorf("after it has expired: %v", err)
+	if e.check(g, now.Add(time.Minute+tokenLeeway)) == nil {
+		t.Error("not blocked as long as the other one has not expired")
 	}
+	if err := e.check(g, now.Add(time.Hour+tokenLeeway)); err != nil {
+		t.Errorf("after both have expired: %v", err)
+	}
+	e.check(g, now.Add(time.Hour+tokenLeeway))
 	if len(e.blocked) != 0 {
 		t.Errorf("left: %v", e.blocked)
+	}
+}
+
+// TestEvictedTwice: a second eviction takes nothing from the first.
+func TestEvictedTwice(t *testing.T) {
+	now := time.Now()
+	long := grant{id: "a", issued: 100, expires: now.Add(10 * time.Hour), fingerprint: [32]byte{1}}
+	short := grant{id: "a", issued: 150, expires: now.Add(time.Minute), fingerprint: [32]byte{2}}
+	same := grant{id: "a", issued: 150, expires: now.Add(time.Minute), fingerprint: [32]byte{3}}
+	for _, order := range [][]grant{{long, short, same}, {same, short, long}, {short, long, same}} {
+		var e evictions
+		for _, g := range order {
+			e.block(g, now)
+		}
+		for _, g := range order {
+			if e.check(g, now.Add(time.Hour)) == nil {
+				t.Errorf("token of %d is not blocked any more", g.issued)
+			}
+		}
+		if err := e.check(grant{id: "a", issued: 150, fingerprint: [32]byte{4}}, now); err != nil {
+			t.Errorf("another token of the same second: %v", err)
+		}
 	}
 }

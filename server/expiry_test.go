@@ -16,34 +16,46 @@ import (
 // wallClock is a clock that can be set.
 type wallClock struct{ ahead atomic.Int64 }
 
-func (c *wallClock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *wallClock) set(ahead time.Duration) { c.ahead.Store(int64(ahead)) }
+func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// tokenUntil returns a token for "a" that runs out at exp and has been good
-// for an hour.
-func tokenUntil(exp time.Time) string {
-	return tokenSigned(testSecret, `{"alg":"HS256"}`,
-		fmt.Sprintf(`{"tid":"a","iat":%d,"nbf":%d,"exp":%d}`, exp.Unix()-3600, exp.Unix()-3600, exp.Unix()))
+// set puts the clock ahead and lets the sessions of s look at it.
+func (c *wallClock) set(s *testService, ahead time.Duration) {
+	c.ahead.Store(int64(ahead))
+	for _, sess := range s.allSessions() {
+		sess.notify()
+	}
+}
+
+// expiring is a service on clock with a session of "a" whose token runs out
+// after an hour.
+func expiring(t *testing.T, cfg Config, h http.Handler) (*testService, *wallClock, *testClient, string) {
+	t.Helper()
+	var clock wallClock
+	cfg.now = clock.now
+	s := newService(t, cfg)
+	token := mint(t, "a")
+	c, _, err := s.dial("a", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.conn.Close() })
+	c.serve(h)
+	s.waitActive(c)
+	return s, &clock, c, token
 }
 
 // TestTokenExpires: an expired token is asked for again, and 60 s later the
 // tunnel takes no new requests, finishes what it has, and closes with 4001.
 func TestTokenExpires(t *testing.T) {
-	s := newService(t, Config{})
 	finish := make(chan struct{})
-	c, _, err := s.dial("a", tokenUntil(time.Now().Add(-58*time.Second)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.conn.Close()
-	c.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s, clock, c, _ := expiring(t, Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long" {
 			http.NewResponseController(w).Flush()
 			<-finish
 		}
 		io.WriteString(w, "done")
 	}))
-	s.waitActive(c)
+	clock.set(s, time.Hour+5*time.Second)
 	if m := <-c.control; m.Type != wire.TypeGoaway || m.Reason != wire.ReasonExpired {
 		t.Errorf("got %+v, want a goaway because of expiry", m)
 	}
@@ -55,6 +67,7 @@ func TestTokenExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer long.Body.Close()
+	clock.set(s, time.Hour+65*time.Second)
 	waitFor(t, func() bool { resp, _ := s.get("/a/"); return resp.StatusCode == 404 })
 	if c.conn.Err() != nil {
 		t.Error("the session is over although a request is in flight")
@@ -73,38 +86,35 @@ func TestTokenExpires(t *testing.T) {
 // TestTokenRefreshedInTime: a fresh token in the leeway keeps the tunnel, and
 // nothing is said about expiry until that one runs out.
 func TestTokenRefreshedInTime(t *testing.T) {
-	s := newService(t, Config{})
-	c, _, err := s.dial("a", tokenUntil(time.Now().Add(-59*time.Second)))
+	s, clock, c, _ := expiring(t, Config{}, echoHandler)
+	fresh, err := MintToken(testSecret, Claims{ID: "a", TTL: 3 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.conn.Close()
-	c.serve(echoHandler)
-	s.waitActive(c)
+	clock.set(s, time.Hour+5*time.Second)
 	<-c.control
-	c.conn.SendControl(wire.Control{Type: wire.TypeToken, Token: mint(t, "a")}.Encode())
+	c.conn.SendControl(wire.Control{Type: wire.TypeToken, Token: fresh}.Encode())
 	if m := <-c.control; m.OK == nil || !*m.OK {
 		t.Fatalf("got %+v", m)
 	}
-	<-time.After(2 * time.Second) // the old one is beyond its leeway then
+	clock.set(s, 2*time.Hour)
 	if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
 		t.Errorf("after the old token's leeway: %d", resp.StatusCode)
+	}
+	clock.set(s, 3*time.Hour+5*time.Second)
+	if m := <-c.control; m.Reason != wire.ReasonExpired {
+		t.Errorf("when the fresh one has run out: %+v", m)
 	}
 }
 
 // TestTokenExpiryIgnored: with TOKEN_EXPIRY=ignore a tunnel outlives its token,
 // but no new one comes with an expired token.
 func TestTokenExpiryIgnored(t *testing.T) {
-	s := newService(t, Config{IgnoreTokenExpiry: true})
-	token := tokenUntil(time.Now().Add(-59 * time.Second))
-	c, _, err := s.dial("a", token)
-	if err != nil {
-		t.Fatal(err)
+	s, clock, c, token := expiring(t, Config{IgnoreTokenExpiry: true}, echoHandler)
+	clock.set(s, 2*time.Hour)
+	if _, resp, err := s.dial("a", token); err == nil || resp == nil || resp.StatusCode != 401 {
+		t.Errorf("registering with the expired token: %v, %v", resp, err)
 	}
-	defer c.conn.Close()
-	c.serve(echoHandler)
-	s.waitActive(c)
-	<-time.After(2 * time.Second)
 	if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
 		t.Errorf("after the token's leeway: %d", resp.StatusCode)
 	}
@@ -112,9 +122,6 @@ func TestTokenExpiryIgnored(t *testing.T) {
 	case m := <-c.control:
 		t.Errorf("the client was told %+v", m)
 	default:
-	}
-	if _, resp, err := s.dial("a", token); err == nil || resp == nil || resp.StatusCode != 401 {
-		t.Errorf("registering with the expired token: %v, %v", resp, err)
 	}
 }
 
@@ -133,10 +140,7 @@ func TestClockJumps(t *testing.T) {
 	c.serve(echoHandler)
 	s.waitActive(c)
 	for _, ahead := range []time.Duration{time.Hour, -time.Hour, 0} {
-		clock.set(ahead)
-		for _, sess := range s.allSessions() {
-			sess.notify() // its timer may fire at any time
-		}
+		clock.set(s, ahead)
 		if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
 			t.Errorf("%v ahead: %d", ahead, resp.StatusCode)
 		}
@@ -145,9 +149,6 @@ func TestClockJumps(t *testing.T) {
 			t.Errorf("%v ahead: %+v", ahead, m)
 		}
 	}
-	clock.set(3 * time.Hour) // beyond the token, which is what a clock is for
-	for _, sess := range s.allSessions() {
-		sess.notify()
-	}
+	clock.set(s, 3*time.Hour) // beyond the token, which is what a clock is for
 	<-c.conn.Done()
 }

@@ -51,7 +51,11 @@ func refuse(w http.ResponseWriter, status int, reason string) {
 // docs/protocol.md; none of them looks at whether the id is connected.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	addr := s.forwarding.clientAddr(r)
-	log := s.log.With().Str("remote", r.RemoteAddr).Logger()
+	remote := r.RemoteAddr
+	if peer, ok := parseAddr(remote); ok && addr.IsValid() && addr != peer {
+		remote = addr.String() // what a trusted proxy says
+	}
+	log := s.log.With().Str("remote", remote).Logger()
 
 	ids := r.Header[wire.HeaderID]
 	id := ids[0]
@@ -115,7 +119,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		log.Warn().Err(err).Msg("registration failed")
 		return
 	}
-	sess := newSession(s, conn, g, r.RemoteAddr, log)
+	sess := newSession(s, conn, g, remote, log)
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	if err := sess.start(ctx); err != nil {

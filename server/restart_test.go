@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -128,5 +129,38 @@ func TestDrainDelayCutShort(t *testing.T) {
 	s.Close()
 	if err := <-down; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLeavingSessionWaitsForItsClient: a session that is sent away serves on
+// until its client says that it is elsewhere, and not for ever.
+func TestLeavingSessionWaitsForItsClient(t *testing.T) {
+	for _, says := range []bool{true, false} {
+		t.Run(fmt.Sprintf("goaway=%v", says), func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, Config{})
+			c := s.connect("a", echoHandler)
+			s.waitActive(c)
+			down := make(chan error, 1)
+			begun := time.Now()
+			go func() { down <- s.Shutdown(context.Background()) }()
+			<-c.control
+			<-time.After(1500 * time.Millisecond)
+			if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
+				t.Errorf("before the client has gone: %d", resp.StatusCode)
+			}
+			if says {
+				c.conn.SendControl(wire.Control{Type: wire.TypeGoaway}.Encode())
+			}
+			if err := <-down; err != nil {
+				t.Error(err)
+			}
+			switch took := time.Since(begun); {
+			case says && took > leaveGap-time.Second:
+				t.Errorf("it took %v although the client had gone", took)
+			case !says && (took < leaveGap || took > 2*leaveGap):
+				t.Errorf("it took %v, want about %v", took, leaveGap)
+			}
+		})
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 // maxAttempts is how often a request is tried that no tunnel client has seen
@@ -86,7 +84,7 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 			continue
 		}
 		// The session was on its way out, and knows nothing of the request.
-		sess.retire(wire.CloseDraining)
+		sess.retire(sess.ownCode())
 	}
 	if errors.Is(err, errRetired) {
 		return nil, ErrNoTunnel

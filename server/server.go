@@ -34,8 +34,9 @@ const (
 	lastBytes = 5 * time.Second
 
 	// leaveGap is how long after its goaway delay a session without requests
-	// stays, so that its client can connect elsewhere first.
-	leaveGap = time.Second
+	// stays if its client does not say that it has connected elsewhere. It has
+	// time for an attempt that is refused once.
+	leaveGap = 5 * time.Second
 
 	// breakOff is how long Close waits for requests to break off.
 	breakOff = 250 * time.Millisecond
@@ -197,8 +198,8 @@ func (s *Server) allSessions() []*session {
 //     over the drain time.
 //  3. New requests are still served as long as their tunnel is here.
 //  4. Requests in flight finish, up to the drain timeout.
-//  5. Sessions close with code 4002, each when its delay has passed and it
-//     carries nothing.
+//  5. Sessions close with code 4002, each when it carries nothing and its
+//     client has connected elsewhere, or has had time to.
 //  6. Listeners close, and Serve returns.
 //
 // If ctx ends first, what is left is closed at once and its error returned. A

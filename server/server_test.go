@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -100,6 +102,44 @@ func TestNewestWins(t *testing.T) {
 	}
 	if _, b := s.get("/a/"); b != "from the new one" {
 		t.Errorf("after the old session's end a request got %q", b)
+	}
+	for info := range s.Tunnels() {
+		if info.Replacements != 1 || info.ReplacedAddr != old.conn.LocalAddr().String() {
+			t.Errorf("%d replacements, of %s, want 1, of %s", info.Replacements, info.ReplacedAddr, old.conn.LocalAddr())
+		}
+	}
+}
+
+// TestReplacementsBehindProxy: it is the tunnel clients' addresses that tell
+// two of them apart, not the proxy's.
+func TestReplacementsBehindProxy(t *testing.T) {
+	var log lockedBuffer
+	s := newService(t, Config{TrustedProxies: []string{"127.0.0.1"}, Logger: zerolog.New(&log)})
+	for _, from := range []string{"192.0.2.1", "192.0.2.2"} {
+		conn, _, err := h2conn.Dial(t.Context(), s.url, h2conn.DialOptions{
+			Header:      http.Header{"Authorization": {"Bearer " + mint(t, "a")}, wire.HeaderID: {"a"}, "X-Forwarded-For": {from}},
+			Subprotocol: wire.Subprotocol,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		go h2conn.Serve(t.Context(), conn, echoHandler, h2conn.Config{})
+		waitFor(t, func() bool {
+			for info := range s.Tunnels() {
+				return info.RemoteAddr == from
+			}
+			return false
+		})
+	}
+	for info := range s.Tunnels() {
+		if info.ReplacedAddr != "192.0.2.1" {
+			t.Errorf("replaced was %q", info.ReplacedAddr)
+		}
+	}
+	waitFor(t, func() bool { return strings.Contains(log.String(), `"replacements":1`) })
+	if !strings.Contains(log.String(), `"remote":"192.0.2.2"`) || !strings.Contains(log.String(), `"replaces":"192.0.2.1"`) {
+		t.Errorf("the log does not name both: %s", log.String())
 	}
 }
 

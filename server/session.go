@@ -242,8 +242,32 @@ func (s *session) leave(delay time.Duration) {
 	now := time.Now()
 	s.leaving = true
 	s.setCodeLocked(wire.CloseDraining)
-	s.notBefore = now.Add(delay + leaveGap)
-	s.closeBy = now.Add(max(s.srv.cfg.DrainTimeout, delay+leaveGap))
+	gap := delay + min(leaveGap, max(s.srv.cfg.DrainTimeout, time.Second))
+	s.notBefore = now.Add(gap)
+	s.closeBy = now.Add(max(s.srv.cfg.DrainTimeout, gap))
+}
+
+// ownCode is the code with which to retire a session that takes no requests
+// any more: none if its connection has broken.
+func (s *session) ownCode() wire.CloseCode {
+	select {
+	case <-s.tr.Done():
+		return 0
+	default:
+		return wire.CloseDraining
+	}
+}
+
+// hasLeft notes that the client has done what leave has asked of it, and
+// reports whether leave has: until the session carries nothing it goes on.
+func (s *session) hasLeft() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving {
+		s.notBefore = time.Time{}
+		s.notify()
+	}
+	return s.leaving
 }
 
 func (s *session) isRetired() bool {
@@ -344,6 +368,9 @@ func (s *session) handleControl(m wire.Control) {
 	case wire.TypeToken:
 		s.refresh(m.Token)
 	case wire.TypeGoaway:
+		if s.hasLeft() {
+			return
+		}
 		if s.retire(wire.CloseDraining) {
 			s.log.Debug().Msg("tunnel client asked to be drained")
 		}

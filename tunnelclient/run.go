@@ -3,6 +3,7 @@ package tunnelclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -20,6 +21,14 @@ const (
 	// maxRetired is how many former sessions may live beside the newest one.
 	// It takes a service that never closes any to reach it.
 	maxRetired = 4
+
+	// tokenTimeout is how long a source may take for a token that is not the
+	// first.
+	tokenTimeout = 30 * time.Second
+
+	// leaveAfter is how long after its successor has come a session goes that
+	// the service has sent away: the successor is ready by then.
+	leaveAfter = time.Second
 
 	// answerTimeout is how long the service may take to answer a fresh token.
 	answerTimeout = 10 * time.Second
@@ -50,6 +59,7 @@ type run struct {
 	refusedToken string // the last one answered with 401, …
 	refusedCount int    // … and how often
 	evictedToken string // in force on a session that ended with 4003
+	hadToken     bool   // the source has given one
 }
 
 func newRun(c *Client, h http.Handler) *run {
@@ -185,7 +195,7 @@ func (r *run) connect(ctx context.Context) (*session, error) {
 	if len(r.retired) == 0 {
 		r.report(State{Phase: PhaseConnecting})
 	}
-	tok, err := newestToken(ctx, r.c.cfg.Tokens)
+	tok, err := r.token(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -202,6 +212,33 @@ func (r *run) connect(ctx context.Context) (*session, error) {
 		r.refusedCount++
 	}
 	return s, err
+}
+
+// token asks for the newest token. The first one may take as long as it likes;
+// later a source that hangs must not keep the tunnel down, or a session unserved.
+func (r *run) token(ctx context.Context) (string, error) {
+	if !r.hadToken {
+		tok, err := newestToken(ctx, r.c.cfg.Tokens)
+		r.hadToken = err == nil
+		return tok, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, tokenTimeout, fmt.Errorf("the source has not answered within %v", tokenTimeout))
+	defer cancel()
+	type answer struct {
+		tok string
+		err error
+	}
+	got := make(chan answer, 1)
+	go func() { // which a source that ignores ctx keeps
+		tok, err := newestToken(ctx, r.c.cfg.Tokens)
+		got <- answer{tok, err}
+	}()
+	select {
+	case a := <-got:
+		return a.tok, a.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("getting a token: %w", context.Cause(ctx))
+	}
 }
 
 // final reports whether err is one that a retry cannot help.
@@ -242,6 +279,12 @@ func (r *run) start(ctx context.Context, s *session) {
 		defer s.stop()
 		s.serve(ctx, r.handler, r.c.cfg.Conn)
 	})
+	for _, old := range r.retired {
+		if !old.yielding {
+			old.yielding = true
+			r.wg.Go(func() { old.yieldTo(s, leaveAfter) })
+		}
+	}
 	r.log.Info().Str("url", s.url).Msg("connected")
 	r.report(State{Phase: PhaseConnected})
 }
@@ -313,6 +356,9 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 				continue
 			}
 			r.log.Warn().Int("bytes", len(tok)).Msg("the fresh token is too long to send")
+			if expiring {
+				return nil, r.replace(s, 0, "the token runs out"), nil
+			}
 
 		case m := <-s.answers:
 			if pending == "" {
@@ -346,19 +392,24 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 // replace keeps s for its requests in flight while the next session is opened.
 func (r *run) replace(s *session, delay time.Duration, reason string) pause {
 	r.lived(s)
-	r.log.Info().Str("reason", reason).Stringer("connect_in", delay).Msg("replacing the session")
+	least := delay
+	if time.Since(s.since) < retryLived {
+		// One goaway after the other is no reason to connect without a pause.
+		delay = max(delay, r.retryDelay())
+	}
+	r.log.Info().Str("reason", reason).Stringer("connect_in", delay.Round(time.Millisecond)).Msg("replacing the session")
 	r.retire(s)
 	if delay == 0 {
 		r.report(State{Phase: PhaseDraining, Reason: reason})
 	}
-	return pause{delay: delay, least: delay, reason: reason}
+	return pause{delay: delay, least: least, reason: reason}
 }
 
 // retire keeps s beside the session that takes its place.
 func (r *run) retire(s *session) {
 	r.retired = append(r.retired, s)
-	if len(r.retired) > maxRetired {
-		r.retired[0].stop()
+	for i := range len(r.retired) - maxRetired {
+		r.retired[i].stop()
 	}
 }
 
@@ -391,7 +442,8 @@ func (r *run) move(ctx context.Context, s *session) *session {
 	}
 	r.nextMove = time.Now().Add(r.moves.next())
 	r.retire(s)
-	r.wg.Go(func() { s.yieldTo(next) })
+	s.yielding = true
+	r.wg.Go(func() { s.yieldTo(next, yieldAfter) })
 	return next
 }
 

@@ -35,8 +35,9 @@ type session struct {
 	log   zerolog.Logger
 
 	// Owned by the goroutine of run.
-	token string // in force
-	stop  context.CancelFunc
+	token    string // in force
+	yielding bool   // yieldTo runs, or has
+	stop     context.CancelFunc
 
 	// Control messages, put here by the goroutine that reads conn, which must
 	// not block: each channel holds the newest message.
@@ -134,8 +135,8 @@ func (s *session) sayGoodbye(wg *sync.WaitGroup) {
 // yieldTo asks the service for no new requests on s once next has lived a
 // little. The service prefers next by itself, if it is the same process: there
 // may be several behind one name.
-func (s *session) yieldTo(next *session) {
-	t := time.NewTimer(yieldAfter)
+func (s *session) yieldTo(next *session, after time.Duration) {
+	t := time.NewTimer(after)
 	defer t.Stop()
 	select {
 	case <-t.C:

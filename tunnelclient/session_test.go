@@ -249,6 +249,58 @@ func TestRetiredSessionsAreBounded(t *testing.T) {
 	})
 }
 
+// A service that sends every session away at once, without a delay, is met at
+// the pace of the back-off, and its sessions do not pile up.
+func TestGoawaysWithoutDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
+		const n = 60
+		var sessions []*fakeSession
+		begun := time.Now()
+		for range n {
+			fs := s.next()
+			fs.send(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining})
+			sessions = append(sessions, fs)
+		}
+		if d := time.Since(begun); d < 5*time.Minute {
+			t.Errorf("%d sessions within %v", n, d)
+		}
+		open := 0
+		for _, fs := range sessions {
+			select {
+			case <-fs.conn.Done():
+			default:
+				open++
+			}
+		}
+		if open > 6 {
+			t.Errorf("%d sessions are open", open)
+		}
+	})
+}
+
+// When its successor is there a session says that it may go.
+func TestFormerSessionTakesItsLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
+		old := s.next()
+		<-time.After(time.Minute)
+		old.send(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining, ReconnectAfterMS: 3000})
+		begun := time.Now()
+		s.next()
+		connected := time.Now()
+		if m := <-old.controls; m.Type != wire.TypeGoaway || time.Since(connected) > 5*time.Second {
+			t.Errorf("got %+v %v after the new session", m, time.Since(connected))
+		}
+		old.expect("/", "hello /") // what still comes
+		if d := connected.Sub(begun); d < 3*time.Second || d > 4*time.Second {
+			t.Errorf("connected after %v", d)
+		}
+	})
+}
+
 func TestTokenRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeService(t)
