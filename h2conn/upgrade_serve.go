@@ -2,6 +2,7 @@ package h2conn
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -18,8 +19,8 @@ type upgradeForm interface {
 	// the handler sees, and returns what follows it from the peer.
 	request(r *http.Request) (rest io.Reader, err error)
 	// switched puts h, the header of the handler's 101, into the form in
-	// which a 200 says the same.
-	switched(h http.Header)
+	// which a 200 says the same. accepted is its Upgrade header, or "".
+	switched(h http.Header, accepted string)
 	// refused puts the answer that refuses the upgrade into its form and
 	// returns the status to send.
 	refused(h http.Header, status int) int
@@ -45,7 +46,12 @@ func (u *extendedUpgrade) request(r *http.Request) (io.Reader, error) {
 	return rest, nil
 }
 
-func (u *extendedUpgrade) switched(h http.Header) { h.Del("Sec-WebSocket-Accept") }
+func (u *extendedUpgrade) switched(h http.Header, accepted string) {
+	h.Del("Sec-WebSocket-Accept")
+	if !u.viewer && accepted != u.protocol && strings.EqualFold(accepted, u.protocol) {
+		h.Set(HeaderUpgrade, accepted) // spelt in the target's way
+	}
+}
 
 func (u *extendedUpgrade) refused(h http.Header, status int) int {
 	if isSuccess(status) {
@@ -60,7 +66,6 @@ func (u *extendedUpgrade) refused(h http.Header, status int) int {
 // fallbackUpgrade is the form with the private header.
 type fallbackUpgrade struct {
 	protocol string
-	accepted string // the Upgrade header of the handler's 101
 }
 
 func (u *fallbackUpgrade) request(r *http.Request) (io.Reader, error) {
@@ -90,7 +95,9 @@ func (u *fallbackUpgrade) request(r *http.Request) (io.Reader, error) {
 	}
 }
 
-func (u *fallbackUpgrade) switched(h http.Header) { h.Set(HeaderUpgrade, u.accepted) }
+func (u *fallbackUpgrade) switched(h http.Header, accepted string) {
+	h.Set(HeaderUpgrade, cmp.Or(accepted, u.protocol))
+}
 
 func (u *fallbackUpgrade) refused(_ http.Header, status int) int { return status }
 
@@ -221,16 +228,11 @@ func (u *upgradeWriter) WriteHeader(status int) {
 // switchProtocols sends what corresponds to the 101 whose header is set.
 func (u *upgradeWriter) switchProtocols() {
 	h := u.Header()
-	if f, ok := u.form.(*fallbackUpgrade); ok {
-		f.accepted = h.Get("Upgrade")
-		if f.accepted == "" {
-			f.accepted = f.protocol
-		}
-	}
+	accepted := h.Get("Upgrade")
 	deleteAll(h, hopByHop[:])
 	deleteAll(h, privateHeaders[:])
 	h.Del("Content-Length")
-	u.form.switched(h)
+	u.form.switched(h, accepted)
 	// Nothing that the target did not send.
 	for _, k := range [...]string{"Date", "Content-Type"} {
 		if _, ok := h[k]; !ok {

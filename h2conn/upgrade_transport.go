@@ -73,6 +73,9 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 			}
 			switched, resp.StatusCode, resp.Status = false, status, ""
 		}
+		if v := resp.Header.Get(HeaderUpgrade); strings.EqualFold(v, protocol) {
+			protocol = v // as the target spells it
+		}
 	} else {
 		switched = isSuccess(resp.StatusCode) && resp.Header.Get(HeaderUpgrade) != ""
 		if switched {

@@ -32,9 +32,11 @@ type requestBody struct {
 
 	stall, header time.Duration // zero: no limit
 
-	started atomic.Bool // a part of the body may have been read
-	readAt  time.Time   // when the last piece was read; owned by the reader
-	piece   int         // size of the next one; owned by the reader
+	starting sync.Mutex
+	started  atomic.Bool // a part of the body may have been read
+
+	readAt time.Time // when the last piece was read; owned by the reader
+	piece  int       // size of the next one; owned by the reader
 
 	mu        sync.Mutex
 	readErr   error       // of src, other than io.EOF
@@ -122,7 +124,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.piece = min(b.piece*2, maxBodyRead)
 		}
 	}
-	b.started.Store(true)
+	b.start()
 	n, err := b.src.Read(p[:min(len(p), b.piece)])
 	b.readAt = time.Now()
 	if err == io.EOF {
@@ -139,6 +141,26 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.await(errHeaderTimeout, b.header)
 	}
 	return n, err
+}
+
+func (b *requestBody) start() {
+	if !b.started.Load() {
+		b.starting.Lock()
+		defer b.starting.Unlock()
+		b.started.Store(true)
+	}
+}
+
+// interim calls pass, which sends the viewer an interim answer, but not a 100
+// once the body is being read: net/http sends one then. The two must not write
+// to the viewer at the same time.
+func (b *requestBody) interim(code int, pass func() error) error {
+	b.starting.Lock()
+	defer b.starting.Unlock()
+	if code == http.StatusContinue && b.started.Load() {
+		return nil
+	}
+	return pass()
 }
 
 // wroteRequest says that all of the request has gone into the tunnel.

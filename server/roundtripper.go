@@ -137,6 +137,7 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 	ctx, cancel := context.WithCancelCause(traced(req.Context(),
 		func() { written.Store(true) },
 		func() { body.wroteRequest() },
+		func(code int, pass func() error) error { return body.interim(code, pass) },
 		func(err error) { bad.Store(&err) }))
 	out := req.WithContext(ctx)
 	body = newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)

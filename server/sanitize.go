@@ -49,10 +49,10 @@ func (c guardedContext) Value(key any) any {
 // request has been written, wroteRequest, and that puts a
 // guard before the Got1xxResponse hook in ctx, if there is one: ReverseProxy
 // passes on whatever comes, also a 101 that would make a proxy in front take
-// the connection for a raw pipe.
+// the connection for a raw pipe. What it lets pass goes through interim.
 //
 // What the guard finds is given to bad: x/net does not return it.
-func traced(ctx context.Context, wroteHeaders, wroteRequest func(), bad func(error)) context.Context {
+func traced(ctx context.Context, wroteHeaders, wroteRequest func(), interim func(code int, pass func() error) error, bad func(error)) context.Context {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: wroteHeaders,
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
@@ -89,7 +89,7 @@ func traced(ctx context.Context, wroteHeaders, wroteRequest func(), bad func(err
 		}
 		cleanHeader(http.Header(h))
 		delete(h, wire.HeaderError)
-		return next(code, h)
+		return interim(code, func() error { return next(code, h) })
 	}
 	return guardedContext{ctx, &trace}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -175,7 +176,7 @@ func newTargetTransport(t target, o ProxyOptions, protocols http.Protocols) *htt
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    256,
 		IdleConnTimeout:        targetIdleTimeout,
-		ExpectContinueTimeout:  time.Second,
+		ExpectContinueTimeout:  expectTimeout,
 		MaxResponseHeaderBytes: maxTargetHeader,
 		ReadBufferSize:         16 << 10, // chunked answers pass through it
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
@@ -285,12 +286,20 @@ func escapeSpaces(s string) string { return strings.ReplaceAll(s, " ", "%20") }
 // RoundTrip implements [http.RoundTripper].
 func (p *targetProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Upgrade") != "" {
-		return p.upgrades.RoundTrip(r)
+		resp, err := p.upgrades.RoundTrip(r)
+		if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+			chooseProtocol(r.Header, resp.Header.Get("Upgrade"))
+		}
+		return resp, err
 	}
 	// An answer may end while its request goes on. Without an end of its own
 	// the HTTP/2 transport would wait for that when the body is closed.
 	ctx, cancel := context.WithCancel(r.Context())
-	resp, err := p.plain.RoundTrip(r.WithContext(ctx))
+	out, body := expectBody(r.WithContext(ctx))
+	if w, ok := ctx.Value(writerKey{}).(*unaltered); ok {
+		w.expected = body
+	}
+	resp, err := p.plain.RoundTrip(out)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -298,6 +307,14 @@ func (p *targetProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp.Request = r
 	resp.Body = cancelFirst{resp.Body, cancel}
 	return resp, nil
+}
+
+// chooseProtocol narrows what an Upgrade header offers to the one protocol that
+// the target has chosen, since a ReverseProxy accepts only what was asked for.
+func chooseProtocol(h http.Header, chosen string) {
+	if httpguts.HeaderValuesContainsToken(h["Upgrade"], chosen) {
+		h["Upgrade"] = []string{chosen}
+	}
 }
 
 // CloseIdleConnections closes the connections to the target that no request

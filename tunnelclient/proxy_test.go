@@ -488,6 +488,52 @@ func TestProxyExpectContinue(t *testing.T) {
 	})
 }
 
+// TestProxyUpgradeChoice: a target takes one of the protocols that an Upgrade
+// header lists, and may spell it in its own way.
+func TestProxyUpgradeChoice(t *testing.T) {
+	for _, tt := range []struct {
+		asks, answer string
+		want         int
+	}{
+		{"foo/1, bar", "foo/1", 101},
+		{"bar,FOO/1", "foo/1", 101},
+		{"FOO/1", "foo/1", 101},
+		{"foo/1, bar", "baz", 502},
+	} {
+		t.Run(tt.asks+" becomes "+tt.answer, func(t *testing.T) {
+			addr, _ := rawTarget(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+tt.answer+"\r\n\r\nhello")
+			ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+				if strings.HasSuffix(t.Name(), "/tunnel") && strings.Contains(tt.asks, ",") {
+					t.Skip("the viewer's proxy of this test wants one protocol; internal/e2e has the real one")
+				}
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {tt.asks}}
+				resp, err := viewer(t).Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if resp.StatusCode != tt.want {
+					t.Fatalf("%s", resp.Status)
+				}
+				if tt.want != http.StatusSwitchingProtocols {
+					return
+				}
+				if got := resp.Header.Get("Upgrade"); got != tt.answer {
+					t.Errorf("the viewer sees %q", got)
+				}
+				hello := make([]byte, 5)
+				if _, err := io.ReadFull(resp.Body, hello); err != nil || string(hello) != "hello" {
+					t.Errorf("%q, %v", hello, err)
+				}
+			})
+		})
+	}
+}
+
 func TestProxyWebsocket(t *testing.T) {
 	coder := func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"echo.v1"}})

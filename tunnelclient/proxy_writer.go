@@ -23,6 +23,10 @@ type unaltered struct {
 
 	// upgraded is the connection to a target that has switched protocols.
 	upgraded *targetEnd
+
+	// expected, if not nil, is the request's body, which may wait for the final
+	// header.
+	expected *expectedBody
 }
 
 func newUnaltered(w http.ResponseWriter) *unaltered {
@@ -70,6 +74,12 @@ func (w *unaltered) WriteHeader(status int) {
 	if status >= 200 && w.length < 0 {
 		// Before the end is known, or an empty body would get a length.
 		_ = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	if status >= 200 && w.expected != nil {
+		if w.length >= 0 && !w.expected.begun.Load() {
+			_ = http.NewResponseController(w.ResponseWriter).Flush()
+		}
+		w.expected.headerSent()
 	}
 }
 

@@ -125,7 +125,8 @@ func (u *upgrader) ask(ctx context.Context, path string) (answer, error) {
 }
 
 // String reads the answer to its end. It leaves out what the versions of HTTP
-// say in their own ways.
+// say in their own ways. Connection and Upgrade are also about one hop only, and
+// end there: the one that a 426 has does not reach a viewer behind the tunnel.
 func (a answer) String() string {
 	defer a.body.Close()
 	body, err := io.ReadAll(a.body)
