@@ -170,6 +170,9 @@ func newTargetTransport(t target, o ProxyOptions, protocols http.Protocols) *htt
 			if err != nil {
 				return nil, dialError{err}
 			}
+			if protocols.HTTP1() {
+				conn = newTargetConn(conn)
+			}
 			return conn, nil
 		},
 		TLSHandshakeTimeout:    targetDialTimeout,
@@ -208,7 +211,7 @@ func (p *targetProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { uw.targetConn.Store(&i.Conn) },
 	})
-	p.proxy.ServeHTTP(uw, r.WithContext(ctx))
+	p.proxy.ServeHTTP(uw, withEndedBody(r.WithContext(ctx)))
 }
 
 func (p *targetProxy) rewrite(pr *httputil.ProxyRequest) {
@@ -286,7 +289,7 @@ func escapeSpaces(s string) string { return strings.ReplaceAll(s, " ", "%20") }
 // RoundTrip implements [http.RoundTripper].
 func (p *targetProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Upgrade") != "" {
-		resp, err := p.upgrades.RoundTrip(r)
+		resp, err := watched(p.upgrades, r)
 		if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 			chooseProtocol(r.Header, resp.Header.Get("Upgrade"))
 		}
@@ -299,7 +302,7 @@ func (p *targetProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w, ok := ctx.Value(writerKey{}).(*unaltered); ok {
 		w.expected = body
 	}
-	resp, err := p.plain.RoundTrip(out)
+	resp, err := watched(p.plain, out)
 	if err != nil {
 		cancel()
 		return nil, err

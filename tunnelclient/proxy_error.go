@@ -112,7 +112,8 @@ func classifyText(s string) targetFailure {
 		strings.Contains(s, "server closed connection"),
 		strings.Contains(s, "GOAWAY"),
 		strings.Contains(s, "client connection lost"),
-		strings.Contains(s, "stream error"):
+		strings.Contains(s, "stream error"),
+		strings.Contains(s, "with Body length"): // what endedBody left short
 		return failTerminated
 	case strings.Contains(s, "tried to switch"):
 		return failUpgrade

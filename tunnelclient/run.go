@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -29,6 +30,11 @@ const (
 	// leaveAfter is how long after its successor has come a session goes that
 	// the service has sent away: the successor is ready by then.
 	leaveAfter = time.Second
+
+	// How often the service can send a session away before the next one has to
+	// wait. A few restarts in a row are served without a gap.
+	replaceEvery = 3 * time.Second
+	replaceBurst = 5
 
 	// answerTimeout is how long the service may take to answer a fresh token.
 	answerTimeout = 10 * time.Second
@@ -51,6 +57,8 @@ type run struct {
 	lost     time.Time // when the tunnel went down; zero before the first session
 	replaced backoff   // of sessions that a newer registration ended
 
+	replacing *rate.Limiter // of sessions that the service sent away
+
 	moves    backoff   // of sessions that followed a change of the network
 	nextMove time.Time // not before that to another one
 
@@ -64,12 +72,13 @@ type run struct {
 
 func newRun(c *Client, h http.Handler) *run {
 	return &run{
-		c:        c,
-		handler:  h,
-		log:      c.cfg.Logger,
-		retry:    backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
-		replaced: backoff{first: replacedFirst, max: replacedMax, floor: true, jitter: c.cfg.jitter},
-		moves:    backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
+		c:         c,
+		handler:   h,
+		log:       c.cfg.Logger,
+		retry:     backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
+		replaced:  backoff{first: replacedFirst, max: replacedMax, floor: true, jitter: c.cfg.jitter},
+		replacing: rate.NewLimiter(rate.Every(replaceEvery), replaceBurst),
+		moves:     backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
 	}
 }
 
@@ -393,9 +402,8 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 func (r *run) replace(s *session, delay time.Duration, reason string) pause {
 	r.lived(s)
 	least := delay
-	if time.Since(s.since) < retryLived {
-		// One goaway after the other is no reason to connect without a pause.
-		delay = max(delay, r.retryDelay())
+	if wait := r.replacing.Reserve().Delay(); wait > delay {
+		delay = wait
 	}
 	r.log.Info().Str("reason", reason).Stringer("connect_in", delay.Round(time.Millisecond)).Msg("replacing the session")
 	r.retire(s)
