@@ -70,6 +70,8 @@ type campaign struct {
 	byKind    map[string]int // exchanges that were right
 	longest   map[outcome]time.Duration
 	detected  time.Duration // the longest that both ends took to notice the end of a session
+	harmless  int           // faults that a session had to survive …
+	ended     int           // … and did not
 	restarted int           // clients whose back-off had grown too long
 	reported  int
 }
@@ -141,6 +143,16 @@ func (c *campaign) count(fault string) {
 	}
 }
 
+// survived counts what a fault that is to be survived has done to a session.
+func (c *campaign) survived(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.harmless++
+	if !yes {
+		c.ended++
+	}
+}
+
 // settle counts the end of an exchange.
 func (c *campaign) settle(tun *tunnel, v *viewer, kind string, out outcome, took time.Duration, err error) {
 	c.mu.Lock()
@@ -208,6 +220,10 @@ func (c *campaign) end() {
 		c.outcomes[lost], c.outcomes[hung], max(duplicated, c.outcomes[twice]))
 	c.t.Logf("right by kind: %v; the end of a session was noticed by both ends after at most %v; %d clients started anew because of their back-off",
 		c.byKind, c.detected.Round(time.Millisecond), c.restarted)
+	c.t.Logf("of %d faults that a session has to survive %d ended it", c.harmless, c.ended)
+	if c.ended > 1+c.harmless/100 { // a busy machine may be late with the answer to a ping
+		c.t.Errorf("seed %d: of %d faults that a session has to survive %d ended it", c.seed, c.harmless, c.ended)
+	}
 	if c.outcomes[right] < all/10 {
 		c.t.Errorf("only %d of %d exchanges were right: the campaign proves little", c.outcomes[right], all)
 	}

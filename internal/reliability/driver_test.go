@@ -19,7 +19,8 @@ type tunnel struct {
 	c       *campaign
 	rng     *rand.Rand // of its driver
 	viewers []*viewer
-	client  *client // owned by the driver while it runs
+	client  *client        // owned by the driver while it runs
+	cutting *faultnet.Link // that will be cut when so many bytes have passed; likewise
 
 	mu   sync.Mutex
 	last []string // the latest faults
@@ -33,6 +34,9 @@ type fault struct {
 	// fatal says that it ends the session, so that the next fault waits for
 	// another one.
 	fatal bool
+
+	// harmless says that the session has to survive it.
+	harmless bool
 	// viewers says that it is about a viewer's connection.
 	viewers bool
 }
@@ -40,20 +44,20 @@ type fault struct {
 var allFaults = []fault{
 	{name: "reset", weight: 3, inject: (*tunnel).reset, fatal: true},
 	{name: "half-open", weight: 3, inject: (*tunnel).halfOpen, fatal: true},
-	{name: "short stall", weight: 6, inject: (*tunnel).shortStall},
+	{name: "short stall", weight: 6, inject: (*tunnel).shortStall, harmless: true},
 	{name: "long stall", weight: 2, inject: (*tunnel).longStall, fatal: true},
 	{name: "truncation", weight: 2, inject: (*tunnel).truncate},
-	{name: "slicing", weight: 4, inject: (*tunnel).slice},
-	{name: "delay and jitter", weight: 4, inject: (*tunnel).delay},
-	{name: "slow link", weight: 3, inject: (*tunnel).slow},
+	{name: "slicing", weight: 4, inject: (*tunnel).slice, harmless: true},
+	{name: "delay and jitter", weight: 4, inject: (*tunnel).delay, harmless: true},
+	{name: "slow link", weight: 3, inject: (*tunnel).slow, harmless: true},
 	{name: "client killed", weight: 3, inject: (*tunnel).killClient},
 	{name: "client leaves", weight: 2, inject: (*tunnel).leave},
 	{name: "session killed", weight: 3, inject: (*tunnel).killSession, fatal: true},
 	{name: "replacement", weight: 4, inject: (*tunnel).replace},
-	{name: "viewer's reset", weight: 5, inject: (*tunnel).viewerReset, viewers: true},
-	{name: "viewer's truncation", weight: 4, inject: (*tunnel).viewerTruncate, viewers: true},
-	{name: "viewer's stall", weight: 3, inject: (*tunnel).viewerStall, viewers: true},
-	{name: "viewer's slicing", weight: 3, inject: (*tunnel).viewerSlice, viewers: true},
+	{name: "viewer's reset", weight: 5, inject: (*tunnel).viewerReset, viewers: true, harmless: true},
+	{name: "viewer's truncation", weight: 4, inject: (*tunnel).viewerTruncate, viewers: true, harmless: true},
+	{name: "viewer's stall", weight: 3, inject: (*tunnel).viewerStall, viewers: true, harmless: true},
+	{name: "viewer's slicing", weight: 3, inject: (*tunnel).viewerSlice, viewers: true, harmless: true},
 }
 
 // drive injects one fault after the other.
@@ -81,6 +85,10 @@ func (tun *tunnel) drive() {
 			tun.revive()
 		}
 		<-time.After(tun.within(0, tun.c.pause))
+		if f.harmless && link != tun.cutting && session.RemoteAddr == link.SeenAs.String() {
+			now, _ := tun.c.service.tunnel(tun.id)
+			tun.c.survived(now.ConnectedAt.Equal(session.ConnectedAt))
+		}
 	}
 }
 
@@ -183,6 +191,7 @@ func (tun *tunnel) longStall() {
 
 // truncate ends the session only when so many bytes have passed.
 func (tun *tunnel) truncate() {
+	tun.cutting = tun.client.link() // perhaps much later
 	tun.direction().CutAfter(tun.rng.IntN(64 << 10))
 	select {
 	case <-tun.client.lost:
