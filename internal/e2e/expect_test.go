@@ -3,8 +3,10 @@ package e2e
 import (
 	"bufio"
 	"fmt"
+	"go/build"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +53,9 @@ func TestExpectContinue(t *testing.T) {
 		}, []string{"HTTP/1.1 200 OK"}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.name == "body wanted after the final header" && slices.Contains(build.Default.ReleaseTags, "go1.27") {
+				t.Skip("net/http of Go 1.27 and later reads no body after a final answer that came without a 100")
+			}
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
