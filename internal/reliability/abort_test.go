@@ -17,7 +17,8 @@ import (
 )
 
 // TestAbortStorm covers F17 in numbers: viewers that come and leave at once, by
-// reset, by an end and by cancelling a stream, over real sockets. The tunnel's
+// reset, by an end and by cancelling a stream, over real sockets. So many of
+// their requests have to arrive at the tunnel client. The tunnel's
 // session stays, a neighbour is served all the time, and nothing is left. Its
 // figures come from
 //
@@ -28,13 +29,27 @@ func TestAbortStorm(t *testing.T) {
 	const parallel = 24
 	tg := newTarget(t)
 	s := newTCPService(t, server.Config{})
-	if _, err := s.connect("a", tg.handler(t), tunnelclient.Config{}, 20*time.Second); err != nil {
+	var arrived, cancelled atomic.Int64 // requests of the storm, at the tunnel client
+	proxy := tg.handler(t)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		storm := r.Header.Get("X-Forwarded-For") == "127.0.0.1" // the neighbour says another
+		if storm {
+			arrived.Add(1)
+		}
+		defer func() {
+			if storm && r.Context().Err() != nil {
+				cancelled.Add(1)
+			}
+		}()
+		proxy.ServeHTTP(w, r)
+	})
+	if _, err := s.connect("a", h, tunnelclient.Config{}, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	session := s.await("a")
 
 	var (
-		left    atomic.Int64
+		made    atomic.Int64
 		storm   sync.WaitGroup
 		over    = make(chan struct{})
 		rngSeed = seed(t)
@@ -46,7 +61,8 @@ func TestAbortStorm(t *testing.T) {
 			two := &http.Transport{DialContext: s.dialViewer, Protocols: new(http.Protocols)}
 			two.Protocols.SetUnencryptedHTTP2(true)
 			defer two.CloseIdleConnections()
-			for left.Add(1) <= aborts {
+			for arrived.Load() < aborts {
+				made.Add(1)
 				if rng.IntN(2) == 0 {
 					abortHTTP1(t, s, rng)
 				} else {
@@ -86,8 +102,15 @@ func TestAbortStorm(t *testing.T) {
 	}
 	neighbour.close()
 	tg.verdict(t)
-	t.Logf("%d aborts in %v, %d neighbour's requests, the longest took %v",
-		aborts, took.Round(time.Millisecond), served, longest.Round(time.Millisecond))
+	t.Logf("%d aborts in %v, of which %d arrived at the tunnel client, %d of them with their handlers still at work; %d neighbour's requests, the longest took %v",
+		made.Load(), took.Round(time.Millisecond), arrived.Load(), cancelled.Load(), served, longest.Round(time.Millisecond))
+	// Some end before they are whole, or before the service has read them.
+	if n := cancelled.Load(); n < aborts/2 {
+		t.Errorf("only %d of %d requests were cut off in their midst: that is no storm", n, aborts)
+	}
+	if longest > pick(exchangeBound, 5*time.Second) {
+		t.Errorf("a neighbour's request took %v", longest)
+	}
 }
 
 // abortHTTP1 makes a request and resets or ends the connection.

@@ -2,18 +2,14 @@
 
 package reliability
 
-import (
-	"syscall"
-	"testing"
-)
+import "syscall"
 
-// openFiles raises the limit for open files as far as it goes, which is further
-// for root, and returns it.
-func openFiles(t *testing.T) int {
-	t.Helper()
+// raiseOpenFiles raises the limit for open files as far as it goes, which is
+// further for root, and returns it.
+func raiseOpenFiles() (int, error) {
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	const enough = 1 << 16
 	more := syscall.Rlimit{Cur: max(lim.Max, enough), Max: max(lim.Max, enough)}
@@ -22,8 +18,8 @@ func openFiles(t *testing.T) int {
 	} else {
 		lim.Cur = lim.Max
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-			t.Fatal(err)
+			return 0, err
 		}
 	}
-	return int(min(lim.Cur, 1<<20))
+	return int(min(lim.Cur, 1<<20)), nil
 }

@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -10,7 +11,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(crowdAddr) != "" {
+		if err := runCrowd(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // noLeaks checks, after everything else of the test, that no goroutine is left.
 // It is to be called first. In the edit loop it skips the test.
@@ -77,4 +87,14 @@ func waitFor(bound time.Duration, f func() bool) bool {
 		}
 	}
 	return true
+}
+
+// within checks a latency beside the same one without the fault: at most twice
+// as long, or less than floor, which is for what else a small machine does. It
+// is a figure of the long version, without the race detector.
+func within(t *testing.T, what string, got, usual, floor time.Duration) {
+	t.Helper()
+	if bound := max(2*usual, floor); long && !raceDetector && got > bound {
+		t.Errorf("%s: %v, more than %v (usually %v)", what, got, bound, usual)
+	}
 }

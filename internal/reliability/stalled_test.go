@@ -117,6 +117,7 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 	if worst := probed.quantile(1); worst > 5*time.Second {
 		t.Errorf("a request took %v", worst)
 	}
+	within(t, "p99 of the probe", probed.quantile(0.99), first.quantile(0.99), 10*time.Millisecond)
 	// A window each, once at either end, and what is on the way in buffers.
 	if bound := 2 * 1.1 * float64(n+8); grown > bound {
 		t.Errorf("the heap has grown by %.1f MiB, more than %.1f", grown, bound)
