@@ -128,33 +128,8 @@ http {
 }
 
 func startApache(t *testing.T) webserver {
-	path := program(t, "apache2", "httpd")
-	table.Program("Apache", version(t, path, "-v"))
-	modules := "/usr/lib/apache2/modules"
-	if _, err := os.Stat(modules); err != nil {
-		harness.Missing(t, modules)
-	}
 	dir := files(t)
-	ports := freePorts(t, 2)
-	user := ""
-	if os.Geteuid() == 0 {
-		user = "User nobody\nGroup nogroup" // it refuses to be root
-	}
-	var load strings.Builder
-	for _, m := range []string{"mpm_event", "authz_core", "dir", "mime", "filter", "deflate", "alias", "ssl", "socache_shmcb", "http2", "setenvif"} {
-		fmt.Fprintf(&load, "LoadModule %s_module %s/mod_%s.so\n", m, modules, m)
-	}
-	config := fmt.Sprintf(`%[5]s
-ServerRoot %[1]s
-PidFile %[1]s/pid
-DefaultRuntimeDir %[1]s
-ErrorLog /dev/stderr
-LogLevel notice
-ServerName localhost
-%[2]s
-StartServers 1
-Listen 127.0.0.1:%[3]d
-Listen 127.0.0.1:%[4]d
+	ports := runApache(t, dir, []string{"dir", "mime", "filter", "deflate", "alias", "http2", "setenvif"}, fmt.Sprintf(`
 Protocols h2 h2c http/1.1
 DocumentRoot %[1]s/www
 DirectoryIndex index.html
@@ -169,17 +144,7 @@ Redirect gone /gone
 <Directory %[1]s/www>
 	Require all granted
 </Directory>
-<VirtualHost 127.0.0.1:%[4]d>
-	SSLEngine on
-	SSLCertificateFile %[1]s/server.crt
-	SSLCertificateKeyFile %[1]s/server.key
-</VirtualHost>
-`, dir, user, ports[0], ports[1], load.String())
-	name := filepath.Join(dir, "apache.conf")
-	if err := os.WriteFile(name, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	start(t, regexp.MustCompile(`resuming normal operations`), path, "-f", name, "-D", "FOREGROUND", "-E", "/dev/stderr")
+`, dir))
 	return webserver{
 		plain: fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
 		tls:   fmt.Sprintf("https://localhost:%d", ports[1]),
@@ -190,30 +155,48 @@ Redirect gone /gone
 // startApacheProxy runs Apache httpd as a proxy for CONNECT that wants a user
 // and password. It returns its URLs, without these, for plain HTTP and TLS.
 func startApacheProxy(t *testing.T, user, password string) (plain, overTLS *url.URL) {
-	path := program(t, "apache2", "httpd")
-	modules := "/usr/lib/apache2/modules"
-	if _, err := os.Stat(modules); err != nil {
-		harness.Missing(t, modules)
-	}
 	dir := files(t)
-	ports := freePorts(t, 2)
-	runAs := ""
-	if os.Geteuid() == 0 {
-		runAs = "User nobody\nGroup nogroup"
-	}
-	var load strings.Builder
-	for _, m := range []string{
-		"mpm_event", "ssl", "socache_shmcb", "proxy", "proxy_connect",
-		"auth_basic", "authn_core", "authn_file", "authz_core", "authz_user",
-	} {
-		fmt.Fprintf(&load, "LoadModule %s_module %s/mod_%s.so\n", m, modules, m)
-	}
 	hash := sha1.Sum([]byte(password))
 	users := user + ":{SHA}" + base64.StdEncoding.EncodeToString(hash[:]) + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(users), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf(`%[5]s
+	modules := []string{"proxy", "proxy_connect", "auth_basic", "authn_core", "authn_file", "authz_user"}
+	ports := runApache(t, dir, modules, fmt.Sprintf(`
+ProxyRequests On
+AllowConnect 2-65535
+<Proxy "*">
+	AuthType Basic
+	AuthName "the way out"
+	AuthUserFile %s/users
+	Require valid-user
+</Proxy>
+`, dir))
+	return &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", ports[0])},
+		&url.URL{Scheme: "https", Host: fmt.Sprintf("localhost:%d", ports[1])}
+}
+
+// runApache runs Apache httpd with more modules and more configuration until
+// the end of the test. It returns its ports, the one for plain HTTP first and
+// then the one for TLS, with the certificate in dir.
+func runApache(t *testing.T, dir string, more []string, config string) (ports []any) {
+	t.Helper()
+	path := program(t, "apache2", "httpd")
+	table.Program("Apache", version(t, path, "-v"))
+	modules := "/usr/lib/apache2/modules"
+	if _, err := os.Stat(modules); err != nil {
+		harness.Missing(t, modules)
+	}
+	ports = freePorts(t, 2)
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "User nobody\nGroup nogroup" // it refuses to be root
+	}
+	var load strings.Builder
+	for _, m := range append([]string{"mpm_event", "authz_core", "ssl", "socache_shmcb"}, more...) {
+		fmt.Fprintf(&load, "LoadModule %s_module %s/mod_%s.so\n", m, modules, m)
+	}
+	config = fmt.Sprintf(`%[5]s
 ServerRoot %[1]s
 PidFile %[1]s/pid
 DefaultRuntimeDir %[1]s
@@ -224,27 +207,19 @@ ServerName localhost
 StartServers 1
 Listen 127.0.0.1:%[3]d
 Listen 127.0.0.1:%[4]d
-ProxyRequests On
-AllowConnect 2-65535
-<Proxy "*">
-	AuthType Basic
-	AuthName "the way out"
-	AuthUserFile %[1]s/users
-	Require valid-user
-</Proxy>
+%[6]s
 <VirtualHost 127.0.0.1:%[4]d>
 	SSLEngine on
 	SSLCertificateFile %[1]s/server.crt
 	SSLCertificateKeyFile %[1]s/server.key
 </VirtualHost>
-`, dir, runAs, ports[0], ports[1], load.String())
+`, dir, load.String(), ports[0], ports[1], user, config)
 	name := filepath.Join(dir, "apache.conf")
 	if err := os.WriteFile(name, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	start(t, regexp.MustCompile(`resuming normal operations`), path, "-f", name, "-D", "FOREGROUND", "-E", "/dev/stderr")
-	return &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", ports[0])},
-		&url.URL{Scheme: "https", Host: fmt.Sprintf("localhost:%d", ports[1])}
+	return ports
 }
 
 // webRequests are made to every web server, directly and through a tunnel.

@@ -36,16 +36,11 @@ func TestServiceKilled(t *testing.T) {
 			inBackground("HTTP/1.0 with a length", func() (int, string, error) { return rawGet(addr, "1.0", "/x/half?length") }),
 			inBackground("not begun", func() (int, string, error) { return rawGet(addr, "1.1", "/x/hold") }),
 		}
-		for range kinds {
-			<-tg.begun
-		}
-		<-time.After(200 * time.Millisecond) // what the target has sent reaches the viewers
+		tg.awaitHalves(len(kinds))
 		mark := client.mark()
 		svc.kill()
 		for _, e := range kinds {
-			if e.wait(t, patience); e.err == nil {
-				t.Errorf("%s: the viewer got %d and %d bytes and then an end that looks right", e.name, e.status, len(e.body))
-			}
+			e.breaks(t)
 		}
 		<-time.After(time.Duration(round) * 500 * time.Millisecond)
 		svc = startService(t, addr, serviceOptions{})
@@ -73,12 +68,9 @@ func TestServiceKilledUnderHTTP10(t *testing.T) {
 		t.Errorf("HTTP/1.0: %d %q %v", whole.status, whole.body, whole.err)
 	}
 	half := inBackground("half", func() (int, string, error) { return rawGet(addr, "1.0", "/"+client.id+"/half") })
-	<-tg.begun
-	<-time.After(200 * time.Millisecond) // what the target has sent reaches the viewer
+	tg.awaitHalves(1)
 	svc.kill()
-	if half.wait(t, patience); half.err == nil {
-		t.Errorf("the viewer got %d and %d bytes and then an end that looks right", half.status, len(half.body))
-	}
+	half.breaks(t)
 }
 
 // TestClientKilled (F5): what was in flight ends at once, visibly, and then the
@@ -99,16 +91,11 @@ func TestClientKilled(t *testing.T) {
 			inBackground("HTTP/1.0", func() (int, string, error) { return rawGet(addr, "1.0", "/x/half") }),
 		}
 		waiting := inBackground("not begun", func() (int, string, error) { return get(t.Context(), viewer, client.url+"/hold") })
-		for range len(begun) + 1 {
-			<-tg.begun
-		}
-		<-time.After(200 * time.Millisecond) // what the target has sent reaches the viewers
+		tg.awaitHalves(len(begun) + 1)
 		client.kill()
 		killed := time.Now()
 		for _, e := range begun {
-			if e.wait(t, patience); e.err == nil {
-				t.Errorf("%s: the viewer got %d and %d bytes and then an end that looks right", e.name, e.status, len(e.body))
-			}
+			e.breaks(t)
 			worst = max(worst, e.at.Sub(killed))
 		}
 		if waiting.wait(t, patience); waiting.status != 502 || waiting.err != nil {

@@ -49,6 +49,15 @@ func newTarget(t testing.TB, h *host, ip string) *target {
 	return tg
 }
 
+// awaitHalves waits until n requests of /half and /hold have begun, and what
+// the target has sent has reached the viewers.
+func (tg *target) awaitHalves(n int) {
+	for range n {
+		<-tg.begun
+	}
+	<-time.After(200 * time.Millisecond)
+}
+
 // content is what /bytes answers with.
 func content() io.Reader { return rand.NewChaCha8([32]byte{1}) }
 

@@ -112,6 +112,14 @@ func (e *exchange) wait(t testing.TB, within time.Duration) *exchange {
 	return e
 }
 
+// breaks waits for the end of an exchange, which must not look right.
+func (e *exchange) breaks(t testing.TB) {
+	t.Helper()
+	if e.wait(t, patience); e.err == nil {
+		t.Errorf("%s: the viewer got %d and %d bytes and then an end that looks right", e.name, e.status, len(e.body))
+	}
+}
+
 // rawGet is a GET request in HTTP/1.0 or 1.1 on a connection of its own. Unlike
 // an http.Client it shows how the connection has ended.
 func rawGet(addr, version, path string) (int, string, error) {
