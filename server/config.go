@@ -24,6 +24,17 @@ type Config struct {
 	// path. A path is expected to be stripped by the proxy in front. Required.
 	PublicURL string
 
+	// ViewerDomain gives each tunnel a host of its own under this domain,
+	// <label>.<ViewerDomain>, with the scheme and port of PublicURL; client URLs
+	// are made of it. It is a domain name and nothing else, with a wildcard in
+	// DNS and in the certificate, and the host of PublicURL is not in it. See
+	// docs/configuration.md. Empty: tunnels are reached by path alone.
+	ViewerDomain string
+
+	// DisablePathMode makes the service answer 404 on /<id>/, so that tunnels
+	// are reached by their own hosts alone. It needs a ViewerDomain.
+	DisablePathMode bool
+
 	// Secrets are the keys that tokens may be signed with, one or, during a
 	// rotation, two. None may be empty. Required.
 	Secrets [][]byte
@@ -73,8 +84,9 @@ type Config struct {
 	// DisableH2C makes Serve refuse HTTP/2 without TLS.
 	DisableH2C bool
 
-	// DisablePathIsolation passes answers on without the changes that keep
-	// tunnels apart in a browser: see docs/configuration.md.
+	// DisablePathIsolation passes answers to requests by path on without the
+	// changes that keep tunnels apart in a browser: see docs/configuration.md.
+	// On a tunnel's own host it changes nothing.
 	DisablePathIsolation bool
 
 	// IgnoreTokenExpiry lets a session outlive its token.
@@ -119,6 +131,11 @@ func check(cfg Config) (settings, error) {
 	u, err := parsePublicURL(cfg.PublicURL)
 	errs = append(errs, err)
 	s.publicURL = u
+	s.ViewerDomain, err = parseViewerDomain(cfg.ViewerDomain, u)
+	errs = append(errs, err)
+	if cfg.DisablePathMode && cfg.ViewerDomain == "" {
+		errs = append(errs, errNoHosts)
+	}
 
 	switch n := len(cfg.Secrets); {
 	case n == 0:
@@ -186,11 +203,6 @@ func parsePublicURL(s string) (*url.URL, error) {
 		}
 	}
 	return u, nil
-}
-
-// prefix returns what comes before "/<id>" in a client URL.
-func (s *settings) prefix() string {
-	return s.publicURL.Scheme + "://" + s.publicURL.Host + s.publicURL.Path
 }
 
 func durationOr(d, def time.Duration) time.Duration {

@@ -52,6 +52,10 @@ var (
 		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
 		text: "There is nothing here. Tunnels are at /<id>/.",
 	}
+	failNoPaths = &failure{
+		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
+		text: "There is nothing here. Each tunnel has a host of its own.",
+	}
 	failConnect = &failure{
 		status: http.StatusMethodNotAllowed, kind: "http_request_error", hop: hopService,
 		text: "CONNECT is not possible here.",

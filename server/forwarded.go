@@ -81,7 +81,8 @@ func parseTrusted(list []string) ([]netip.Prefix, error) {
 
 // apply rewrites out, the headers of the request to the target, for the
 // viewer's request in. rawPath is the raw path, without the query, that the
-// viewer requested.
+// viewer requested. An empty id means that the tunnel has a host of its own,
+// where there is no prefix.
 //
 // httputil.ReverseProxy removes some of these headers from its outgoing
 // request before Rewrite runs, so what is kept of them is taken from in.
@@ -118,7 +119,11 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 	set(out, headerForwardedFor, chain)
 	set(out, headerForwardedHost, cmp.Or(said(headerForwardedHost), in.Host))
 	set(out, headerForwardedProto, cmp.Or(said(headerForwardedProto), proto))
-	set(out, headerForwardedPrefix, f.prefixPath+"/"+id)
+	prefix := ""
+	if id != "" {
+		prefix = f.prefixPath + "/" + id
+	}
+	set(out, headerForwardedPrefix, prefix)
 	set(out, wire.HeaderOriginalPath, rawPath)
 }
 

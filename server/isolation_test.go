@@ -20,12 +20,12 @@ func TestIsolationHeaders(t *testing.T) {
 	h.Add("Set-Cookie", "b=2; Path=/x; Domain=example.com")
 	kept := h.Clone()
 
-	isolation{off: true}.apply(h, "id", "")
+	isolation{off: true}.apply(h, route{kind: routeTunnel, id: "id"})
 	if !maps.EqualFunc(h, kept, slices.Equal) {
 		t.Errorf("switched off, and yet: %v", h)
 	}
 	before := h["Set-Cookie"]
-	isolation{prefixPath: "/p"}.apply(h, "id", "")
+	isolation{prefixPath: "/p"}.apply(h, route{kind: routeTunnel, id: "id"})
 	want := http.Header{
 		"Content-Security-Policy": {"default-src 'self'"},
 		"Set-Cookie":              {"a=1; Path=/p/id/", "b=2; Path=/p/id/x"},
@@ -37,7 +37,7 @@ func TestIsolationHeaders(t *testing.T) {
 		t.Error("the caller's slice was changed in place")
 	}
 	empty := http.Header{}
-	isolation{}.apply(empty, "id", "")
+	isolation{}.apply(empty, route{kind: routeTunnel, id: "id"})
 	if len(empty) != 0 {
 		t.Errorf("no headers became %v", empty)
 	}
@@ -156,7 +156,7 @@ func FuzzSetCookie(f *testing.F) {
 		f.Add(c, "", "id", "/")
 	}
 	f.Fuzz(func(t *testing.T, cookie, prefix, id, rest string) {
-		rt := splitTarget("/" + id + rest)
+		rt := splitTarget(pathOf("/" + id + rest))
 		if rt.kind != routeTunnel || strings.ContainsAny(prefix, ";?") || prefix != "" && prefix[0] != '/' || strings.HasSuffix(prefix, "/") || len(prefix) > 500 {
 			return
 		}
@@ -165,10 +165,20 @@ func FuzzSetCookie(f *testing.F) {
 			return // not a path that a URL can have
 		}
 		h := http.Header{"Set-Cookie": {cookie}}
-		iso.apply(h, rt.id, rt.rest)
+		onHost := splitTarget(pathOf("/" + id + rest))
+		onHost.ownHost = true
+		iso.apply(h, onHost)
+		alone := h.Get("Set-Cookie")
+		wasPair, wasPath, _ := browserCookie(cookie, "/"+id+rest)
+		if pair, path, domain := browserCookie(alone, "/"+id+rest); pair != wasPair || path != wasPath || domain {
+			t.Errorf("on the tunnel's own host %q became %q", cookie, alone)
+		}
+
+		h = http.Header{"Set-Cookie": {cookie}}
+		iso.apply(h, rt)
 		got := h.Get("Set-Cookie")
 
-		iso.apply(h, rt.id, rt.rest)
+		iso.apply(h, rt)
 		if again := h.Get("Set-Cookie"); again != got {
 			t.Errorf("%q became %q, a second time %q", cookie, got, again)
 		}

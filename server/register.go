@@ -34,7 +34,7 @@ const (
 
 // isRegistration reports whether r is a tunnel client's: docs/protocol.md.
 func isRegistration(r *http.Request, rt route) bool {
-	return r.Method == http.MethodGet && rt.kind == routeNone && rt.id == "" && len(r.Header[wire.HeaderID]) > 0
+	return r.Method == http.MethodGet && rt.kind == routeNone && rt.id == "" && !rt.ownHost && len(r.Header[wire.HeaderID]) > 0
 }
 
 // refuse answers a registration with a reason in one sentence of plain text.
@@ -108,10 +108,10 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 	// Announced before the 101: a viewer that comes as soon as the client knows
 	// its URL has to find something to wait for.
-	a := s.table.announce(id)
+	a := s.table.announce(labelOf(id))
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
-		Header:       http.Header{wire.HeaderClientURL: {s.cfg.prefix() + "/" + id}},
+		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(id)}},
 		WriteTimeout: s.cfg.Conn.WriteTimeout,
 	})
 	if err != nil {
@@ -194,7 +194,7 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 	switch {
 	case s.isDraining():
 		return nil, time.Second, "the service is shutting down"
-	case s.cfg.MaxTunnels > 0 && !s.table.hasRoom(id, s.cfg.MaxTunnels):
+	case s.cfg.MaxTunnels > 0 && !s.table.hasRoom(labelOf(id), s.cfg.MaxTunnels):
 		return nil, spread, "the service has no room for more tunnels"
 	case !s.handshakes.Allow():
 		return nil, spread, "too many tunnels connect at this moment"
@@ -244,7 +244,7 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		sess.retire(wire.CloseReplaced)
 		return
 	}
-	e := sess.log.Info().Str("url", s.cfg.prefix()+"/"+sess.id).Bool("extended_connect", sess.tr.ExtendedConnect())
+	e := sess.log.Info().Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
 	if old != nil && old.retire(wire.CloseReplaced) {
 		e = e.Str("replaces", old.remote).Uint64("replacements", count)
 	}

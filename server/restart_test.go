@@ -34,7 +34,7 @@ func TestStartupWait(t *testing.T) {
 	waiting := func(id string, n int) bool {
 		s.table.mu.Lock()
 		defer s.table.mu.Unlock()
-		e := s.table.expected[id]
+		e := s.table.expected[labelOf(id)]
 		return n == 0 && e == nil || e != nil && e.waiting == n
 	}
 	go get()

@@ -27,7 +27,7 @@ type roundTripper struct {
 }
 
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.srv.roundTrip(req, t.id)
+	resp, err := t.srv.roundTrip(req, labelOf(t.id))
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
@@ -37,17 +37,17 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// roundTrip sends req through the tunnel id. While a request has not been
+// roundTrip sends req through the tunnel l. While a request has not been
 // written to any session it may go to another: sessions are replaced all the
 // time. On error req.Body may be open still.
-func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error) {
+func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return nil, errors.New("server: the request has no URL or no Header")
 	}
 	var err error
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	for range maxAttempts {
-		sess := s.find(req.Context(), id)
+		sess := s.find(req.Context(), l)
 		if sess == nil {
 			if e := req.Context().Err(); e != nil {
 				return nil, e
@@ -77,7 +77,7 @@ func (s *Server) roundTrip(req *http.Request, id string) (*http.Response, error)
 			// The session broke, or its client has refused the stream by a
 			// GOAWAY. Once more, if its successor is there already.
 			sess.retire(0)
-			if !repeatable || s.table.lookup(req.Context(), id) == nil {
+			if !repeatable || s.table.lookup(req.Context(), l) == nil {
 				return nil, err
 			}
 			repeatable = false
@@ -104,15 +104,15 @@ func isSafe(method string) bool {
 
 // find returns the session to send a request to, or nil if there is none. Soon
 // after the start it waits for one that has not been here yet.
-func (s *Server) find(ctx context.Context, id string) *session {
+func (s *Server) find(ctx context.Context, l label) *session {
 	for {
-		sess := s.table.lookup(ctx, id)
+		sess := s.table.lookup(ctx, l)
 		left := time.Until(s.expectUntil)
 		if sess != nil || left <= 0 || s.isDraining() {
 			return sess
 		}
 		waiting, cancel := context.WithTimeout(ctx, left)
-		come := s.table.expect(waiting, id)
+		come := s.table.expect(waiting, l)
 		cancel()
 		if !come {
 			return nil

@@ -55,6 +55,7 @@ type Server struct {
 	verifier   *verifier
 	forwarding forwarding
 	isolation  isolation
+	hosts      viewerHosts
 	table      *table
 	proxy      *httputil.ReverseProxy
 
@@ -92,6 +93,7 @@ func New(cfg Config) (*Server, error) {
 		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
 		forwarding:  forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path},
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
+		hosts:       viewerHosts{domain: set.ViewerDomain, forwarding: forwarding{trusted: set.trusted}},
 		table:       newTable(),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
@@ -111,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 
 // ServeHTTP serves a viewer or registers a tunnel client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	rt := parseRoute(r)
+	rt := s.route(r)
 	if r.ProtoMajor == 1 && r.ContentLength != 0 && rt.kind != routeTunnel {
 		// After the answer net/http waits for the rest of a request.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTimeout))
@@ -126,7 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.kind == routeReserved:
 		s.serveReserved(w, r, rt.id)
 	case rt.kind == routeNone:
-		s.miss(w, r, failNotFound)
+		s.miss(w, r, s.notFound(rt))
 	default:
 		(&failure{
 			status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,

@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// table is who serves which id in this process. Of the sessions of one id, the
+// table is who serves which id in this process, by the ids' labels. Of the sessions of one id, the
 // one that registered last is active, whatever order their handshakes finish
 // in. It is one small type so that a lookup that misses has one place to go
 // when there are several nodes.
 type table struct {
 	mu       sync.Mutex
 	seq      uint64 // of the last announcement
-	tunnels  map[string]*tunnel
-	expected map[string]*expectation
+	tunnels  map[label]*tunnel
+	expected map[label]*expectation
 }
 
 // expectation is an id that has no entry and for whose first registration
@@ -41,28 +41,28 @@ type tunnel struct {
 // announcement is a registration that has been admitted, before its session
 // can take requests. Viewers that find no session wait for it.
 type announcement struct {
-	id  string
-	seq uint64
+	label label
+	seq   uint64
 }
 
 func newTable() *table {
-	return &table{tunnels: make(map[string]*tunnel), expected: make(map[string]*expectation)}
+	return &table{tunnels: make(map[label]*tunnel), expected: make(map[label]*expectation)}
 }
 
-// announce says that a session of id is about to come. It has to be followed
+// announce says that a session of l is about to come. It has to be followed
 // by publish or withdraw.
-func (t *table) announce(id string) *announcement {
+func (t *table) announce(l label) *announcement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.seq++
-	a := &announcement{id: id, seq: t.seq}
-	tun := t.tunnels[id]
+	a := &announcement{label: l, seq: t.seq}
+	tun := t.tunnels[l]
 	if tun == nil {
 		tun = &tunnel{settle: make(chan struct{})}
-		t.tunnels[id] = tun
-		if e := t.expected[id]; e != nil {
+		t.tunnels[l] = tun
+		if e := t.expected[l]; e != nil {
 			close(e.announced)
-			delete(t.expected, id)
+			delete(t.expected, l)
 		}
 	}
 	tun.coming = append(tun.coming, a)
@@ -92,11 +92,11 @@ func (t *table) withdraw(a *announcement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tun := t.settleLocked(a)
-	t.forgetLocked(a.id, tun)
+	t.forgetLocked(a.label, tun)
 }
 
 func (t *table) settleLocked(a *announcement) *tunnel {
-	tun := t.tunnels[a.id]
+	tun := t.tunnels[a.label]
 	for i, c := range tun.coming {
 		if c == a {
 			tun.coming = append(tun.coming[:i], tun.coming[i+1:]...)
@@ -108,18 +108,18 @@ func (t *table) settleLocked(a *announcement) *tunnel {
 	return tun
 }
 
-func (t *table) forgetLocked(id string, tun *tunnel) {
+func (t *table) forgetLocked(l label, tun *tunnel) {
 	if tun.active == nil && len(tun.coming) == 0 {
-		delete(t.tunnels, id)
+		delete(t.tunnels, l)
 	}
 }
 
-// hasRoom reports whether a session of id can come without there being more
+// hasRoom reports whether a session of l can come without there being more
 // than limit tunnels.
-func (t *table) hasRoom(id string, limit int) bool {
+func (t *table) hasRoom(l label, limit int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.tunnels[id] != nil || len(t.tunnels) < limit
+	return t.tunnels[l] != nil || len(t.tunnels) < limit
 }
 
 // remove takes s out of the table if it is still the active session of its
@@ -127,22 +127,23 @@ func (t *table) hasRoom(id string, limit int) bool {
 func (t *table) remove(s *session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	tun := t.tunnels[s.id]
+	l := labelOf(s.id)
+	tun := t.tunnels[l]
 	if tun == nil || tun.active != s {
 		return false
 	}
 	tun.active = nil
-	t.forgetLocked(s.id, tun)
+	t.forgetLocked(l, tun)
 	return true
 }
 
-// lookup returns the active session of id. If there is none but one has been
+// lookup returns the active session of l. If there is none but one has been
 // announced, it waits for that. It returns nil if there is none, or if ctx
 // ends first.
-func (t *table) lookup(ctx context.Context, id string) *session {
+func (t *table) lookup(ctx context.Context, l label) *session {
 	for {
 		t.mu.Lock()
-		tun := t.tunnels[id]
+		tun := t.tunnels[l]
 		var s *session
 		var settled chan struct{}
 		if tun != nil {
@@ -162,22 +163,22 @@ func (t *table) lookup(ctx context.Context, id string) *session {
 	}
 }
 
-// expect waits until a registration of id is announced, or until ctx ends, and
+// expect waits until a registration of l is announced, or until ctx ends, and
 // reports which.
-func (t *table) expect(ctx context.Context, id string) bool {
+func (t *table) expect(ctx context.Context, l label) bool {
 	t.mu.Lock()
-	if t.tunnels[id] != nil {
+	if t.tunnels[l] != nil {
 		t.mu.Unlock()
 		return true
 	}
-	e := t.expected[id]
+	e := t.expected[l]
 	if e == nil {
 		if len(t.expected) >= maxExpecting {
 			t.mu.Unlock()
 			return false
 		}
 		e = &expectation{announced: make(chan struct{})}
-		t.expected[id] = e
+		t.expected[l] = e
 	}
 	e.waiting++
 	t.mu.Unlock()
@@ -188,8 +189,8 @@ func (t *table) expect(ctx context.Context, id string) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.waiting--; e.waiting == 0 && t.expected[id] == e {
-		delete(t.expected, id)
+	if e.waiting--; e.waiting == 0 && t.expected[l] == e {
+		delete(t.expected, l)
 	}
 	return false
 }

@@ -49,7 +49,7 @@ func (v *viewing) endRequest() {
 
 func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{}).(*viewing) }
 
-// serveViewer carries a viewer's request to the tunnel rt.id.
+// serveViewer carries a viewer's request to the tunnel of rt.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	if r.Host != "" && !validHost(r.Host) || !printable(r.Header.Get("Upgrade")) ||
 		!httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
@@ -67,7 +67,7 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	v.w.last = func() bool { return s.isDraining() || v.http1 && v.request != nil && !v.request.isWhole() }
 	http10 := v.http1 && r.ProtoMinor == 0
 	v.w.noInterim = http10
-	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt.id, rt.rest) }
+	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt) }
 	if r.ProtoMajor == 2 {
 		v.w.dog.timeout = s.cfg.StallTimeout
 		v.w.dog.bite = func() { v.w.rc.SetWriteDeadline(time.Unix(1, 0)) }
@@ -136,7 +136,7 @@ func (t viewerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		// ReverseProxy's wrapper would not let Close through.
 		req.Body = v.request
 	}
-	resp, err := t.srv.roundTrip(req, v.rt.id)
+	resp, err := t.srv.roundTrip(req, v.rt.tunnel())
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +178,9 @@ func (s *Server) rewrite(pr *httputil.ProxyRequest) {
 	out.Header.Del("Http2-Settings")
 
 	s.forwarding.apply(out.Header, in, rt.id, rt.rawPath())
+	if id := in.Header[wire.HeaderID]; rt.ownHost && len(id) > 0 {
+		out.Header[wire.HeaderID] = id // means nothing to us there
+	}
 }
 
 // targetURL returns a URL that x/net puts into :path byte for byte.
@@ -203,7 +206,7 @@ func (s *Server) modifyAnswer(resp *http.Response) error {
 		return clientFailure(resp.StatusCode, kind)
 	}
 	delete(resp.Header, wire.HeaderError)
-	s.isolation.apply(resp.Header, v.rt.id, v.rt.rest)
+	s.isolation.apply(resp.Header, v.rt)
 	if len(resp.Trailer) > 0 && v.http1 {
 		// HTTP/1.1 has trailers only after a body in the chunked coding.
 		resp.Header.Del("Content-Length")
@@ -261,7 +264,7 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 		f = unsent(err)
 	}
 	if f != failNoTunnel {
-		s.log.Debug().Str("id", v.rt.id).Int("status", f.status).Err(err).Msg("request failed")
+		s.log.Debug().Str("id", v.rt.name()).Int("status", f.status).Err(err).Msg("request failed")
 	}
 	clear(w.Header())
 	if f == failNoTunnel {

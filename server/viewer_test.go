@@ -602,8 +602,8 @@ func TestConfigFaults(t *testing.T) {
 		}
 	}
 	s, err := New(Config{PublicURL: "https://h/base/", Secrets: [][]byte{testSecret}})
-	if err != nil || s.cfg.prefix() != "https://h/base" {
-		t.Errorf("prefix is %q, %v", s.cfg.prefix(), err)
+	if err != nil || s.cfg.clientURL("a") != "https://h/base/a" {
+		t.Errorf("client URL is %q, %v", s.cfg.clientURL("a"), err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

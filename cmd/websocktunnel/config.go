@@ -51,6 +51,7 @@ func readConfig(look lookup) (config, error) {
 	c.readSecrets(s)
 	c.readTLS(s)
 	c.readAddress(s)
+	c.warnAboutCertificate()
 
 	c.server.Audience = s.text("AUDIENCE")
 	c.server.DrainTimeout = s.duration("DRAIN_TIMEOUT")
@@ -139,6 +140,8 @@ func (c *config) readAddress(s *settings) {
 	if c.addr != "" && !isHost(c.addr) {
 		s.fault("LISTEN_ADDR", "%q: it must be an IP address or a host name, without a port; that is PORT", c.addr)
 	}
+	c.server.ViewerDomain = s.text("VIEWER_DOMAIN")
+	c.server.DisablePathMode = !s.on("PATH_MODE", true)
 	c.server.TrustedProxies = strings.FieldsFunc(s.text("TRUSTED_PROXIES"), func(r rune) bool { return r == ',' || r == ' ' })
 
 	c.urlPrefix, c.host = s.text("URL_PREFIX"), s.text("HOSTNAME")
@@ -170,28 +173,48 @@ func (c *config) readAddress(s *settings) {
 // public URL comes from, or "" if there is none to check.
 func (c *config) checkServer(s *settings, urlSource string) {
 	try := server.Config{
-		PublicURL:      c.publicURL(max(c.port, 1)),
-		Secrets:        [][]byte{[]byte("any")},
-		TrustedProxies: c.server.TrustedProxies,
+		PublicURL:       c.publicURL(max(c.port, 1)),
+		ViewerDomain:    c.server.ViewerDomain,
+		DisablePathMode: c.server.DisablePathMode,
+		Secrets:         [][]byte{[]byte("any")},
+		TrustedProxies:  c.server.TrustedProxies,
 	}
 	if urlSource == "" {
-		try.PublicURL = "http://localhost"
+		try.PublicURL = "http://127.0.0.1"
 	}
 	_, err := server.New(try)
 	if err == nil {
 		return
 	}
 	for line := range strings.SplitSeq(strings.TrimPrefix(err.Error(), "server: "), "\n") {
-		if rule, ok := strings.CutPrefix(line, "PublicURL "); ok {
+		switch field, rule, _ := strings.Cut(line, " "); field {
+		case "PublicURL":
 			s.fault(urlSource, "%s", rule)
-		} else {
+		case "ViewerDomain":
+			s.fault("VIEWER_DOMAIN", "%s", rule)
+		case "DisablePathMode":
+			s.fault("PATH_MODE", "is off, but VIEWER_DOMAIN is not set: viewers would reach no tunnel at all")
+		default:
 			s.fault("TRUSTED_PROXIES", "is wrong: %s", line)
 		}
 	}
 }
 
-// publicURL returns what client URLs begin with, if the service listens on
-// port.
+// warnAboutCertificate warns if tunnels have hosts that the certificate is not
+// for.
+func (c *config) warnAboutCertificate() {
+	if c.server.ViewerDomain == "" || c.server.TLSConfig == nil {
+		return
+	}
+	for _, pair := range c.server.TLSConfig.Certificates {
+		if pair.Leaf != nil && pair.Leaf.VerifyHostname("any."+c.server.ViewerDomain) == nil {
+			return
+		}
+	}
+	c.warn("TLS_CERTIFICATE is not for *.%s: viewers cannot reach tunnels by their hosts; it needs that name beside the service's", strings.ToLower(c.server.ViewerDomain))
+}
+
+// publicURL returns the public URL, if the service listens on port.
 func (c *config) publicURL(port int) string {
 	if c.urlPrefix != "" {
 		return c.urlPrefix

@@ -32,6 +32,7 @@ var variables = []variable{
 	{name: "URL_PREFIX", category: catAddress, usage: "public `URL`, http(s)://host[:port][/path], that client URLs begin with; wins over HOSTNAME"},
 	{name: "HOSTNAME", category: catAddress, usage: "public host `name`; the URL is then http(s)://HOSTNAME[:PORT]. Docker sets this variable by itself"},
 	{name: "PORT", category: catAddress, usage: "`port` to listen on; 0 takes a free one", def: "443 with TLS, else 80"},
+	{name: "VIEWER_DOMAIN", category: catAddress, usage: "`domain`, such as tunnels.example.com, that gives each tunnel a host: https://<label>.tunnels.example.com; see docs/configuration.md", def: "tunnels are below URL_PREFIX"},
 	{name: "LISTEN_ADDR", category: catAddress, usage: "`address` to bind; a socket passed by systemd wins", def: "all"},
 	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`addresses` and CIDR prefixes, separated by commas, of proxies in front whose forwarding headers are believed", def: "none"},
 
@@ -54,6 +55,7 @@ var variables = []variable{
 	{name: "MAX_STREAMS", category: catLimit, usage: "`number` of requests that one tunnel may carry at a time", def: "200"},
 
 	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS", def: "on"},
+	{name: "PATH_MODE", category: catTunnel, usage: "`on` or off: with VIEWER_DOMAIN, whether tunnels are reached at /<id>/ too", def: "on"},
 	{name: "PATH_ISOLATION", category: catTunnel, usage: "`on` or off: keep tunnels apart in a browser, see docs/configuration.md", def: "on"},
 
 	{name: "ENV", category: catLog, usage: "`production`: the log is JSON lines", def: "lines for people"},
@@ -62,7 +64,7 @@ var variables = []variable{
 
 // later are variables of features that this version does not have. They are
 // refused: who sets them relies on them.
-var later = []string{"VIEWER_DOMAIN", "ADMIN_ADDR", "ADMIN_TOKEN", "ADMIN_TOKEN_FILE"}
+var later = []string{"ADMIN_ADDR", "ADMIN_TOKEN", "ADMIN_TOKEN_FILE"}
 
 // fileSuffix makes the name of a secret's twin, which names a file.
 const fileSuffix = "_FILE"

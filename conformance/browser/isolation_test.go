@@ -12,6 +12,13 @@ import (
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
+// originWide are the headers that speak for a whole origin, except for
+// Clear-Site-Data, which the browser shows to no script.
+var originWide = []string{
+	"service-worker-allowed", "alt-svc", "strict-transport-security", "nel", "report-to", "reporting-endpoints",
+	"public-key-pins", "origin-agent-cluster",
+}
+
 // isolatedSite tries what one tunnel should not be able to do to another of
 // the same origin.
 func isolatedSite() http.Handler {
@@ -39,6 +46,11 @@ func isolatedSite() http.Handler {
 		w.Header().Set("Content-Type", "text/javascript")
 		w.Header().Set("Service-Worker-Allowed", "/")
 		fmt.Fprint(w, "// nothing")
+	})
+	mux.HandleFunc("/headers", func(w http.ResponseWriter, _ *http.Request) {
+		for _, name := range originWide {
+			w.Header().Set(name, "x")
+		}
 	})
 	mux.HandleFunc("/clear", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Clear-Site-Data", `"cookies", "storage"`)
@@ -85,6 +97,16 @@ func TestIsolation(t *testing.T) {
 						tb.open(a + "/")
 						if !js[bool](tb, `return (await fetch('deep/cookies')).json()`) {
 							t.Error("the cookie of a's path /deep/ does not come back")
+						}
+					}
+				})
+
+				t.Run("headers", func(t *testing.T) {
+					tb := newTab(t)
+					tb.open(a + "/")
+					for _, name := range originWide {
+						if got := js[bool](tb, `return (await fetch('headers')).headers.has(args[0])`, name); got != off {
+							t.Errorf("the browser sees %s: %t", name, got)
 						}
 					}
 				})

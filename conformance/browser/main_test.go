@@ -26,6 +26,13 @@ import (
 // only what would never have come.
 const patience = 30 * time.Second
 
+// Viewer domains, which lead the browser to this machine.
+const (
+	ownDomain = "tunnels.test"
+	// publicSuffix is one that the browser knows from the Public Suffix List.
+	publicSuffix = "github.io"
+)
+
 var table = harness.Table{Name: "browsers"}
 
 // passed tells the table, when the test is over, that it has found through a
@@ -72,6 +79,7 @@ var startBrowser = sync.OnceValues(func() (context.Context, error) {
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true),
+		chromedp.Flag("host-resolver-rules", "MAP *."+ownDomain+" 127.0.0.1, MAP *."+publicSuffix+" 127.0.0.1"),
 		// The services' certificate is as good as one of a known authority.
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
 	)

@@ -30,6 +30,8 @@ type service struct {
 	srv  *server.Server
 	ln   *recordingListener
 	done chan error
+
+	httpClient *http.Client // of tunnel clients; nil means the default
 }
 
 func newService(t testing.TB, cfg server.Config) *service {
@@ -39,6 +41,9 @@ func newService(t testing.TB, cfg server.Config) *service {
 		t.Fatal(err)
 	}
 	s := &service{t: t, cfg: cfg, addr: ln.Addr().String(), url: "http://" + ln.Addr().String()}
+	if cfg.TLSConfig != nil {
+		s.url = "https://" + s.addr
+	}
 	s.cfg.PublicURL = s.url
 	s.cfg.Secrets = [][]byte{secret}
 	s.cfg.Logger = testLogger(t)
@@ -130,11 +135,12 @@ func testLogger(t testing.TB) zerolog.Logger {
 func (s *service) client(id string, h http.Handler, conn h2conn.Config) (url string, stop func()) {
 	s.t.Helper()
 	c, err := tunnelclient.New(tunnelclient.Config{
-		ServerURL: s.url,
-		ID:        id,
-		Tokens:    tunnelclient.StaticToken(token(s.t, id)),
-		Logger:    testLogger(s.t),
-		Conn:      conn,
+		ServerURL:  s.url,
+		ID:         id,
+		Tokens:     tunnelclient.StaticToken(token(s.t, id)),
+		Logger:     testLogger(s.t),
+		Conn:       conn,
+		HTTPClient: s.httpClient,
 	})
 	if err != nil {
 		s.t.Fatal(err)

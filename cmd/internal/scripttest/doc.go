@@ -19,9 +19,10 @@
 //	waitfor FILE REGEXP [VAR]
 //	              waits until a file has a line that matches, and sets VAR to what
 //	              the first group matches
-//	http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] URL
+//	http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] [-addr ADDR] URL
 //	              makes a request and prints status line, headers, an empty line
-//	              and body; with -o in the background, to a file
+//	              and body; with -o in the background, to a file; with -addr to
+//	              that address, whatever the URL's host
 //	syslogd VAR FILE
 //	              listens for syslog by UDP at the address that VAR is set to, and
 //	              writes each message to a file as a line
@@ -34,7 +35,9 @@
 //	              ends TLS at the address that VAR is set to, for who has a
 //	              certificate of CLIENT-CA (as gencert has made them), and hands
 //	              the rest on to ADDR
-//	gencert NAME  makes NAME.pem and NAME.key for localhost, service.test and 127.0.0.1
+//	gencert NAME [HOST…]
+//	              makes NAME.pem and NAME.key for localhost, service.test, 127.0.0.1
+//	              and each HOST
 //	setfile [-base64] VAR FILE
 //	              sets VAR to what a file holds
 //

@@ -72,8 +72,9 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	body := flags.String("d", "", "")
 	ca := flags.String("ca", "", "")
 	out := flags.String("o", "", "")
+	addr := flags.String("addr", "", "")
 	err := flags.Parse(args)
-	must(ts, err == nil && flags.NArg() == 1, false, "http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] URL")
+	must(ts, err == nil && flags.NArg() == 1, false, "http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] [-addr ADDR] URL")
 	req, err := http.NewRequest(*method, flags.Arg(0), strings.NewReader(*body))
 	ts.Check(err)
 	if name, value, ok := strings.Cut(*header, ": "); ok {
@@ -82,6 +83,11 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}, DisableKeepAlives: true}
 	if *ca != "" {
 		tr.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(ts.ReadFile(*ca)))
+	}
+	if *addr != "" {
+		tr.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, *addr)
+		}
 	}
 	client := &http.Client{
 		Transport:     tr,
@@ -257,7 +263,7 @@ func relay(down net.Conn, from io.Reader, up net.Conn) {
 }
 
 func cmdGencert(ts *testscript.TestScript, neg bool, args []string) {
-	must(ts, len(args) == 1, neg, "gencert NAME")
+	must(ts, len(args) >= 1, neg, "gencert NAME [HOST…]")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
 	template := &x509.Certificate{
@@ -265,7 +271,7 @@ func cmdGencert(ts *testscript.TestScript, neg bool, args []string) {
 		Subject:               pkix.Name{CommonName: args[0]},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(time.Hour),
-		DNSNames:              []string{"localhost", "service.test"},
+		DNSNames:              append([]string{"localhost", "service.test"}, args[1:]...),
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA:                  true,
 		BasicConstraintsValid: true,

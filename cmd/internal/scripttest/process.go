@@ -43,7 +43,7 @@ func named(ts *testscript.TestScript, name string) *process {
 // passed are the environment variables that programs get from the script.
 var passed = []string{
 	"PATH", "HOME", "TMPDIR", "WORK",
-	"URL_PREFIX", "HOSTNAME", "PORT", "LISTEN_ADDR", "ENV", "SYSLOG_ADDR", "AUDIENCE", "TRUSTED_PROXIES",
+	"URL_PREFIX", "HOSTNAME", "PORT", "LISTEN_ADDR", "ENV", "SYSLOG_ADDR", "AUDIENCE", "TRUSTED_PROXIES", "VIEWER_DOMAIN",
 	"TASKCLUSTER_PROXY_SECRET_A", "TASKCLUSTER_PROXY_SECRET_A_FILE",
 	"TASKCLUSTER_PROXY_SECRET_B", "TASKCLUSTER_PROXY_SECRET_B_FILE",
 	"TLS_KEY", "TLS_KEY_FILE", "TLS_CERTIFICATE", "TLS_CERTIFICATE_FILE",

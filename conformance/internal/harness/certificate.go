@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Certificate returns this process's certificate for localhost, 127.0.0.1 and
-// ::1, which is its own authority.
+// Certificate returns this process's certificate for localhost, 127.0.0.1, ::1
+// and *.tunnels.test, which is its own authority.
 var Certificate = sync.OnceValue(newCertificate)
 
 // ClientTLS returns the configuration of a TLS client that believes
@@ -33,7 +33,7 @@ func newCertificate() tls.Certificate {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "websocktunnel conformance"},
-		DNSNames:              []string{"localhost"},
+		DNSNames:              []string{"localhost", "*.tunnels.test"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(24 * time.Hour),

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// viewerHosts tells which requests are for a tunnel's own host, and what that
+// is called: host mode. The zero value knows no such hosts.
+type viewerHosts struct {
+	// domain is what follows "<label>." in them, in lower case. Empty: none.
+	domain string
+
+	// forwarding knows the proxies that may say what host the viewer asked for.
+	forwarding forwarding
+}
+
+// nameIn returns what stands before the domain in the host that r asks for: a
+// tunnel's label, several labels, or nothing where r asks for the domain
+// itself. It returns false for all other hosts, which are the service's.
+//
+// A proxy in front may have put its own name into Host. Then the viewer's is in
+// X-Forwarded-Host, the nearest proxy's word last. Where Host names a tunnel it
+// counts alone: else a proxy that lets a viewer's X-Forwarded-Host pass would let a
+// page show another tunnel's answers as its own.
+func (v viewerHosts) nameIn(r *http.Request) (name string, ok bool) {
+	if v.domain == "" {
+		return "", false
+	}
+	if name, ok = nameUnder(r.Host, v.domain); ok {
+		return name, true
+	}
+	said := r.Header[headerForwardedHost]
+	if len(said) == 0 {
+		return "", false
+	}
+	if peer, known := parseAddr(r.RemoteAddr); !known || !v.forwarding.trusts(peer) {
+		return "", false
+	}
+	list := strings.Split(strings.Join(said, ","), ",")
+	for i := len(list) - 1; i >= 0; i-- {
+		if name, ok = nameUnder(strings.Trim(list[i], " \t"), v.domain); ok {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// nameUnder returns what stands before domain in host, in lower case and
+// without the dot between them. Case, a port and one trailing dot do not count.
+func nameUnder(host, domain string) (name string, ok bool) {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	host = strings.TrimSuffix(host, ".")
+	at := len(host) - len(domain)
+	if at < 0 || lowerASCII(host[at:]) != domain {
+		return "", false
+	}
+	if at == 0 {
+		return "", true
+	}
+	return lowerASCII(host[:at-1]), host[at-1] == '.'
+}
+
+// lowerASCII is strings.ToLower without what Unicode folds into ASCII, such as
+// the Kelvin sign.
+func lowerASCII(s string) string {
+	return strings.Map(func(c rune) rune {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		return c
+	}, s)
+}
+
+// parseViewerDomain returns the domain in lower case. public is the public URL,
+// or nil if that is faulty.
+func parseViewerDomain(s string, public *url.URL) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	// 63 bytes and a dot have to fit before it (RFC 1035, section 2.3.4).
+	const maxDomain = 253 - maxLabel - 1
+	domain := lowerASCII(s)
+	valid := len(domain) <= maxDomain
+	last := ""
+	for part := range strings.SplitSeq(domain, ".") {
+		valid = valid && isLabel(part)
+		last = part
+	}
+	if !valid || strings.Trim(last, "0123456789") == "" {
+		return "", fmt.Errorf("ViewerDomain %q: it must be a domain such as tunnels.example.com, of at most %d bytes, without scheme, port or wildcard", s, maxDomain)
+	}
+	if public != nil {
+		if _, ok := nameUnder(public.Hostname(), domain); ok {
+			return "", fmt.Errorf("ViewerDomain %q: the host of the public URL, %s, must not be in it: every name there is a tunnel's", s, public.Hostname())
+		}
+	}
+	return domain, nil
+}
+
+var errNoHosts = errors.New("DisablePathMode needs a ViewerDomain: viewers would reach no tunnel at all")
+
+// clientURL returns the URL under which viewers reach the tunnel id, without a
+// trailing slash. Scheme and port are always the public URL's.
+func (s *settings) clientURL(id string) string {
+	u := s.publicURL
+	if s.ViewerDomain == "" {
+		return u.Scheme + "://" + u.Host + u.Path + "/" + id
+	}
+	host := string(labelOf(id)) + "." + s.ViewerDomain
+	if port := u.Port(); port != "" {
+		host += ":" + port
+	}
+	return u.Scheme + "://" + host
+}
