@@ -5,7 +5,9 @@
 #   --build-arg COMMIT="$(git rev-parse HEAD)" \
 #   --build-arg BUILD="$(git log -1 --format=%cI)" .
 
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+# The newest patch release, if nobody asks for a certain one.
+ARG GO_VERSION=1.26
+FROM --platform=$BUILDPLATFORM golang:$GO_VERSION AS build
 WORKDIR /src
 # The modules in a layer of their own: they change less often than the code.
 COPY go.mod go.sum ./

@@ -7,7 +7,7 @@ export GOFLAGS := $(shell . ci/env.sh && echo "$$GOFLAGS")
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-short test-long test-matrix lint vuln fuzz bench fmt cover clean
+.PHONY: help build demo test test-short test-long test-matrix lint vuln fuzz release bench fmt cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,12 @@ lint: ## go vet and golangci-lint
 vuln: ## govulncheck
 	ci/vuln.sh
 
-fuzz: ## every fuzz target for FUZZTIME each (30s)
-	FUZZTIME=$(FUZZTIME) ci/fuzz.sh
+fuzz: ## every fuzz target for FUZZTIME each (30s), or all within FUZZTOTAL seconds
+	FUZZTIME=$(FUZZTIME) FUZZTOTAL=$(FUZZTOTAL) ci/fuzz.sh
+
+release: ## what a release consists of, reproducible, into dist/
+	rm -rf dist
+	ci/release.sh dist
 
 bench: ## the benchmarks beside the code
 	go test -run '^$$' -bench . -benchmem ./...
@@ -52,4 +56,4 @@ cover: ## test coverage, to cover.html
 	ci/cover.sh
 
 clean: ## remove what the targets above made
-	rm -rf bin cover.out cover.html
+	rm -rf bin dist cover.out cover.html

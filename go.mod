@@ -1,6 +1,8 @@
 module github.com/websocktunnel/websocktunnel
 
-go 1.26.0
+// The oldest Go that will do: before 1.26.6 the time limit for headers did not
+// hold on connections that speak HTTP/2 without TLS (CVE-2026-56853).
+go 1.26.6
 
 require (
 	github.com/coder/websocket v1.8.15

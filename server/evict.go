@@ -94,7 +94,7 @@ func (s *Server) Evict(id string) bool {
 		sess.evict()
 	}
 	if found {
-		s.log.Warn().Str("id", id).Msg("tunnel evicted by an operator")
+		s.log.Warn().Str("event", eventEvicted).Str("id", id).Msg("tunnel evicted by an operator")
 	}
 	return found
 }
@@ -104,7 +104,7 @@ func (s *Server) Evict(id string) bool {
 func (s *Server) Unblock(id string) bool {
 	lifted := s.evictions.lift(id)
 	if lifted {
-		s.log.Info().Str("id", id).Msg("evicted tunnel unblocked")
+		s.log.Info().Str("event", eventUnblocked).Str("id", id).Msg("evicted tunnel unblocked")
 	}
 	return lifted
 }

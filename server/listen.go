@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
 // Limits of the public listener. There is no limit on the time of a request.
@@ -111,7 +112,7 @@ func newErrorLog(l zerolog.Logger) *log.Logger { return log.New(&errorLogWriter{
 type errorLogWriter struct{ log zerolog.Logger }
 
 func (w *errorLogWriter) Write(p []byte) (int, error) {
-	text := strings.TrimSpace(string(p))
+	text := redact.Text(string(p))
 	level := zerolog.DebugLevel
 	switch {
 	case strings.Contains(text, "panic"):

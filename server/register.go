@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
@@ -64,28 +65,22 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("there are %d %s headers: one is possible", len(ids), strings.ToLower(wire.HeaderID))
 	}
 	if err != nil {
-		if s.tooManyFailures(w, addr) {
-			return
-		}
-		log.Warn().Int("status", http.StatusBadRequest).Err(err).Msg("registration refused")
-		refuse(w, http.StatusBadRequest, err.Error())
+		s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
 		return
 	}
 	log = log.With().Str("id", id).Logger()
 
 	g, err := s.authorize(r, id)
 	if err != nil {
-		if s.tooManyFailures(w, addr) {
-			return
-		}
-		log.Warn().Int("status", http.StatusUnauthorized).Err(err).Msg("registration refused")
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "a valid token for this client id is required")
+		// One answer for every reason. The reason is for the log alone.
+		s.refuseStranger(w, log, addr, g, http.StatusUnauthorized, "a valid token for this client id is required", err.Error())
 		return
 	}
 
 	if status, reason := checkUpgrade(r); status != 0 {
-		log.Warn().Int("status", status).Str("reason", reason).Msg("registration refused")
+		if s.audit.holder(id, refusedKind(status)) {
+			logRefusal(log, zerolog.WarnLevel, g, status, reason)
+		}
 		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && !h2conn.TranslatedConnect(r) {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
@@ -99,7 +94,9 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 	release, retry, reason := s.admit(id)
 	if release == nil {
-		log.Info().Int("status", http.StatusServiceUnavailable).Str("reason", reason).Msg("registration refused")
+		if s.audit.holder(id, refusedKind(http.StatusServiceUnavailable)) {
+			logRefusal(log, zerolog.InfoLevel, g, http.StatusServiceUnavailable, reason)
+		}
 		w.Header().Set("Retry-After", retryAfter(retry))
 		refuse(w, http.StatusServiceUnavailable, reason)
 		return
@@ -116,7 +113,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	})
 	if err != nil {
 		s.table.withdraw(a)
-		log.Warn().Err(err).Msg("registration failed")
+		s.logFailure(log, g, err)
 		return
 	}
 	sess := newSession(s, conn, g, remote, log)
@@ -125,7 +122,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	if err := sess.start(ctx); err != nil {
 		s.table.withdraw(a)
 		conn.CloseWith(int(wire.CloseProtocol), "no answer to the first HTTP/2 ping")
-		log.Warn().Err(err).Msg("registration failed: no HTTP/2 on the websocket")
+		s.logFailure(log, g, fmt.Errorf("no HTTP/2 on the websocket: %w", err))
 		return
 	}
 	s.adopt(a, sess)
@@ -207,16 +204,31 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 	}
 }
 
-// tooManyFailures counts a failed registration from addr, and if there have
-// been too many, answers it itself and returns true.
-func (s *Server) tooManyFailures(w http.ResponseWriter, addr addrKey) bool {
-	wait, ok := s.failures.allow(addr)
-	if ok {
-		return false
+// refuseStranger refuses a registration from addr that has shown no token that
+// is good now, with status and answer; or, after too many such, with 429. Who
+// has a good token never gets here, whatever others at addr do. g is the grant
+// of a token that was good once, if there is one.
+func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, status int, answer, reason string) {
+	if wait, ok := s.failures.allow(addr); !ok {
+		status, answer = http.StatusTooManyRequests, "too many failed registrations from this address"
+		reason = answer
+		w.Header().Set("Retry-After", retryAfter(wait))
 	}
-	w.Header().Set("Retry-After", retryAfter(wait))
-	refuse(w, http.StatusTooManyRequests, "too many failed registrations from this address")
-	return true
+	if s.audit.stranger(addr, refusedKind(status)) {
+		logRefusal(log, zerolog.WarnLevel, g, status, reason)
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	refuse(w, status, answer)
+}
+
+// logFailure writes the audit line of a registration that was admitted and
+// came to nothing.
+func (s *Server) logFailure(log zerolog.Logger, g grant, err error) {
+	if s.audit.holder(g.id, eventFailed) {
+		log.Warn().Str("event", eventFailed).Str("reason", fmt.Sprintf("%.*s", maxReason, err)).EmbedObject(g).Msg("registration failed")
+	}
 }
 
 // adopt publishes a session and starts it. The session it replaces finishes
@@ -244,11 +256,15 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		sess.retire(wire.CloseReplaced)
 		return
 	}
-	e := sess.log.Info().Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
-	if old != nil && old.retire(wire.CloseReplaced) {
-		e = e.Str("replaces", old.remote).Uint64("replacements", count)
+	replaced := old != nil && old.retire(wire.CloseReplaced)
+	if s.audit.holder(sess.id, eventRegistered) {
+		e := sess.log.Info().Str("event", eventRegistered).EmbedObject(g).
+			Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
+		if replaced {
+			e = e.Str("replaces", old.remote).Uint64("replacements", count)
+		}
+		e.Msg("tunnel connected")
 	}
-	e.Msg("tunnel connected")
 	if sess.isRetired() {
 		s.table.remove(sess) // it was, or has ended, before it was in the table
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,6 +20,13 @@ func registration(t *testing.T, id string, replace ...string) string {
 		"Sec-WebSocket-Protocol: websocktunnel.h2.v1\r\nOrigin: https://elsewhere.example\r\n" +
 		"x-websocktunnel-id: " + id + "\r\nAuthorization: Bearer " + mint(t, id) + "\r\n\r\n"
 	return strings.NewReplacer(replace...).Replace(head)
+}
+
+// withToken returns a registration with another token. It ends the connection.
+func withToken(request, token string) string {
+	before, rest, _ := strings.Cut(request, "Authorization: Bearer ")
+	_, after, _ := strings.Cut(rest, "\r\n")
+	return before + "Connection: close\r\nAuthorization: Bearer " + token + "\r\n" + after
 }
 
 func TestRegistrationRefusals(t *testing.T) {
@@ -81,17 +89,54 @@ func TestRegistrationRefusals(t *testing.T) {
 // TestRefusalsLookAlike: an unauthenticated caller cannot learn from the
 // answer whether an id is connected, nor what is wrong with a token.
 func TestRefusalsLookAlike(t *testing.T) {
-	s := newService(t, Config{})
-	s.connect("here", echoHandler)
-	strip := func(id, token string) string {
-		got := s.raw(strings.Replace(registration(t, id, mint(t, id), token), "\r\nOrigin", "\r\nConnection: close\r\nOrigin", 1))
+	s := newService(t, Config{Audience: "me"})
+	now := time.Now().Unix()
+	claims := func(id string, nbf, exp int64, aud string) string {
+		return tokenSigned(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"tid":%q,"iat":%d,"nbf":%d,"exp":%d,"aud":%s}`, id, now, nbf, exp, aud))
+	}
+	good := func(id string) string { return claims(id, now, now+3600, `"me"`) }
+	for _, id := range []string{"here", "blocked"} {
+		c, _, err := s.dial(id, good(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.conn.Close()
+		c.serve(echoHandler)
+		s.waitActive(c)
+	}
+	blocked := good("blocked")
+	s.Evict("blocked")
+	answer := func(id, token string) string {
+		got := s.raw(withToken(registration(t, id), token))
 		_, after, _ := strings.Cut(got, "Date: ")
 		return strings.Replace(got, after[:len("Mon, 02 Jan 2006 15:04:05 GMT")], "", 1)
 	}
-	want := strip("here", "x")
-	for _, got := range []string{strip("away", "x"), strip("here", mint(t, "away")), strip("away", mint(t, "here")), strip("here", "")} {
+	want := answer("here", "x")
+	if !strings.HasPrefix(want, "HTTP/1.1 401 ") {
+		t.Fatalf("got %q", want)
+	}
+	for name, got := range map[string]string{
+		"not connected":        answer("away", "x"),
+		"another's token":      answer("here", good("away")),
+		"connected one's":      answer("away", good("here")),
+		"none":                 answer("here", ""),
+		"spaces":               answer("here", "   "),
+		"expired":              answer("here", claims("here", now-100, now-61, `"me"`)),
+		"not yet good":         answer("here", claims("here", now+100, now+200, `"me"`)),
+		"good for too long":    answer("here", claims("here", now, now+32*day, `"me"`)),
+		"audience":             answer("here", claims("here", now, now+3600, `"you"`)),
+		"no audience":          answer("here", mint(t, "here")),
+		"blocked":              answer("blocked", blocked),
+		"wrong secret":         answer("here", tokenSigned([]byte("x"), tokenHead, tokenClaims())),
+		"algorithm":            answer("here", tokenUnsigned(`{"alg":"none"}`, tokenClaims())+"."),
+		"critical extension":   answer("here", tokenSigned(testSecret, `{"alg":"HS256","crit":["x"]}`, tokenClaims())),
+		"claims no JSON":       answer("here", tokenSigned(testSecret, tokenHead, "{")),
+		"too long":             answer("here", strings.Repeat("x", 9<<10)),
+		"dots":                 answer("here", strings.Repeat(".", 32<<10)),
+		"JSON of another kind": answer("here", tokenSigned(testSecret, "[]", "[]")),
+	} {
 		if got != want {
-			t.Errorf("got %q, want %q", got, want)
+			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
 }

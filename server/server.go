@@ -59,6 +59,7 @@ type Server struct {
 	table      *table
 	proxy      *httputil.ReverseProxy
 
+	audit       *audit
 	failures    *addrLimiter  // failed registrations
 	misses      *addrLimiter  // viewers' 404s
 	handshakes  *rate.Limiter // registrations
@@ -95,6 +96,7 @@ func New(cfg Config) (*Server, error) {
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		hosts:       viewerHosts{domain: set.ViewerDomain, forwarding: forwarding{trusted: set.trusted}},
 		table:       newTable(),
+		audit:       newAudit(set.Logger),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  rate.NewLimiter(handshakeRate, handshakeBurst),
@@ -283,6 +285,7 @@ func (s *Server) Close() error {
 			hs.Close()
 		}
 	}
+	s.audit.close()
 	return nil
 }
 

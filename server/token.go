@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -127,6 +128,9 @@ type verifier struct {
 
 	// now is the clock. Nil means time.Now.
 	now func() time.Time
+
+	// hs256 checks signatures. Nil means jwt.SigningMethodHS256; tests count.
+	hs256 jwt.SigningMethod
 }
 
 // verify checks token for use with the client id, which has passed
@@ -199,10 +203,14 @@ func checkHeader(segment string) error {
 // of the secrets. Every secret is tried even after one has matched, so that
 // the time taken does not tell which.
 func (v *verifier) signedBy(signed string, signature []byte) bool {
+	var hs256 jwt.SigningMethod = jwt.SigningMethodHS256
+	if v.hs256 != nil {
+		hs256 = v.hs256
+	}
 	matched := false
 	for _, secret := range v.secrets {
 		// Verify compares by hmac.Equal.
-		err := jwt.SigningMethodHS256.Verify(signed, signature, secret)
+		err := hs256.Verify(signed, signature, secret)
 		if err == nil && len(secret) > 0 {
 			matched = true
 		}
@@ -268,36 +276,65 @@ func decodeSegment(s string) ([]byte, error) {
 }
 
 // strictObject returns the members of the JSON object b by their exact names.
-// Unlike json.Unmarshal it refuses duplicate names and invalid UTF-8 (RFC
-// 7519, section 4, and RFC 8259, section 8.1), on which parsers disagree.
+// Unlike json.Unmarshal it refuses duplicate names, at any depth, and invalid
+// UTF-8 (RFC 7519, section 4, and RFC 8259, section 8.1), on which parsers
+// disagree.
 func strictObject(b []byte) (map[string]json.RawMessage, error) {
 	if !utf8.Valid(b) || !json.Valid(b) {
 		return nil, errors.New("not valid JSON")
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	if trimmed := bytes.TrimLeft(b, " \t\r\n"); trimmed[0] != '{' {
 		return nil, errors.New("not a JSON object")
 	}
-	members := make(map[string]json.RawMessage)
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, errors.New("not valid JSON")
-		}
-		name, ok := t.(string)
-		if !ok {
-			return nil, errors.New("not valid JSON")
-		}
-		if _, ok := members[name]; ok {
-			return nil, errors.New("duplicate name")
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, errors.New("not valid JSON")
-		}
-		members[name] = value
+	if !uniqueNames(b) {
+		return nil, errors.New("duplicate name")
+	}
+	// Into a map names go as they are: only those of struct fields are matched
+	// without regard to case.
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return nil, errors.New("not valid JSON")
 	}
 	return members, nil
+}
+
+// uniqueNames reports whether no object in the valid JSON b, at any depth, has
+// two members of one name.
+func uniqueNames(b []byte) bool {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	type level struct {
+		names map[string]bool // nil in an array
+		value bool            // in an object: what comes next is a value
+	}
+	var levels []level
+	for {
+		t, err := dec.Token()
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		if d, ok := t.(json.Delim); ok && (d == '}' || d == ']') {
+			levels = levels[:len(levels)-1]
+			continue
+		}
+		if n := len(levels); n > 0 && levels[n-1].names != nil {
+			in := &levels[n-1]
+			if name, ok := t.(string); ok && !in.value {
+				if in.names[name] {
+					return false
+				}
+				in.names[name] = true
+				in.value = true
+				continue
+			}
+			in.value = false
+		}
+		switch t {
+		case json.Delim('{'):
+			levels = append(levels, level{names: make(map[string]bool)})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		}
+	}
 }
 
 // stringValue returns the JSON string v, and false if v is anything else.

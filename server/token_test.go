@@ -15,12 +15,15 @@ import (
 	"fmt"
 	"hash"
 	"math/big"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 var (
@@ -155,7 +158,7 @@ func (o tokenOracle) accepts(token, id string) bool {
 	return false
 }
 
-// oracleObject decodes a JSON object without duplicate names.
+// oracleObject decodes a JSON object without duplicate names, at any depth.
 func oracleObject(b []byte) (map[string]any, bool) {
 	var object map[string]any
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -163,29 +166,19 @@ func oracleObject(b []byte) (map[string]any, bool) {
 	if !utf8.Valid(b) || !json.Valid(b) || dec.Decode(&object) != nil || object == nil {
 		return nil, false
 	}
-	// As many names at depth 1 as there are in the map?
-	dec = json.NewDecoder(bytes.NewReader(b))
-	depth, atDepth1 := 0, 0
-	for {
-		t, err := dec.Token()
-		if err != nil {
-			break
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-			if depth == 2 {
-				atDepth1++
-			}
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		default:
-			if depth == 1 {
-				atDepth1++
-			}
+	// Maps have each name once. So is there as much in it as in the text?
+	again, err := json.Marshal(object)
+	return object, err == nil && oracleTokens(again) == oracleTokens(b)
+}
+
+// oracleTokens counts the names, values and delimiters in valid JSON.
+func oracleTokens(b []byte) int {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	for n := 0; ; n++ {
+		if _, err := dec.Token(); err != nil {
+			return n
 		}
 	}
-	return object, atDepth1 == 2*len(object)
 }
 
 type tokenCase struct {
@@ -221,7 +214,7 @@ func tokenMatrix(t testing.TB) []tokenCase {
 		// The form of the predecessor's issuer, jsonwebtoken on Node.
 		claimCase("issuer of the predecessor", true, "aud", `"proj"`, "sub", `"static/x"`, "iss", `"taskcluster-auth"`,
 			"exp", sec(tokenNow+96*3600), "nbf", sec(tokenNow-900)),
-		claimCase("unknown claims", true, "x", `{"tid":"other","tid":"twice"}`, "jti", `"7"`),
+		claimCase("unknown claims", true, "x", `{"tid":"other","y":[{"tid":1},{"tid":2}]}`, "jti", `"7"`),
 		tokenCase{name: "whitespace in JSON", token: tokenSigned(tokenSecretA, " {\n\"alg\" :\t\"HS256\" } ",
 			strings.NewReplacer(":", " : ", ",", " ,\n").Replace(tokenClaims())), want: true},
 		claimCase("tid with JSON escapes", true, "tid", `"team\u00252Fbuild-42"`),
@@ -248,6 +241,7 @@ func tokenMatrix(t testing.TB) []tokenCase {
 		"crit null": `{"alg":"HS256","crit":null}`, "crit b64": `{"alg":"HS256","crit":["b64"],"b64":false}`,
 		"duplicate alg": `{"alg":"HS256","alg":"HS256"}`, "duplicate alg, none first": `{"alg":"none","alg":"HS256"}`,
 		"duplicate alg, none last": `{"alg":"HS256","alg":"none"}`, "duplicate alg by escape": `{"alg":"HS256","\u0061lg":"none"}`,
+		"duplicate, nested": `{"alg":"HS256","jwk":{"kty":"oct","kty":"oct"}}`, "duplicate, nested deeply": `{"alg":"HS256","x":[0,[{"a":{"b":1,"c":{},"b":1}}]]}`,
 		"duplicate typ": `{"alg":"HS256","typ":"JWT","typ":"JWT"}`, "deep": strings.Repeat("[", 4000),
 	} {
 		add(headerCase("header "+name, false, h))
@@ -360,6 +354,11 @@ func tokenMatrix(t testing.TB) []tokenCase {
 	}
 	add(
 		claimCase("another claim twice", false, "x", `1,"x":1`),
+		claimCase("a name twice, nested", false, "x", `{"tid":"a","tid":"a"}`),
+		claimCase("a name twice, nested in a list", false, "x", `[1,{"a":[],"b":{},"a":null}]`),
+		claimCase("a name twice, by escape, nested", false, "x", `{"a":{"b":1,"\u0062":2}}`),
+		claimCase("a name in two objects", true, "x", `[{"a":1},{"a":1,"b":{"a":1}}]`),
+		claimCase("a name that is also a value", true, "x", `{"a":"b","b":"a","c":["a","a"]}`),
 		claimCase("iat in the far future", true, "iat", sec(tokenNow+1000*day)),
 		claimCase("iat is 0", true, "iat", "0"),
 		claimCase("iat is 2^53", true, "iat", "9007199254740992"),
@@ -406,7 +405,7 @@ func tokenMatrix(t testing.TB) []tokenCase {
 
 func TestVerifyMatrix(t *testing.T) {
 	cases := tokenMatrix(t)
-	if len(cases) < 150 {
+	if len(cases) < 350 {
 		t.Fatalf("the matrix has %d cases", len(cases))
 	}
 	names := map[string]bool{}
@@ -454,6 +453,120 @@ func TestVerifyMatrix(t *testing.T) {
 		})
 	}
 	t.Logf("%d cases", len(cases))
+}
+
+// TestVerifyTimes holds the verifier against the oracle for every combination
+// of times on and beside the boundaries, as numbers and as what is none.
+func TestVerifyTimes(t *testing.T) {
+	var seconds []string
+	for _, d := range []int64{-31*day - 61, -31 * day, -3600, -61, -60, -59, 0, 59, 60, 61, 31*day - 61, 31 * day, 31*day + 1} {
+		seconds = append(seconds, fmt.Sprint(tokenNow+d))
+	}
+	seconds = append(seconds, "0", "9007199254740991", "9007199254740992", "9007199254740993", "9223372036854775807", "-9223372036854775808",
+		"1e300", "-1", fmt.Sprintf("%d.0", tokenNow), fmt.Sprintf("%de0", tokenNow), fmt.Sprintf(`"%d"`, tokenNow), "null")
+	tokens, accepted := 0, 0
+	for _, nbf := range seconds {
+		for _, exp := range seconds {
+			token := tokenSigned(tokenSecretB, tokenHead, tokenClaims("nbf", nbf, "exp", exp))
+			tokens++
+			for _, now := range []int64{tokenNow, 0, 1 << 53} {
+				secrets := [][]byte{tokenSecretA, tokenSecretB}
+				v := &verifier{secrets: secrets, now: func() time.Time { return time.Unix(now, 0) }}
+				_, err := v.verify(token, tokenID)
+				if want := (tokenOracle{secrets, "", now}).accepts(token, tokenID); (err == nil) != want {
+					t.Errorf("nbf %s, exp %s, now %d: error %v, the oracle accepts: %v", nbf, exp, now, err, want)
+				}
+				if err == nil {
+					accepted++
+				}
+			}
+		}
+	}
+	if tokens < 500 || accepted < 20 {
+		t.Errorf("%d tokens, %d times accepted: that tests little", tokens, accepted)
+	}
+	t.Logf("%d tokens, each at 3 times; %d times accepted", tokens, accepted)
+}
+
+// countingMethod counts the signatures that are checked.
+type countingMethod struct {
+	jwt.SigningMethod
+	checked int
+}
+
+func (m *countingMethod) Verify(signed string, sig []byte, key any) error {
+	m.checked++
+	return m.SigningMethod.Verify(signed, sig, key)
+}
+
+// TestVerifyTriesEverySecret, so that the time taken does not tell which of
+// them signed a token, and none for what cannot be a token.
+func TestVerifyTriesEverySecret(t *testing.T) {
+	for name, tc := range map[string]struct {
+		token string
+		want  int
+	}{
+		"signed by the first":       {tokenSigned(tokenSecretA, tokenHead, tokenClaims()), 2},
+		"signed by the second":      {tokenSigned(tokenSecretB, tokenHead, tokenClaims()), 2},
+		"signed by another":         {tokenSigned([]byte("another"), tokenHead, tokenClaims()), 2},
+		"claims that are no JSON":   {tokenSigned([]byte("another"), tokenHead, "{"), 2},
+		"algorithm none":            {tokenUnsigned(`{"alg":"none"}`, tokenClaims()) + ".", 0},
+		"four parts":                {tokenSigned(tokenSecretA, tokenHead, tokenClaims()) + ".", 0},
+		"longer than the limit":     {tokenSigned(tokenSecretA, tokenHead, tokenClaims("pad", `"`+strings.Repeat("x", 8<<10)+`"`)), 0},
+		"64 KiB of dots":            {strings.Repeat(".", 64<<10), 0},
+		"the limit in dots":         {strings.Repeat(".", 8<<10), 0},
+		"signature is no base64url": {tokenUnsigned(tokenHead, tokenClaims()) + ".!", 0},
+	} {
+		m := &countingMethod{SigningMethod: jwt.SigningMethodHS256}
+		v := &verifier{secrets: [][]byte{tokenSecretA, tokenSecretB}, now: func() time.Time { return time.Unix(tokenNow, 0) }, hs256: m}
+		v.verify(tc.token, tokenID)
+		if m.checked != tc.want {
+			t.Errorf("%s: %d signatures checked, want %d", name, m.checked, tc.want)
+		}
+	}
+}
+
+// TestVerifyOversize: what is too long to be a token, or has too many parts,
+// costs nothing that grows with it.
+func TestVerifyOversize(t *testing.T) {
+	v := &verifier{secrets: [][]byte{tokenSecretA, tokenSecretB}}
+	for name, token := range map[string]string{
+		"dots": strings.Repeat(".", 64<<10), "dots within the limit": strings.Repeat(".", maxTokenSize),
+		"a good token, too long": tokenSigned(tokenSecretA, tokenHead, tokenClaims("pad", `"`+strings.Repeat("x", 1<<20)+`"`)),
+	} {
+		if n := testing.AllocsPerRun(100, func() { v.verify(token, tokenID) }); n > 8 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// TestVerifyTimingOfSecrets: which secret signed a token cannot be told by the
+// clock. It is a measurement, and wants a machine that does nothing else.
+func TestVerifyTimingOfSecrets(t *testing.T) {
+	if os.Getenv("WST_LONG") == "" {
+		t.Skip("a measurement: with WST_LONG=1")
+	}
+	v := &verifier{secrets: [][]byte{tokenSecretA, tokenSecretB}, now: func() time.Time { return time.Unix(tokenNow, 0) }}
+	tokens := [2]string{tokenSigned(tokenSecretA, tokenHead, tokenClaims()), tokenSigned(tokenSecretB, tokenHead, tokenClaims())}
+	var took [2][]time.Duration
+	for range 50_000 {
+		for i, token := range tokens { // in turns: what disturbs disturbs both
+			begin := time.Now()
+			if _, err := v.verify(token, tokenID); err != nil {
+				t.Fatal(err)
+			}
+			took[i] = append(took[i], time.Since(begin))
+		}
+	}
+	var median [2]float64
+	for i := range took {
+		slices.Sort(took[i])
+		median[i] = float64(took[i][len(took[i])/2])
+	}
+	t.Logf("medians: %.0f ns and %.0f ns", median[0], median[1])
+	if ratio := median[0] / median[1]; ratio < 0.95 || ratio > 1.05 {
+		t.Errorf("tokens signed by the first secret take %.3f times as long as those by the second", ratio)
+	}
 }
 
 func TestVerifyExpires(t *testing.T) {

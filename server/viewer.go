@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -264,7 +265,7 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 		f = unsent(err)
 	}
 	if f != failNoTunnel {
-		s.log.Debug().Str("id", v.rt.name()).Int("status", f.status).Err(err).Msg("request failed")
+		s.log.Debug().Str("id", v.rt.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
 	}
 	clear(w.Header())
 	if f == failNoTunnel {

@@ -71,6 +71,14 @@ func (w *viewerWriter) WriteHeader(status int) {
 		if w.interim != nil {
 			w.interim(h)
 		}
+		// x/net writes the frame from h itself, and if the stream ends meanwhile
+		// it does not wait for that, while ReverseProxy goes on and clears h:
+		// then Go ends the process. Where there is a length, x/net takes a copy
+		// without it, and net/http leaves it out.
+		if _, ok := h["Content-Length"]; !ok {
+			h["Content-Length"] = nil
+			defer delete(h, "Content-Length")
+		}
 	} else {
 		for _, k := range madeUp {
 			if _, ok := h[k]; !ok {

@@ -5,6 +5,8 @@ import (
 	"log"
 
 	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
 // errorLog returns a standard logger for code that knows no other, such as
@@ -21,6 +23,6 @@ func (w lineWriter) Write(p []byte) (int, error) {
 	if bytes.Contains(p, []byte("panic serving")) {
 		level = zerolog.ErrorLevel
 	}
-	w.log.WithLevel(level).Msg(string(bytes.TrimRight(p, "\n")))
+	w.log.WithLevel(level).Msg(redact.Text(string(p)))
 	return len(p), nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -367,7 +368,7 @@ func (p *targetProxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler) // the viewer has left: no answer, not an empty one
 	}
 	f := classify(err)
-	p.log.Warn().Err(err).Str("error_type", f.kind).Str("method", r.Method).Msg("the target failed")
+	p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", r.Method)).Msg("the target failed")
 	h := w.Header()
 	clear(h)
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -1,16 +1,18 @@
 package main
 
 import (
-	"crypto/tls"
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -26,6 +28,8 @@ type config struct {
 	host      string // HOSTNAME
 	addr      string // LISTEN_ADDR
 	port      int    // PORT
+
+	certificate *certificate // nil without TLS
 
 	production bool
 	syslogAddr string
@@ -48,6 +52,7 @@ func readConfig(look lookup) (config, error) {
 	if !c.production && (strings.EqualFold(env, "production") || strings.EqualFold(env, "prod")) {
 		c.warn("ENV is %q and not \"production\": the log is not JSON and short secrets are admitted", env)
 	}
+	c.readDebug(s)
 	c.readSecrets(s)
 	c.readTLS(s)
 	c.readAddress(s)
@@ -81,6 +86,19 @@ func (c *config) warn(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
 }
 
+// readDebug looks for a setting of Go's own that would print every header of
+// every request, secrets among them.
+func (c *config) readDebug(s *settings) {
+	setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG"))
+	switch {
+	case setting == "":
+	case c.production:
+		s.faults.Add("GODEBUG has %s, which prints the headers of all requests, tokens and cookies among them: take it out, or do not set ENV=production", setting)
+	default:
+		c.warn("GODEBUG has %s: the headers of all requests are printed, tokens and cookies among them", setting)
+	}
+}
+
 // readSecrets reads what tokens are signed with.
 func (c *config) readSecrets(s *settings) {
 	short := s.on("ALLOW_SHORT_SECRETS", false)
@@ -99,6 +117,9 @@ func (c *config) readSecrets(s *settings) {
 		default:
 			c.warn("%s is shorter than %d bytes, so tokens can be forged by who guesses it: use a longer secret", name, minSecret)
 		}
+	}
+	if n := c.server.Secrets; len(n) == 2 && bytes.Equal(n[0], n[1]) {
+		c.warn("%s and %s are the same: one of them is enough, and a rotation needs another", secretNames[0], secretNames[1])
 	}
 	if !given {
 		s.fault(secretNames[0], "is required, or %s, or one of them with %s behind its name", secretNames[1], fileSuffix)
@@ -120,15 +141,16 @@ func (c *config) readTLS(s *settings) {
 	if cert == nil || key == nil {
 		return
 	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := newCertificate(cert, key, s.fileOf("TLS_CERTIFICATE"), s.fileOf("TLS_KEY"))
 	if err != nil {
-		s.fault("TLS_CERTIFICATE", "and TLS_KEY are no pair: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		s.fault("TLS_CERTIFICATE", "and TLS_KEY are no pair: %v", err)
 		return
 	}
-	if pair.Leaf != nil && time.Now().After(pair.Leaf.NotAfter) {
-		c.warn("TLS_CERTIFICATE has expired, at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
+	if at, ok := pair.expired(time.Now()); ok {
+		c.warn("TLS_CERTIFICATE has expired, at %s", at.Format(time.RFC3339))
 	}
-	c.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
+	c.certificate = pair
+	c.server.TLSConfig = pair.config()
 }
 
 // readAddress reads where to listen and what viewers are told, after readTLS.
@@ -203,13 +225,8 @@ func (c *config) checkServer(s *settings, urlSource string) {
 // warnAboutCertificate warns if tunnels have hosts that the certificate is not
 // for.
 func (c *config) warnAboutCertificate() {
-	if c.server.ViewerDomain == "" || c.server.TLSConfig == nil {
+	if c.server.ViewerDomain == "" || c.certificate == nil || c.certificate.covers("any."+c.server.ViewerDomain) {
 		return
-	}
-	for _, pair := range c.server.TLSConfig.Certificates {
-		if pair.Leaf != nil && pair.Leaf.VerifyHostname("any."+c.server.ViewerDomain) == nil {
-			return
-		}
 	}
 	c.warn("TLS_CERTIFICATE is not for *.%s: viewers cannot reach tunnels by their hosts; it needs that name beside the service's", strings.ToLower(c.server.ViewerDomain))
 }

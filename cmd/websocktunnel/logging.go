@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"io"
-	"log"
 	"os"
 
 	"github.com/rs/zerolog"
@@ -30,20 +28,10 @@ func openLog(c config) (logger zerolog.Logger, closeLog func()) {
 		closeLog = sl.close
 	}
 	logger = newLogger(out)
-	log.SetFlags(0)
-	log.SetOutput(standardLog{logger})
+	cliapp.RouteStandardLog(logger)
 	return logger, closeLog
 }
 
 func newLogger(out io.Writer) zerolog.Logger {
 	return zerolog.New(out).Level(zerolog.InfoLevel).With().Timestamp().Logger()
-}
-
-// standardLog takes what the standard library's log package writes: a package
-// that does not know the logger has something to complain about.
-type standardLog struct{ log zerolog.Logger }
-
-func (w standardLog) Write(p []byte) (int, error) {
-	w.log.Warn().Str("from", "log").Msg(string(bytes.TrimRight(p, "\n")))
-	return len(p), nil
 }

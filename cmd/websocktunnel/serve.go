@@ -76,6 +76,11 @@ func serve(c config) error {
 	}
 
 	var serving sync.WaitGroup
+	watching, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+	if c.certificate != nil {
+		serving.Go(func() { c.certificate.watch(watching, log) })
+	}
 	failed := make(chan error, len(listeners))
 	for _, ln := range listeners {
 		serving.Go(func() {
@@ -93,6 +98,7 @@ func serve(c config) error {
 		err = cli.Exit("", cliapp.ExitFailure)
 		srv.Close()
 	}
+	stopWatching()
 	serving.Wait()
 	if err == nil {
 		log.Info().Msg("stopped")

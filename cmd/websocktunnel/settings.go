@@ -114,12 +114,11 @@ func (s *settings) duration(name string) time.Duration {
 func (s *settings) secret(name string) string {
 	twin := name + fileSuffix
 	value, valueByFlag := s.lookup(name)
-	file, fileByFlag := s.lookup(twin)
-	switch {
-	case file == "" || value != "" && valueByFlag && !fileByFlag:
-		return value
-	case value != "" && valueByFlag == fileByFlag:
-		s.fault(name, "is set, and %s is too: set only one of them", twin)
+	file := s.fileOf(name)
+	if file == "" {
+		if _, byFlag := s.lookup(twin); value != "" && s.text(twin) != "" && valueByFlag == byFlag {
+			s.fault(name, "is set, and %s is too: set only one of them", twin)
+		}
 		return value
 	}
 	text, err := readSecret(file)
@@ -127,6 +126,17 @@ func (s *settings) secret(name string) string {
 		s.fault(twin, "%v", err)
 	}
 	return text
+}
+
+// fileOf returns the file that a secret comes from, or "" if it comes from the
+// variable itself, or is not set.
+func (s *settings) fileOf(name string) string {
+	value, valueByFlag := s.lookup(name)
+	file, fileByFlag := s.lookup(name + fileSuffix)
+	if value != "" && (valueByFlag || !fileByFlag) {
+		return "" // the flag wins, and of two of a kind the value
+	}
+	return file
 }
 
 // isSet reports whether a variable or its twin is set, whatever to.

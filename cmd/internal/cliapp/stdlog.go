@@ -1,0 +1,23 @@
+package cliapp
+
+import (
+	"log"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/internal/redact"
+)
+
+// RouteStandardLog sends what the standard library's log package is given to
+// l: a package that does not know l has something to complain about.
+func RouteStandardLog(l zerolog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(standardLog{l})
+}
+
+type standardLog struct{ log zerolog.Logger }
+
+func (w standardLog) Write(p []byte) (int, error) {
+	w.log.Warn().Str("from", "log").Msg(redact.Text(string(p)))
+	return len(p), nil
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/pemtext"
+)
+
+// certificatePoll is how often the files of the certificate are read. They are
+// small, and what they hold is compared and not when they were changed: that
+// finds a renamed link too, and a copy with the old time.
+const certificatePoll = 2 * time.Second
+
+// certificate is the one that the service shows. Where it came from files it
+// follows them, so that a renewed one needs no restart. Connections that are
+// there keep the one that they began with.
+type certificate struct {
+	// Static after construction.
+	certFile, keyFile string // "" where the PEM did not come from a file
+	certPEM, keyPEM   []byte // what does not
+
+	current atomic.Pointer[tls.Certificate]
+
+	// Owned by the goroutine that polls.
+	seen   string // what the last poll found
+	judged string // what is in force, or was refused
+}
+
+// newCertificate makes the certificate of PEM that the variables hold, or that
+// the files named hold.
+func newCertificate(cert, key []byte, certFile, keyFile string) (*certificate, error) {
+	pair, err := parsePair(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	c := &certificate{certFile: certFile, keyFile: keyFile, certPEM: cert, keyPEM: key}
+	c.current.Store(pair)
+	c.judged = join(cert, key)
+	return c, nil
+}
+
+// parsePair returns the certificate that belongs to the key.
+func parsePair(cert, key []byte) (*tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	return &pair, nil
+}
+
+// config returns the TLS configuration of the service.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+}
+
+// expired returns when the certificate in force has expired, or false.
+func (c *certificate) expired(now time.Time) (time.Time, bool) {
+	leaf := c.current.Load().Leaf
+	if leaf == nil || !now.After(leaf.NotAfter) {
+		return time.Time{}, false
+	}
+	return leaf.NotAfter, true
+}
+
+// covers reports whether the certificate in force is for host.
+func (c *certificate) covers(host string) bool {
+	leaf := c.current.Load().Leaf
+	return leaf != nil && leaf.VerifyHostname(host) == nil
+}
+
+// watch follows the files until ctx ends.
+func (c *certificate) watch(ctx context.Context, log zerolog.Logger) {
+	if c.certFile == "" && c.keyFile == "" {
+		return
+	}
+	tick := time.NewTicker(certificatePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.poll(log)
+		}
+	}
+}
+
+// poll looks whether the files have changed, and puts a new pair in force. What
+// is no pair changes nothing and is logged once. What has changed since the last
+// poll may be half written, and waits for the next.
+func (c *certificate) poll(log zerolog.Logger) {
+	cert, certErr := readPEM(c.certFile, c.certPEM)
+	key, keyErr := readPEM(c.keyFile, c.keyPEM)
+	err := errors.Join(certErr, keyErr)
+	found := join(cert, key)
+	if err != nil {
+		found = err.Error()
+	}
+	settled := found == c.seen
+	c.seen = found
+	if !settled || found == c.judged {
+		return
+	}
+	c.judged = found
+	var pair *tls.Certificate
+	if err == nil {
+		pair, err = parsePair(cert, key)
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("the files of the TLS certificate have changed and hold no pair: the one from before stays in force")
+		return
+	}
+	if bytes.Equal(bytes.Join(pair.Certificate, nil), bytes.Join(c.current.Load().Certificate, nil)) {
+		return // back to what it was
+	}
+	c.current.Store(pair)
+	level := zerolog.InfoLevel
+	if _, ok := c.expired(time.Now()); ok {
+		level = zerolog.WarnLevel // not_after tells
+	}
+	log.WithLevel(level).Str("serial", fmt.Sprintf("%x", pair.Leaf.SerialNumber)).Time("not_after", pair.Leaf.NotAfter).Strs("names", pair.Leaf.DNSNames).
+		Msg("new TLS certificate in force")
+}
+
+// readPEM returns the PEM in a file, or value if there is none to read. The
+// error does not quote what the file holds.
+func readPEM(file string, value []byte) ([]byte, error) {
+	if file == "" {
+		return value, nil
+	}
+	text, err := readSecret(file)
+	if err != nil {
+		return nil, err
+	}
+	b, ok := pemtext.Decode(text)
+	if !ok {
+		return nil, fmt.Errorf("%q holds neither PEM nor base64 of PEM", file)
+	}
+	return b, nil
+}
+
+func join(cert, key []byte) string { return string(cert) + "\x00" + string(key) }

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+)
+
+// Values of the field "event" of the audit lines. They and the fields beside
+// them are documented in docs/configuration.md: people have alerts on them.
+const (
+	eventRegistered = "registered" // also where it replaces a session
+	eventRefused    = "refused"
+	eventFailed     = "failed" // admitted, but no session came of it
+	eventEvicted    = "evicted"
+	eventUnblocked  = "unblocked"
+	eventSuppressed = "suppressed" // lines were left out
+)
+
+// How many audit lines are written. What is beyond that is counted.
+const (
+	// About callers without a good token: for each address, and all together.
+	strangerLines, strangerBurst = 1, 60
+	crowdLines, crowdBurst       = 20, 200
+
+	// About one id, by callers who have a good token for it.
+	holderLines, holderBurst = 2, 20
+
+	// sumInterval is the time between sums of lines that were left out.
+	sumInterval = 10 * time.Second
+)
+
+// maxReason bounds the reasons in the log in bytes: some quote the caller.
+const maxReason = 300
+
+// audit decides which audit lines are written, so that nobody can flood the
+// log, and sums up the others.
+type audit struct {
+	// Static after construction.
+	log       zerolog.Logger
+	strangers *addrLimiter
+	crowd     *rate.Limiter
+	holders   *limiter[string]
+
+	mu     sync.Mutex
+	closed bool
+	left   map[string]int // lines left out since the last sum, by kind
+	timer  *time.Timer    // runs sum; nil if nothing has been left out
+}
+
+func newAudit(log zerolog.Logger) *audit {
+	return &audit{
+		log:       log,
+		strangers: newAddrLimiter(strangerLines, strangerBurst),
+		crowd:     rate.NewLimiter(crowdLines, crowdBurst),
+		holders:   newLimiter[string](holderLines, holderBurst),
+		left:      make(map[string]int),
+	}
+}
+
+// stranger reports whether a line of this kind may be written about a caller
+// at addr who has shown no good token. If not, it is counted.
+func (a *audit) stranger(addr addrKey, kind string) bool {
+	// The address first: one that is loud takes nothing from the others.
+	if _, ok := a.strangers.allow(addr); ok && a.crowd.Allow() {
+		return true
+	}
+	a.leave(kind)
+	return false
+}
+
+// holder is like stranger, about a caller with a good token for id.
+func (a *audit) holder(id, kind string) bool {
+	if _, ok := a.holders.allow(id); ok {
+		return true
+	}
+	a.leave(kind)
+	return false
+}
+
+func (a *audit) leave(kind string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left[kind]++
+	if a.timer == nil && !a.closed {
+		a.timer = time.AfterFunc(sumInterval, a.sum)
+	}
+}
+
+// sum writes how many lines of which kinds have been left out.
+func (a *audit) sum() {
+	a.mu.Lock()
+	left := a.left
+	a.left, a.timer = make(map[string]int), nil
+	a.mu.Unlock()
+	if len(left) == 0 {
+		return
+	}
+	lines, total := zerolog.Dict(), 0
+	for kind, n := range left {
+		lines.Int(kind, n)
+		total += n
+	}
+	a.log.Warn().Str("event", eventSuppressed).Int("count", total).Dict("lines", lines).
+		Msg("too many registrations and refusals to log each")
+}
+
+// close writes what has not been summed up yet.
+func (a *audit) close() {
+	a.mu.Lock()
+	a.closed = true
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.mu.Unlock()
+	a.sum()
+}
+
+// refusedKind is the kind of a refusal with this status, for sums.
+func refusedKind(status int) string { return fmt.Sprintf("%s_%d", eventRefused, status) }
+
+// MarshalZerologObject adds what an audit line tells of a good token, which is
+// never the token; of none, nothing.
+func (g grant) MarshalZerologObject(e *zerolog.Event) {
+	if g.id != "" {
+		e.Int64("token_iat", g.issued).Int64("token_exp", g.expires.Unix())
+	}
+}
+
+// logRefusal writes the audit line of a refusal.
+func logRefusal(log zerolog.Logger, level zerolog.Level, g grant, status int, reason string) {
+	log.WithLevel(level).Str("event", eventRefused).Int("status", status).Str("reason", fmt.Sprintf("%.*s", maxReason, reason)).
+		EmbedObject(g).Msg("registration refused")
+}
