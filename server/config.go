@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -81,6 +82,17 @@ type Config struct {
 	// negative means no limit.
 	MaxTunnels int
 
+	// MaxConnections is how many connections Serve keeps open at a time, tunnels
+	// not counted. For one more, the connection is closed that has been longest
+	// without a request; where each has one, new viewers get 503. Zero means nine
+	// tenths of the files that the process may open.
+	MaxConnections int
+
+	// MaxConnectionsPerAddress is how many of them one address may have; of IPv6,
+	// a /64. More are closed at once. TrustedProxies and loopback addresses, where
+	// a proxy may be that nobody has named, have no such limit. Zero means 2000.
+	MaxConnectionsPerAddress int
+
 	// DisableH2C makes Serve refuse HTTP/2 without TLS.
 	DisableH2C bool
 
@@ -104,6 +116,10 @@ type Config struct {
 
 	// now is the wall clock that judges tokens. Nil means time.Now.
 	now func() time.Time
+
+	// headerTimeout and idleTimeout are how long a request's header, and the
+	// next request, may take to come. Zero means the constants.
+	headerTimeout, idleTimeout time.Duration
 }
 
 const (
@@ -163,6 +179,15 @@ func check(cfg Config) (settings, error) {
 	} else if s.MaxStreams < 0 {
 		errs = append(errs, fmt.Errorf("MaxStreams is %d: it must be positive", cfg.MaxStreams))
 	}
+	switch {
+	case s.MaxConnections < 0:
+		s.MaxConnections = 0
+	case s.MaxConnections == 0:
+		s.MaxConnections = openFiles() / 10 * 9
+	}
+	s.MaxConnectionsPerAddress = max(0, cmp.Or(s.MaxConnectionsPerAddress, defaultConnectionsPerAddress))
+	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
+	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
 	if s.Version == (buildinfo.Info{}) {
 		s.Version = buildinfo.Get()
 	}

@@ -68,6 +68,10 @@ var (
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
 		text: "The tunnel carries as many requests as it may.", retryAfter: time.Second,
 	}
+	failCrowded = &failure{
+		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
+		text: "The service has as many connections as it may.", retryAfter: time.Second,
+	}
 	failBroken = &failure{
 		status: http.StatusBadGateway, kind: "connection_terminated", hop: hopService,
 		text: "The tunnel broke before the answer began.",

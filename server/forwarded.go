@@ -157,6 +157,10 @@ func (f forwarding) trusts(a netip.Addr) bool {
 	return false
 }
 
+// mayStandForMany reports whether connections from a may be those of many
+// viewers, through a proxy.
+func (f forwarding) mayStandForMany(a netip.Addr) bool { return a.IsLoopback() || f.trusts(a) }
+
 // parseAddr parses an IP address with or without a port, as http.Request's
 // RemoteAddr and the entries of X-Forwarded-For have it. The result is
 // comparable: IPv4 inside IPv6 becomes IPv4 and a zone is dropped.

@@ -71,10 +71,5 @@ func newAddrLimiter(perSecond float64, burst int) *addrLimiter {
 
 // allow is that of the limiter.
 func (l *addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
-	if addr.Is6() && !addr.Is4In6() {
-		if p, err := addr.Prefix(64); err == nil {
-			addr = p.Addr()
-		}
-	}
-	return l.limiter.allow(addr)
+	return l.limiter.allow(subscriber(addr))
 }

@@ -31,6 +31,22 @@ const (
 	viewerConnWindow   = (viewerStreams + 4) * viewerStreamWindow
 )
 
+// crowded reports whether r came on a connection that is there only because
+// tunnel clients have to be able to register while viewers take all others.
+func (s *Server) crowded(r *http.Request) bool {
+	conn, ok := r.Context().Value(connKey{}).(net.Conn)
+	return ok && s.connections.overfull(conn)
+}
+
+// uncountTunnel says that the connection of r has become a tunnel.
+func uncountTunnel(r *http.Request) {
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		if c := limited(conn); c != nil {
+			c.uncount()
+		}
+	}
+}
+
 // Serve accepts connections on ln, from viewers and tunnel clients, until
 // Shutdown or Close; then it returns [ErrServerClosed]. It speaks HTTP/1 and
 // HTTP/2, over TLS if the Config has a TLSConfig, and sets the time limits that
@@ -38,9 +54,10 @@ const (
 func (s *Server) Serve(ln net.Listener) error {
 	hs := &http.Server{
 		Handler:           h2conn.UpgradeHandler(s),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: s.cfg.headerTimeout,
+		IdleTimeout:       s.cfg.idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         s.connections.connState,
 		ErrorLog:          s.errorLog,
 		Protocols:         new(http.Protocols),
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
@@ -60,7 +77,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	// (RFC 8441), which only it can serve.
 	h2s := &http2.Server{
 		MaxConcurrentStreams:         viewerStreams,
-		IdleTimeout:                  idleTimeout,
+		IdleTimeout:                  s.cfg.idleTimeout,
 		MaxReadFrameSize:             64 << 10,
 		MaxUploadBufferPerStream:     viewerStreamWindow,
 		MaxUploadBufferPerConnection: viewerConnWindow,
@@ -86,6 +103,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		}
 	}()
 
+	ln = &limitListener{ln, s.connections}
 	if s.cfg.StallTimeout > 0 {
 		ln = &stallListener{ln, s.cfg.StallTimeout}
 	}

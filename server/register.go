@@ -116,6 +116,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		s.logFailure(log, g, err)
 		return
 	}
+	uncountTunnel(r)
 	sess := newSession(s, conn, g, remote, log)
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -446,4 +447,42 @@ func (r *countingReader) Read(p []byte) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// TestNoAnswerIsNone: what ends a request that has no answer yet does not make
+// net/http write one with status 200.
+func TestNoAnswerIsNone(t *testing.T) {
+	for _, wrote := range []bool{false, true} {
+		rec := httptest.NewRecorder()
+		w := &viewerWriter{ResponseWriter: rec, rc: http.NewResponseController(rec)}
+		if wrote {
+			w.WriteHeader(http.StatusOK)
+		}
+		v := &viewing{w: w, http1: true, request: &continuingBody{ReadCloser: io.NopCloser(strings.NewReader("x")), w: w}}
+		v.endRequest()
+		if rec.Flushed != wrote {
+			t.Errorf("flushed: %v, with an answer: %v", rec.Flushed, wrote)
+		}
+	}
+}
+
+// TestUpgradeLines: what an Upgrade header offers in several lines reaches the
+// target, but h2c, which is about this hop, does not.
+func TestUpgradeLines(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Offered", strings.Join(r.Header["Upgrade"], "|"))
+	}))
+	for _, tc := range []struct{ lines, want string }{
+		{"Upgrade: foo,bar\r\n", "foo,bar"},
+		{"Upgrade: foo\r\nUpgrade: bar\r\n", "foo, bar"},
+		{"Upgrade: foo, h2c\r\n", "foo"},
+		{"Upgrade: H2C\r\nUpgrade: bar/1\r\n", "bar/1"},
+		{"Upgrade: h2c, h2c\r\n", ""},
+	} {
+		got := s.raw("GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, close\r\n" + tc.lines + "\r\n")
+		if !strings.Contains(got, "\r\nX-Offered: "+tc.want+"\r\n") {
+			t.Errorf("%q: want %q in %q", tc.lines, tc.want, got)
+		}
+	}
 }

@@ -60,6 +60,7 @@ type Server struct {
 	proxy      *httputil.ReverseProxy
 
 	audit       *audit
+	connections *connLimit
 	failures    *addrLimiter  // failed registrations
 	misses      *addrLimiter  // viewers' 404s
 	handshakes  *rate.Limiter // registrations
@@ -97,6 +98,7 @@ func New(cfg Config) (*Server, error) {
 		hosts:       viewerHosts{domain: set.ViewerDomain, forwarding: forwarding{trusted: set.trusted}},
 		table:       newTable(),
 		audit:       newAudit(set.Logger),
+		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, forwarding{trusted: set.trusted}.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  rate.NewLimiter(handshakeRate, handshakeBurst),
@@ -125,6 +127,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.register(w, r)
 	case r.Method == http.MethodConnect && r.Header.Get(":protocol") == "":
 		failConnect.write(w, r)
+	case rt.kind == routeTunnel && s.crowded(r):
+		w.Header().Set("Connection", "close")
+		failCrowded.write(w, r)
 	case rt.kind == routeTunnel:
 		s.serveViewer(w, r, rt)
 	case rt.kind == routeReserved:

@@ -46,7 +46,7 @@ type session struct {
 
 	// Static from start on, which is before the session is in the table.
 	tr    *h2conn.Transport
-	slots chan struct{} // one element per request in flight
+	slots *fairQueue // one for each request in flight
 
 	full chan struct{} // closed when the session is retired, for those who wait for a slot
 
@@ -101,7 +101,7 @@ func (s *session) start(ctx context.Context) error {
 		}
 		streams = int(min(uint32(streams), n))
 	}
-	s.slots = make(chan struct{}, streams)
+	s.slots = newFairQueue(streams, maxWaiting)
 	return nil
 }
 
@@ -288,36 +288,48 @@ func (s *session) kill(code wire.CloseCode) {
 // begin admits one request, which has to be followed by end. It waits a
 // bounded time while the tunnel is full.
 func (s *session) begin(ctx context.Context) error {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		t := time.NewTimer(slotWait)
-		defer t.Stop()
-		select {
-		case s.slots <- struct{}{}:
-		case <-s.full:
-			return errRetired
-		case <-t.C:
-			return errBusy
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.tr.Done():
-			return errRetired
+	w, err := s.slots.enter(requester(ctx))
+	if err != nil {
+		return err
+	}
+	if w != nil {
+		if err := s.await(ctx, w); err != nil {
+			return err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired {
-		<-s.slots
+		s.slots.release()
 		return errRetired
 	}
 	s.inFlight++
 	return nil
 }
 
+// await waits until w has a slot.
+func (s *session) await(ctx context.Context, w *waiter) (err error) {
+	t := time.NewTimer(slotWait)
+	defer t.Stop()
+	select {
+	case err := <-w.ready:
+		return err
+	case <-s.full:
+		err = errRetired
+	case <-t.C:
+		err = errBusy
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-s.tr.Done():
+		err = errRetired
+	}
+	s.slots.leave(w)
+	return err
+}
+
 // end is the counterpart of begin.
 func (s *session) end() {
-	<-s.slots
+	s.slots.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inFlight--; s.inFlight == 0 && (s.retired || s.leaving) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type viewerKey struct{}
 // viewing is one request of a viewer.
 type viewing struct {
 	rt    route
+	from  netip.Addr // the viewer, as the subscriber that it counts for
 	w     *viewerWriter
 	http1 bool
 	body  io.Closer // of the answer; nil before there is one
@@ -42,23 +44,37 @@ type viewing struct {
 // of a body after that, while full duplex is on, makes it panic at the next
 // request of the connection (golang/go#68560).
 func (v *viewing) endRequest() {
-	if v.http1 && !v.request.over() {
+	if v.http1 && v.w.wrote && !v.request.over() {
 		_ = v.w.rc.Flush() // the viewer is not to wait for what follows
 	}
 	v.request.Close()
+}
+
+// requester returns who a request with this context counts for. Requests of Go
+// code, by Server.RoundTripper, have no address and count together.
+func requester(ctx context.Context) netip.Addr {
+	if v, ok := ctx.Value(viewerKey{}).(*viewing); ok {
+		return v.from
+	}
+	return netip.Addr{}
 }
 
 func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{}).(*viewing) }
 
 // serveViewer carries a viewer's request to the tunnel of rt.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
-	if r.Host != "" && !validHost(r.Host) || !printable(r.Header.Get("Upgrade")) ||
+	if r.Host != "" && !validHost(r.Host) || !printable(strings.Join(r.Header["Upgrade"], ",")) ||
 		!httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
 		failUnencodable.write(w, r)
 		return
 	}
+	if r.ProtoMajor == 2 && !plainLength(r) {
+		failBadBody.write(w, r)
+		return
+	}
 	v := &viewing{
 		rt:    rt,
+		from:  subscriber(s.forwarding.clientAddr(r)),
 		w:     &viewerWriter{ResponseWriter: w, rc: http.NewResponseController(w)},
 		http1: r.ProtoMajor == 1,
 	}
@@ -100,6 +116,22 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		}
 	}()
 	s.proxy.ServeHTTP(v.w, r)
+}
+
+// plainLength reports whether an HTTP/2 request names the length of its body at
+// most once, and properly. net/http looks after that for HTTP/1, x/net takes the
+// first one, and a nonsensical one for zero.
+func plainLength(r *http.Request) bool {
+	length := r.Header["Content-Length"]
+	switch {
+	case len(length) == 0:
+		return true
+	case len(length) > 1 || !digits(length[0]):
+		return false
+	case r.ContentLength == 0: // also if there is no body, or the number is too large
+		return strings.Trim(length[0], "0") == ""
+	}
+	return true
 }
 
 // miss answers a viewer who asked for what is not here, with f or, after too
@@ -170,11 +202,15 @@ func (s *Server) rewrite(pr *httputil.ProxyRequest) {
 	// ReverseProxy copies trailers at the start, when they have no values yet.
 	out.Trailer = in.Trailer
 
-	// "Upgrade: h2c" is about this hop (RFC 9113, section 3.1, has abolished
-	// it), and curl --http2 sends it on every request.
-	if strings.EqualFold(out.Header.Get("Upgrade"), "h2c") {
-		out.Header.Del("Upgrade")
-		out.Header.Del("Connection")
+	offered := in.Header["Upgrade"]
+	if _, ok := out.Header["Upgrade"]; ok && (len(offered) > 1 || httpguts.HeaderValuesContainsToken(offered, "h2c")) {
+		// ReverseProxy has left the first line of it.
+		if list := upgradeList(offered); list != "" {
+			out.Header.Set("Upgrade", list)
+		} else {
+			out.Header.Del("Upgrade")
+			out.Header.Del("Connection")
+		}
 	}
 	out.Header.Del("Http2-Settings")
 
@@ -182,6 +218,22 @@ func (s *Server) rewrite(pr *httputil.ProxyRequest) {
 	if id := in.Header[wire.HeaderID]; rt.ownHost && len(id) > 0 {
 		out.Header[wire.HeaderID] = id // means nothing to us there
 	}
+}
+
+// upgradeList returns what an Upgrade header of several lines offers in one,
+// without h2c: that is about this hop (RFC 9113, section 3.1, has abolished it),
+// and curl --http2 sends it on every request. A target that chose it would go on
+// with requests that nobody here sees.
+func upgradeList(lines []string) string {
+	var all []string
+	for _, line := range lines {
+		for p := range strings.SplitSeq(line, ",") {
+			if p = strings.Trim(p, " \t"); p != "" && !strings.EqualFold(p, "h2c") {
+				all = append(all, p)
+			}
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // targetURL returns a URL that x/net puts into :path byte for byte.

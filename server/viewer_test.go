@@ -714,3 +714,42 @@ func TestTLSHTTP10(t *testing.T) {
 		t.Errorf("got %q, %v", b, err)
 	}
 }
+
+// TestOfflineIsUnknown: an id whose client has left cannot be told from one that
+// there never was: not by the answer, also while viewers wait for tunnels after
+// the start, and not by the time it takes.
+func TestOfflineIsUnknown(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"": 0, "after the start": 1500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			s := newService(t, Config{StartupWait: wait})
+			c := s.connect("gone", echoHandler)
+			s.waitActive(c)
+			if resp, _ := s.get("/gone/"); resp.StatusCode != 200 {
+				t.Fatalf("while it is there: %d", resp.StatusCode)
+			}
+			c.conn.Close()
+			waitFor(t, func() bool {
+				for range s.Tunnels() {
+					return false
+				}
+				return true
+			})
+			ask := func(id string) string {
+				return strings.ReplaceAll(s.raw("GET /"+id+"/x HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\nConnection: close\r\n\r\n"), id, "ID")
+			}
+			var wg sync.WaitGroup
+			var gone, never string
+			var goneTook, neverTook time.Duration
+			wg.Go(func() { gone, goneTook = ask("gone"), time.Since(start) })
+			wg.Go(func() { never, neverTook = ask("never"), time.Since(start) })
+			wg.Wait()
+			if gone != never || !strings.HasPrefix(gone, "HTTP/1.1 404 ") {
+				t.Errorf("got\n%s\nand for one that never was\n%s", gone, never)
+			}
+			if goneTook < wait || neverTook < wait || (goneTook-neverTook).Abs() > time.Second {
+				t.Errorf("they took %v and %v", goneTook, neverTook)
+			}
+		})
+	}
+}

@@ -54,6 +54,10 @@ type viewerWriter struct {
 	// connection for its next request.
 	last func() bool
 
+	// wrote says that the final header has been written. Before that a flush
+	// would make net/http send one of its own.
+	wrote bool
+
 	// unknownLength is set likewise if the answer does not tell its length.
 	unknownLength bool
 }
@@ -66,6 +70,7 @@ func (w *viewerWriter) WriteHeader(status int) {
 	if status < 200 && w.noInterim || status == http.StatusContinue && w.continued.Swap(true) {
 		return
 	}
+	w.wrote = w.wrote || status >= 200
 	h := w.Header()
 	if status < 200 && status != http.StatusSwitchingProtocols {
 		if w.interim != nil {

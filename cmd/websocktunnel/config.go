@@ -67,6 +67,8 @@ func readConfig(look lookup) (config, error) {
 	c.server.StallTimeout = s.duration("STALL_TIMEOUT")
 	c.server.ResponseHeaderTimeout = s.duration("RESPONSE_HEADER_TIMEOUT")
 	c.server.MaxStreams = s.integer("MAX_STREAMS", 0, 1, math.MaxInt32)
+	c.server.MaxConnections = s.countOrOff("MAX_CONNECTIONS")
+	c.server.MaxConnectionsPerAddress = s.countOrOff("MAX_CONNECTIONS_PER_ADDRESS")
 	c.server.DisableH2C = !s.on("H2C", true)
 	c.server.DisablePathIsolation = !s.on("PATH_ISOLATION", true)
 	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"

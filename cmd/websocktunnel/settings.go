@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -78,6 +79,21 @@ func (s *settings) integer(name string, def, low, high int) int {
 	if err != nil || n < low || n > high {
 		s.fault(name, "%q: it must be a number from %d to %d", value, low, high)
 		return def
+	}
+	return n
+}
+
+// countOrOff returns the value of a variable that must be a positive number or
+// off. As in server.Config, zero means the default and negative off.
+func (s *settings) countOrOff(name string) int {
+	value := s.text(name)
+	if strings.EqualFold(value, "off") {
+		return -1
+	}
+	n, err := strconv.Atoi(value)
+	if value != "" && (err != nil || n < 1 || n > math.MaxInt32) {
+		s.fault(name, "%q: it must be a number from 1, or off", value)
+		return 0
 	}
 	return n
 }

@@ -9,13 +9,13 @@ import (
 )
 
 // TestDescriptorsRunOut (F20): more connections come than the service may have
-// files open. What is connected goes on, the service does not spin, and when
+// files open, and MAX_CONNECTIONS is off. What is connected goes on, the service does not spin, and when
 // the flood is over it takes new connections again.
 func TestDescriptorsRunOut(t *testing.T) {
 	needProcesses(t)
 	addr := newAddr()
 	tg := newTarget(t, here, "127.0.0.1")
-	svc := startService(t, addr, serviceOptions{limit: 256})
+	svc := startService(t, addr, serviceOptions{limit: 256, env: []string{"MAX_CONNECTIONS=off"}})
 	client := startClient(t, here, "http://"+addr, "x", tg.addr)
 	viewer := newViewer(t, here)
 	served(t, viewer, client.url)
@@ -65,6 +65,54 @@ func TestDescriptorsRunOut(t *testing.T) {
 	if recovered > 5*time.Second {
 		t.Errorf("the first new connection was served %v after the flood", recovered)
 	}
+	if n := client.sessions(); n != 1 {
+		t.Errorf("the tunnel client has had %d sessions", n)
+	}
+	if !svc.running() {
+		t.Error("the service has ended")
+	}
+}
+
+// TestIdleFlood: sockets that say nothing, more than the service may have files
+// open, and five thousand where there is time, do nothing to anybody else: the
+// service keeps within MAX_CONNECTIONS by closing the silent ones.
+func TestIdleFlood(t *testing.T) {
+	needProcesses(t)
+	addr := newAddr()
+	tg := newTarget(t, here, "127.0.0.1")
+	svc := startService(t, addr, serviceOptions{limit: 256})
+	client := startClient(t, here, "http://"+addr, "x", tg.addr)
+	viewer := newViewer(t, here)
+	served(t, viewer, client.url)
+
+	var flood []net.Conn
+	defer func() {
+		for _, c := range flood {
+			c.Close()
+		}
+	}()
+	stop := probe(t, viewer, client.url, 20*time.Millisecond)
+	busy := svc.cpuTime()
+	start := time.Now()
+	for range pick(600, 5000) {
+		c, err := net.DialTimeout("tcp", addr, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flood = append(flood, c)
+	}
+	for range 20 {
+		if status, _, err := rawGet(addr, "1.1", "/x/echo?new"); status != 200 || err != nil {
+			t.Errorf("a viewer without a connection: %d %v", status, err)
+		}
+	}
+	second := startClient(t, here, "http://"+addr, "y", tg.addr)
+	served(t, newViewer(t, here), second.url)
+	took, failed := stop()
+	busy = svc.cpuTime() - busy
+	none(t, "failed requests during the flood", failed)
+	summary(t, "%d silent connections in %v, service busy for %v; requests meanwhile: %d, p99 %v",
+		len(flood), ms(time.Since(start)), busy, len(took), ms(quantile(took, 0.99)))
 	if n := client.sessions(); n != 1 {
 		t.Errorf("the tunnel client has had %d sessions", n)
 	}

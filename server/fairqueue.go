@@ -1,0 +1,170 @@
+package server
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// maxWaiting is how many requests may wait for a slot of one tunnel. Each holds
+// a viewer's connection and its goroutines. It is less than one address may
+// have connections, which is why fairQueue makes room for others.
+const maxWaiting = 1000
+
+// fairQueue admits a bounded number of requests at a time. While slots are free
+// each gets one at once. Else it waits, and the slots that become free go round
+// the addresses that wait, and among those of one address to who came first: an
+// address with a thousand requests delays another's only one by no more than
+// its own next.
+//
+// No address has a share of the slots themselves: a load balancer is one
+// address, and a slot that is taken is never taken back.
+type fairQueue struct {
+	mu      sync.Mutex
+	free    int
+	limit   int // of waiting
+	waiting int
+	turns   []*waitingClass // those with waiters, the next one first
+	classes map[netip.Addr]*waitingClass
+}
+
+// waitingClass is the requests of one address that wait, first come first.
+type waitingClass struct {
+	addr    netip.Addr
+	waiters []*waiter
+}
+
+// waiter is a request that waits for a slot.
+type waiter struct {
+	class *waitingClass
+
+	// ready has one value as soon as the wait is over: nil, which is a slot, or
+	// errBusy, if the waiter had to make room for that of another address.
+	ready chan error
+}
+
+func newFairQueue(slots, limit int) *fairQueue {
+	return &fairQueue{free: slots, limit: limit, classes: make(map[netip.Addr]*waitingClass)}
+}
+
+// enter takes a slot, or else a place in the queue: then it returns a waiter,
+// which has to be followed by a receive from ready or by leave. It returns
+// errBusy if there is no place either.
+func (q *fairQueue) enter(addr netip.Addr) (*waiter, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.free > 0 { // nobody waits then
+		q.free--
+		return nil, nil
+	}
+	c := q.classes[addr]
+	if q.waiting >= q.limit && !q.makeRoomLocked(c) {
+		return nil, errBusy
+	}
+	if c == nil {
+		c = &waitingClass{addr: addr}
+		q.classes[addr] = c
+		q.turns = append(q.turns, c)
+	}
+	w := &waiter{class: c, ready: make(chan error, 1)}
+	c.waiters = append(c.waiters, w)
+	q.waiting++
+	return w, nil
+}
+
+// makeRoomLocked sends away the last one of the address with the most waiters,
+// unless c, for which there is to be room, would then have as many.
+func (q *fairQueue) makeRoomLocked(c *waitingClass) bool {
+	own := 0
+	if c != nil {
+		own = len(c.waiters)
+	}
+	var most *waitingClass
+	for _, t := range q.turns {
+		if most == nil || len(t.waiters) > len(most.waiters) {
+			most = t
+		}
+	}
+	if most == nil || len(most.waiters) <= own+1 {
+		return false
+	}
+	last := len(most.waiters) - 1
+	w := most.waiters[last]
+	most.waiters[last] = nil
+	most.waiters = most.waiters[:last]
+	q.waiting--
+	w.ready <- errBusy
+	return true
+}
+
+// leave is for a waiter whose request waits no longer. If it has got a slot
+// meanwhile, that goes to the next.
+func (q *fairQueue) leave(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case err := <-w.ready:
+		if err == nil {
+			q.releaseLocked()
+		}
+		return
+	default:
+	}
+	c := w.class
+	for i, other := range c.waiters {
+		if other == w {
+			c.waiters = append(c.waiters[:i], c.waiters[i+1:]...)
+			q.waiting--
+			break
+		}
+	}
+	if len(c.waiters) == 0 {
+		q.forgetLocked(c)
+	}
+}
+
+// release gives back a slot.
+func (q *fairQueue) release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.releaseLocked()
+}
+
+func (q *fairQueue) releaseLocked() {
+	if len(q.turns) == 0 {
+		q.free++
+		return
+	}
+	c := q.turns[0]
+	w := c.waiters[0]
+	c.waiters[0] = nil
+	c.waiters = c.waiters[1:]
+	q.waiting--
+	if len(c.waiters) == 0 {
+		q.forgetLocked(c)
+	} else {
+		q.turns = append(q.turns[1:], c) // behind the others
+	}
+	w.ready <- nil
+}
+
+// forgetLocked drops a class without waiters.
+func (q *fairQueue) forgetLocked(c *waitingClass) {
+	delete(q.classes, c.addr)
+	for i, t := range q.turns {
+		if t == c {
+			q.turns = append(q.turns[:i], q.turns[i+1:]...)
+			return
+		}
+	}
+}
+
+// subscriber returns what addr counts as where addresses are told apart: of
+// IPv6 the /64, which is what one subscriber has.
+func subscriber(addr netip.Addr) netip.Addr {
+	if addr.Is6() && !addr.Is4In6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return addr
+}
