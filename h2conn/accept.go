@@ -3,6 +3,7 @@ package h2conn
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*Conn, err
 	opts := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the Origin check; see above
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived:     func(context.Context, []byte) bool { return h.carrier.flood.ping(time.Now()) },
 	}
 	if o.Subprotocol != "" {
 		opts.Subprotocols = []string{o.Subprotocol}

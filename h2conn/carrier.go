@@ -10,7 +10,8 @@ import (
 // carrier is the byte stream below a websocket: reads go straight to the
 // network connection, writes through a combiner.
 type carrier struct {
-	r io.Reader
+	r     io.Reader
+	flood *flood
 	*combiner
 
 	closeOnce sync.Once
@@ -19,10 +20,17 @@ type carrier struct {
 }
 
 func newCarrier(r io.Reader, w io.WriteCloser, writeTimeout time.Duration) *carrier {
-	return &carrier{r: r, combiner: newCombiner(w, writeTimeout), gone: make(chan struct{})}
+	return &carrier{r: r, flood: new(flood), combiner: newCombiner(w, writeTimeout), gone: make(chan struct{})}
 }
 
-func (c *carrier) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c *carrier) Read(p []byte) (int, error) {
+	if err := c.flood.err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(p)
+	c.flood.arrived(n)
+	return n, err
+}
 
 // Close lets what was written leave, within closeLinger, and closes.
 func (c *carrier) Close() error {

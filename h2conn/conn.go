@@ -32,6 +32,10 @@ const (
 	statusProtocolViolation = 4004
 )
 
+// ErrProtocol is wrapped by the error of a connection that this end gave up
+// because of what the peer sent: close code 4004 tells the peer.
+var ErrProtocol = errors.New("the peer broke the protocol")
+
 // CloseError is the close code that the peer sent.
 type CloseError struct {
 	Code   int    // RFC 6455, section 7.4
@@ -59,6 +63,7 @@ type Conn struct {
 	local, remote net.Addr
 	onControl     func([]byte)      // set before the first Read
 	ownControl    func([]byte) bool // likewise; whether it was the Transport's
+	meter         *meter            // likewise; nil before HTTP/2
 
 	writeMu sync.Mutex // held by Write
 
@@ -73,6 +78,7 @@ type Conn struct {
 	readTimer    *time.Timer // likewise
 	closeCode    int
 	closeReason  string
+	codeFixed    bool  // no other code is taken
 	closing      bool  // Close is under way or done
 	err          error // first cause of the end
 
@@ -137,6 +143,10 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 	c.reading = false
 	c.mu.Unlock()
 	if err != nil {
+		var v *floodError
+		if errors.As(err, &v) {
+			err = c.violation(v.what)
+		}
 		// A connection that cannot be read is of no more use to the writer.
 		err = c.broken(err)
 		c.finish()
@@ -163,7 +173,8 @@ func (c *Conn) read(p []byte) (int, error) {
 			}
 			c.reader = r
 		}
-		n, err := c.reader.Read(p)
+		// In pieces, for what is read and not delivered yet counts as overhead.
+		n, err := c.reader.Read(p[:min(len(p), maxMessage)])
 		if err == io.EOF {
 			c.reader, err = nil, nil
 			if n == 0 {
@@ -175,6 +186,7 @@ func (c *Conn) read(p []byte) (int, error) {
 		}
 		if n > 0 {
 			c.empty = 0
+			c.carrier.flood.useful(n)
 		}
 		if n > 0 || err != nil {
 			return n, err
@@ -190,6 +202,10 @@ func (c *Conn) readControl(r io.Reader) error {
 	if len(b) > MaxControlMessage {
 		return c.violation(fmt.Sprintf("control message over %d bytes", MaxControlMessage))
 	}
+	c.carrier.flood.useful(len(b))
+	if c.meter != nil && !c.meter.spendControl(len(b)) {
+		return c.violation("too many control messages")
+	}
 	if c.ownControl != nil && c.ownControl(b) {
 		return nil
 	}
@@ -201,9 +217,12 @@ func (c *Conn) readControl(r io.Reader) error {
 
 // violation ends the connection with code 4004, from within a Read.
 func (c *Conn) violation(what string) error {
-	err := errors.New("h2conn: the peer broke the protocol: " + what)
+	err := fmt.Errorf("h2conn: %w: %s", ErrProtocol, what)
 	_ = c.failed(err)
 	c.SetCloseReason(statusProtocolViolation, what)
+	c.mu.Lock()
+	c.codeFixed = true
+	c.mu.Unlock()
 	go c.Close()
 	<-c.carrier.gone
 	return err
@@ -279,7 +298,7 @@ func (c *Conn) failed(err error) error {
 func (c *Conn) SetCloseReason(code int, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closing {
+	if !c.closing && !c.codeFixed {
 		c.closeCode, c.closeReason = code, reason
 	}
 }

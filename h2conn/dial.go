@@ -62,6 +62,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 		HTTPClient:      &client,
 		HTTPHeader:      o.Header.Clone(),
 		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  func(context.Context, []byte) bool { return tr.carrier.flood.ping(time.Now()) },
 	}
 	if opts.HTTPHeader == nil {
 		opts.HTTPHeader = http.Header{}

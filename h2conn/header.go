@@ -106,3 +106,19 @@ func websocketAccept(key string) string {
 	h := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(h[:])
 }
+
+// writeHeader is w.WriteHeader, but that it has x/net send an interim answer
+// from a copy of the header. Else x/net writes the frame from the map itself,
+// and if the stream ends meanwhile it does not wait for that, while a handler
+// goes on and changes its header, as ReverseProxy does: then Go ends the process.
+// Where there is a length, x/net takes a copy without it.
+func writeHeader(w http.ResponseWriter, status int) {
+	if status < 200 {
+		h := w.Header()
+		if _, ok := h["Content-Length"]; !ok {
+			h["Content-Length"] = nil
+			defer delete(h, "Content-Length")
+		}
+	}
+	w.WriteHeader(status)
+}

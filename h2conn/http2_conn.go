@@ -2,23 +2,29 @@ package h2conn
 
 import (
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 )
 
-// http2Conn is a Conn as x/net gets it: it sees the peer's settings go by, and
-// why x/net closes it.
+// http2Conn is a Conn as x/net gets it: it sees the peer's settings go by,
+// meters its frames, and sees why x/net closes it.
 type http2Conn struct {
 	*Conn
-	peer *peerSettings
+	source io.Reader // the Conn
+	peer   *peerSettings
+	meter  *meter
+	small  [4 * frameHeaderLen]byte // for a Read with less room than a frame header takes
+	rest   []byte                   // of small, for the next Read
 
 	silence  time.Duration // after which x/net gives the peer up; zero: never
 	lastRead atomic.Int64  // time since start
 	start    time.Time
 }
 
-func newHTTP2Conn(c *Conn, peer *peerSettings, cfg Config) *http2Conn {
-	h := &http2Conn{Conn: c, peer: peer, start: time.Now()}
+func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config) *http2Conn {
+	h := &http2Conn{Conn: c, source: c, peer: peer, meter: m, start: time.Now()}
+	c.meter = m
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	if interval > 0 && timeout > 0 {
 		h.silence = interval + timeout
@@ -27,10 +33,44 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, cfg Config) *http2Conn {
 }
 
 func (c *http2Conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.peer.observe(p[:n])
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if len(c.rest) > 0 {
+			n := copy(p, c.rest)
+			c.rest = c.rest[n:]
+			return n, nil
+		}
+		if len(p) < len(c.small) {
+			n, err := c.readMetered(c.small[:])
+			if c.rest = c.small[:n]; n == 0 && err != nil {
+				return 0, err
+			}
+			continue // an error comes again
+		}
+		if n, err := c.readMetered(p); n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// readMetered reads what the meter lets through, which may be nothing.
+func (c *http2Conn) readMetered(p []byte) (int, error) {
+	held := c.meter.held(p)
+	n, err := c.source.Read(p[held:])
+	c.peer.observe(p[held : held+n])
 	c.lastRead.Store(int64(time.Since(c.start)))
+	n, ok := c.meter.filter(p[:held+n])
+	if !ok { // what has come before is of no interest any more
+		return 0, c.violation("too many frames that carry nothing")
+	}
 	return n, err
+}
+
+func (c *http2Conn) Write(p []byte) (int, error) {
+	c.meter.sent(p)
+	return c.Conn.Write(p)
 }
 
 // Close is called by x/net, which does not tell why. It pings a peer that has

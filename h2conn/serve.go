@@ -87,7 +87,8 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 		c.Close()
 	}()
 
-	s2.ServeConn(newHTTP2Conn(c, peer, cfg), &http2.ServeConnOpts{
+	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
+	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg), &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,
@@ -266,7 +267,7 @@ func (w *answerWriter) WriteHeader(status int) {
 			return
 		}
 	}
-	w.ResponseWriter.WriteHeader(status)
+	writeHeader(w.ResponseWriter, status)
 }
 
 func (w *answerWriter) Write(p []byte) (int, error) {

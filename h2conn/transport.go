@@ -45,13 +45,14 @@ var _ http.RoundTripper = (*Transport)(nil)
 // peer; Ping does.
 func NewTransport(c *Conn, cfg Config) (*Transport, error) {
 	t := &Transport{conn: c, peer: newPeerSettings(0), cfg: cfg}
+	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)), true)
 	t2, err := sharedTransport(cfg)
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	c.ownControl = t.upgrades.control
-	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, cfg))
+	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, m, cfg))
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("h2conn: starting HTTP/2: %w", err)

@@ -26,9 +26,6 @@ const (
 	strangerLines, strangerBurst = 1, 60
 	crowdLines, crowdBurst       = 20, 200
 
-	// About one id, by callers who have a good token for it.
-	holderLines, holderBurst = 2, 20
-
 	// sumInterval is the time between sums of lines that were left out.
 	sumInterval = 10 * time.Second
 )
@@ -43,7 +40,7 @@ type audit struct {
 	log       zerolog.Logger
 	strangers *addrLimiter
 	crowd     *rate.Limiter
-	holders   *limiter[string]
+	tunnels   *lineLimits // for callers with a good token
 
 	mu     sync.Mutex
 	closed bool
@@ -51,12 +48,12 @@ type audit struct {
 	timer  *time.Timer    // runs sum; nil if nothing has been left out
 }
 
-func newAudit(log zerolog.Logger) *audit {
+func newAudit(log zerolog.Logger, tunnels *lineLimits) *audit {
 	return &audit{
 		log:       log,
 		strangers: newAddrLimiter(strangerLines, strangerBurst),
 		crowd:     rate.NewLimiter(crowdLines, crowdBurst),
-		holders:   newLimiter[string](holderLines, holderBurst),
+		tunnels:   tunnels,
 		left:      make(map[string]int),
 	}
 }
@@ -72,9 +69,10 @@ func (a *audit) stranger(addr addrKey, kind string) bool {
 	return false
 }
 
-// holder is like stranger, about a caller with a good token for id.
+// holder is like stranger, about a caller with a good token for id, whose lines
+// are all under one limit.
 func (a *audit) holder(id, kind string) bool {
-	if _, ok := a.holders.allow(id); ok {
+	if a.tunnels.of(labelOf(id)).take(time.Now(), linesPerSecond-1) {
 		return true
 	}
 	a.leave(kind)

@@ -8,36 +8,41 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxLimited is how many keys a limiter remembers.
+// addrKey is the address that a limit is kept for.
+type addrKey = netip.Addr
+
+// maxLimited is how many addresses an addrLimiter remembers.
 const maxLimited = 10000
 
-// limiter is a token bucket for each key. When it remembers too many keys it
-// forgets those whose buckets have filled up again, and if that does not help
-// much, all: a limiter must not be what takes the service down.
-type limiter[K comparable] struct {
+// addrLimiter is a token bucket for each address. IPv6 addresses count by
+// their /64, which is what one subscriber has. When it remembers too many
+// addresses it forgets those whose buckets have filled up again, and if that
+// does not help much, all: a limiter must not be what takes the service down.
+type addrLimiter struct {
 	limit rate.Limit
 	burst int
 
 	mu      sync.Mutex
-	buckets map[K]*rate.Limiter
+	buckets map[addrKey]*rate.Limiter
 }
 
-func newLimiter[K comparable](perSecond float64, burst int) *limiter[K] {
-	return &limiter[K]{limit: rate.Limit(perSecond), burst: burst, buckets: make(map[K]*rate.Limiter)}
+func newAddrLimiter(perSecond float64, burst int) *addrLimiter {
+	return &addrLimiter{limit: rate.Limit(perSecond), burst: burst, buckets: make(map[addrKey]*rate.Limiter)}
 }
 
-// allow takes one token of key's bucket. If there is none it returns false
+// allow takes one token of addr's bucket. If there is none it returns false
 // and how long one takes to come.
-func (l *limiter[K]) allow(key K) (wait time.Duration, ok bool) {
+func (l *addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
+	addr = subscriber(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.buckets[key]
+	b := l.buckets[addr]
 	if b == nil {
 		if len(l.buckets) >= maxLimited {
 			l.forgetLocked()
 		}
 		b = rate.NewLimiter(l.limit, l.burst)
-		l.buckets[key] = b
+		l.buckets[addr] = b
 	}
 	if b.Allow() {
 		return 0, true
@@ -45,31 +50,15 @@ func (l *limiter[K]) allow(key K) (wait time.Duration, ok bool) {
 	return time.Duration(float64(time.Second) / float64(l.limit)), false
 }
 
-func (l *limiter[K]) forgetLocked() {
-	for k, b := range l.buckets {
+func (l *addrLimiter) forgetLocked() {
+	for a, b := range l.buckets {
 		if b.Tokens() >= float64(l.burst) {
-			delete(l.buckets, k)
+			delete(l.buckets, a)
 		}
 	}
 	// Not only when none could be forgotten: looking at all of them for each
-	// new key would be work that an attacker can order.
+	// new address would be work that an attacker can order.
 	if len(l.buckets) > maxLimited*3/4 {
 		clear(l.buckets)
 	}
-}
-
-// addrKey is the address that a limit is kept for.
-type addrKey = netip.Addr
-
-// addrLimiter is a limiter for addresses. IPv6 addresses count by their /64,
-// which is what one subscriber has.
-type addrLimiter struct{ limiter *limiter[addrKey] }
-
-func newAddrLimiter(perSecond float64, burst int) *addrLimiter {
-	return &addrLimiter{newLimiter[addrKey](perSecond, burst)}
-}
-
-// allow is that of the limiter.
-func (l *addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
-	return l.limiter.allow(subscriber(addr))
 }

@@ -122,10 +122,20 @@ func (s *Server) Serve(ln net.Listener) error {
 // connKey is the context key of the connection that a request came on.
 type connKey struct{}
 
-// newErrorLog returns the logger for what net/http and x/net/http2 have to
-// say, mostly about peers that broke off or spoke no HTTP: nobody's business
-// in normal operation, except panics.
-func newErrorLog(l zerolog.Logger) *log.Logger { return log.New(&errorLogWriter{l}, "", 0) }
+// NewErrorLog returns the logger for what net/http and x/net/http2 have to say,
+// mostly about peers that broke off or spoke no HTTP: nobody's business in
+// normal operation, so they go to debug, except panics. No more than two lines
+// are written within a second; the next one has in suppressed_lines how many
+// were left out.
+//
+// A Server has its own. What the HTTP/2 of its tunnels says goes to the standard
+// logger, which a program may give the writer of another one:
+//
+//	log.SetFlags(0)
+//	log.SetOutput(server.NewErrorLog(logger).Writer())
+func NewErrorLog(l zerolog.Logger) *log.Logger {
+	return log.New(&errorLogWriter{new(lineLimit).limited(l, othersPerSecond)}, "", 0)
+}
 
 type errorLogWriter struct{ log zerolog.Logger }
 

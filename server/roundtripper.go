@@ -70,7 +70,7 @@ func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 		if err == nil {
 			return resp, nil
 		}
-		if req.Context().Err() != nil || sess.tr.Usable() {
+		if req.Context().Err() != nil || errors.Is(err, errBusy) || sess.tr.Usable() {
 			return nil, err
 		}
 		if sent {
@@ -142,7 +142,13 @@ func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, 
 	out := req.WithContext(ctx)
 	body = newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)
 
+	head := time.AfterFunc(s.srv.headWait, func() {
+		if !written.Load() {
+			cancel(errBusy)
+		}
+	})
 	resp, err = s.tr.RoundTrip(out)
+	head.Stop()
 	if err == nil {
 		body.answered()
 		err = checkAnswer(resp)

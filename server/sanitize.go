@@ -156,7 +156,10 @@ func cleanPrivate(h http.Header) {
 
 // forbiddenTrailers are those that httpguts lets pass and that would mean
 // something if a recipient merged them into the header.
-var forbiddenTrailers = [...]string{"Set-Cookie", "Host", "Location", "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security"}
+var forbiddenTrailers = [...]string{
+	"Set-Cookie", "Host", "Location", "Alt-Svc", "Clear-Site-Data", "Nel", "Origin-Agent-Cluster", "Public-Key-Pins",
+	"Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Strict-Transport-Security",
+}
 
 // checkTrailer removes from t what must not be a trailer (RFC 9110, section
 // 6.5.1).

@@ -66,9 +66,11 @@ type Server struct {
 	handshakes  *rate.Limiter // registrations
 	handshaking chan struct{} // one element per registration under way
 	evictions   evictions
+	lines       lineLimits // of the log
 
 	expectUntil time.Time     // until when viewers wait for tunnels that have not connected yet
 	closing     chan struct{} // closed by Close
+	headWait    time.Duration // the constant, but for tests
 
 	running sync.WaitGroup // the sessions' run
 
@@ -91,13 +93,12 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:         set,
 		log:         set.Logger,
-		errorLog:    newErrorLog(set.Logger),
+		errorLog:    NewErrorLog(set.Logger),
 		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
 		forwarding:  forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path},
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		hosts:       viewerHosts{domain: set.ViewerDomain, forwarding: forwarding{trusted: set.trusted}},
 		table:       newTable(),
-		audit:       newAudit(set.Logger),
 		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, forwarding{trusted: set.trusted}.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
@@ -107,10 +108,12 @@ func New(cfg Config) (*Server, error) {
 		servers:     make(map[*http.Server]struct{}),
 		expectUntil: time.Now().Add(max(set.StartupWait, 0)),
 		closing:     make(chan struct{}),
+		headWait:    headWait,
 	}
 	if s.cfg.Conn.ErrorLog == nil {
 		s.cfg.Conn.ErrorLog = s.errorLog
 	}
+	s.audit = newAudit(set.Logger, &s.lines)
 	s.proxy = s.newProxy()
 	return s, nil
 }

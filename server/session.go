@@ -18,6 +18,11 @@ const (
 	// it may.
 	slotWait = 5 * time.Second
 
+	// headWait is how long a request that has a slot may wait until its header
+	// is sent: for ever, if the tunnel client takes back the streams that it
+	// admitted. A connection that takes no bytes ends before.
+	headWait = 15 * time.Second
+
 	// minStreams is how many concurrent streams a tunnel client has to admit.
 	minStreams = 16
 
@@ -43,6 +48,7 @@ type session struct {
 	since  time.Time
 	conn   *h2conn.Conn
 	log    zerolog.Logger
+	last   zerolog.Logger // for the line on its end
 
 	// Static from start on, which is before the session is in the table.
 	tr    *h2conn.Transport
@@ -70,8 +76,11 @@ type session struct {
 // newSession makes the session of g.id on conn. It hears control messages from
 // now on, and takes requests after start.
 func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zerolog.Logger) *session {
+	lines := srv.lines.of(labelOf(g.id))
 	s := &session{
-		srv: srv, id: g.id, remote: remote, since: time.Now(), conn: conn, grant: g, log: log,
+		srv: srv, id: g.id, remote: remote, since: time.Now(), conn: conn, grant: g,
+		log:     lines.limited(log, linesPerSecond-1),
+		last:    lines.limited(log, linesPerSecond),
 		full:    make(chan struct{}),
 		control: make(chan wire.Control, controlBacklog),
 		wake:    make(chan struct{}, 1),
@@ -345,10 +354,10 @@ func (s *session) ended() {
 	s.mu.Unlock()
 	s.srv.forget(s)
 	cause := code.String()
-	if code == 0 { // the client's doing, or the network's
-		cause = s.tr.Err().Error()
+	if err := s.tr.Err(); code == 0 || errors.Is(err, h2conn.ErrProtocol) { // the client's doing, or the network's
+		cause = err.Error()
 	}
-	s.log.Info().Str("cause", cause).Dur("lived_ms", time.Since(s.since)).Msg("session ended")
+	s.last.Info().Str("cause", cause).Dur("lived_ms", time.Since(s.since)).Msg("session ended")
 }
 
 // onControl is called by the goroutine that reads, and must not block.

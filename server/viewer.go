@@ -317,7 +317,8 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
 		f = unsent(err)
 	}
 	if f != failNoTunnel {
-		s.log.Debug().Str("id", v.rt.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
+		log := s.lines.of(v.rt.tunnel()).limited(s.log, linesPerSecond-1)
+		log.Debug().Str("id", v.rt.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
 	}
 	clear(w.Header())
 	if f == failNoTunnel {

@@ -12,7 +12,12 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-const maxRedirects = 3
+const (
+	maxRedirects = 3
+
+	// maxClientURL is how long a viewer URL may be: an id has 256 bytes.
+	maxClientURL = 4 << 10
+)
 
 // dial registers with the service and returns the new session, which nobody
 // serves yet. ctx bounds the attempt. The error is a *RefusedError if the
@@ -51,11 +56,15 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 	return newSession(conn, u, token, c.cfg.Logger), nil
 }
 
-// clientURL returns the viewer URL of a 101.
+// clientURL returns the viewer URL of a 101. It goes to terminals and files as
+// it is, so that nothing passes that means something there.
 func clientURL(h http.Header) (string, error) {
 	s := h.Get(wire.HeaderClientURL)
 	if s == "" {
 		return "", fmt.Errorf("the service's answer has no %s header; the server URL may be wrong", wire.HeaderClientURL)
+	}
+	if len(s) > maxClientURL || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("the %s header of the service's answer is not a URL of at most %d printable characters", wire.HeaderClientURL, maxClientURL)
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

@@ -58,16 +58,6 @@ func (w *unaltered) WriteHeader(status int) {
 		return // an HTTP/2 target's nonsense: real upgrades are hijacked
 	case status < 200 && headerSize(w.Header()) > maxTargetHeader:
 		return // informational, so nobody depends on it
-	case status < 200:
-		// x/net writes the frame from the header itself, and if the stream ends
-		// meanwhile it does not wait for that, while ReverseProxy goes on and
-		// clears the header: then Go ends the process. Where there is a length,
-		// x/net takes a copy without it.
-		h := w.Header()
-		if _, ok := h["Content-Length"]; !ok {
-			h["Content-Length"] = nil
-			defer delete(h, "Content-Length")
-		}
 	case status >= 200 && !w.wrote:
 		w.wrote = true
 		h := w.Header()

@@ -350,6 +350,9 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 			if m.Reason != wire.ReasonExpired {
 				return nil, r.replace(s, m.ReconnectAfter(), "the service asked for a new session: "+oneLine(m.Reason)), nil
 			}
+			if expiring {
+				continue // that is under way
+			}
 			r.log.Info().Msg("the service says that the token runs out")
 			expiring = true
 			current := s.token

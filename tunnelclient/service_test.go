@@ -38,6 +38,9 @@ type fakeService struct {
 	admit func(n int, token string, w http.ResponseWriter) bool
 	// answer, if not nil, is called instead of the whole handshake.
 	answer http.HandlerFunc
+	// first, if not nil, is called for the first attempt instead of what
+	// follows the checks.
+	first http.HandlerFunc
 }
 
 // fakeSession is the service's end of one session.
@@ -81,6 +84,10 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.tokens = append(s.tokens, token)
 	n := len(s.tokens)
 	s.mu.Unlock()
+	if s.first != nil && n == 1 {
+		s.first(w, r)
+		return
+	}
 	if s.admit != nil && !s.admit(n, token, w) {
 		return
 	}

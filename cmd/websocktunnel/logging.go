@@ -2,11 +2,13 @@ package main
 
 import (
 	"io"
+	"log"
 	"os"
 
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/server"
 )
 
 // openLog returns the logger that c asks for, and a function that waits until
@@ -28,7 +30,10 @@ func openLog(c config) (logger zerolog.Logger, closeLog func()) {
 		closeLog = sl.close
 	}
 	logger = newLogger(out)
-	cliapp.RouteStandardLog(logger)
+	// HTTP/2 knows the standard logger only, for what it has to say about tunnel
+	// clients.
+	log.SetFlags(0)
+	log.SetOutput(server.NewErrorLog(logger).Writer())
 	return logger, closeLog
 }
 

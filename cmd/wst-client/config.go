@@ -39,7 +39,7 @@ func readConfig(cmd *cli.Command) (config, error) {
 	var faults cliapp.Faults
 	c := config{outFile: cmd.String("out-file"), json: cmd.Bool("json")}
 	c.log = newLogger(c.json, cmd.Bool("verbose"))
-	cliapp.RouteStandardLog(c.log)
+	routeStandardLog(c.log)
 	if setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG")); setting != "" {
 		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, tokens and cookies among them", setting)
 	}

@@ -1,4 +1,4 @@
-package cliapp
+package main
 
 import (
 	"log"
@@ -8,9 +8,9 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
-// RouteStandardLog sends what the standard library's log package is given to
+// routeStandardLog sends what the standard library's log package is given to
 // l: a package that does not know l has something to complain about.
-func RouteStandardLog(l zerolog.Logger) {
+func routeStandardLog(l zerolog.Logger) {
 	log.SetFlags(0)
 	log.SetOutput(standardLog{l})
 }

@@ -1,0 +1,76 @@
+package h2conn
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// maxOverhead is how many bytes of the websocket may arrive that carry
+	// nothing: pings, pongs and empty frames, of which the websocket library
+	// takes any number without a word. Each byte that does carry something
+	// pays for overheadPerByte more, which is what the smallest messages have.
+	maxOverhead     = 64 << 10
+	overheadPerByte = 16
+
+	// pingRate is how many websocket pings per second are answered for good,
+	// and pingBurst how many may come at once. This package sends none.
+	pingRate  = 10
+	pingBurst = 50
+)
+
+// flood watches the websocket below a Conn. The zero value is ready.
+type flood struct {
+	mu       sync.Mutex // Close reads too
+	overhead int        // bytes that have carried nothing so far
+	pings    int        // in the bucket
+	drained  time.Time
+	what     string // has been exceeded; empty: nothing
+}
+
+// floodError is why a websocket is read no further.
+type floodError struct{ what string }
+
+func (e *floodError) Error() string { return "h2conn: " + e.what }
+
+func (f *flood) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.what == "" {
+		return nil
+	}
+	return &floodError{f.what}
+}
+
+// arrived counts bytes from the network.
+func (f *flood) arrived(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.overhead += n; f.overhead > maxOverhead {
+		f.what = "too many websocket frames that carry nothing"
+	}
+}
+
+// useful counts bytes of messages that were delivered.
+func (f *flood) useful(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.overhead = max(f.overhead-overheadPerByte*n, 0)
+}
+
+// ping counts a ping and reports whether it is to be answered.
+func (f *flood) ping(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.drained.IsZero() {
+		f.drained = now
+	}
+	if n := int(now.Sub(f.drained) / (time.Second / pingRate)); n > 0 {
+		f.pings = max(f.pings-n, 0)
+		f.drained = f.drained.Add(time.Duration(n) * (time.Second / pingRate))
+	}
+	if f.pings++; f.pings > pingBurst {
+		f.what = "too many websocket pings"
+	}
+	return f.what == ""
+}

@@ -1,0 +1,221 @@
+package h2conn
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// The glitch budget of one connection. A glitch is a frame that carries nothing
+// for anybody: pings, settings, window updates, empty DATA, frames for streams
+// that are not there. Each costs this end some work, acks and wake-ups among
+// it, and x/net's Transport counts none of them.
+//
+// Almost everything of that kind is an answer to what this end has sent: window
+// updates to DATA, acks to pings, headers and resets to requests. So the peer
+// earns its glitches by the frames that are sent to it, and besides gets some
+// with time. The window updates for an upload in however small pieces are
+// earned; a flood has to live on glitchBurst and glitchRate.
+const (
+	glitchBurst = 10_000 // at most that many in a row
+	glitchRate  = 200    // per second
+
+	// What frames cost. heavy ones make this end write, or walk its streams.
+	lightGlitch = 1
+	heavyGlitch = 5
+
+	// What frames earn. x/net's Server sends two window updates for 4 KiB of an
+	// upload; other implementations may send two for each piece.
+	requestGlitch    = 100 // for the headers, interim answers and trailers of an exchange
+	dataGlitch       = 4
+	dataBytesPerUnit = 1024
+
+	// A control message costs this and one more for each 64 bytes.
+	controlGlitch       = 10
+	controlBytesPerCost = 64
+)
+
+// meter reads the frame headers in what the peer sends and keeps its glitch
+// budget. At the asking end it also takes frames out of the stream that a
+// client has no use for, PRIORITY and those of unknown types: x/net logs one
+// line for each. All methods but sent belong to the goroutine that reads.
+type meter struct {
+	drops    bool // the asking end's
+	requests bool // HEADERS are requests, which earn: the answering end's
+	maxFrame int  // longer ones are for x/net to refuse
+	now      func() time.Time
+
+	skip     int                  // bytes of the connection preface still to come
+	header   [frameHeaderLen]byte // of a frame, as far as it has come
+	have     int                  // bytes of header
+	left     int                  // bytes of the payload still to come
+	dropping bool                 // this payload goes nowhere
+	first    bool                 // the first frame has come: it must be SETTINGS
+
+	out sentFrames
+
+	budget int64
+	last   time.Time    // when time was last counted
+	earned atomic.Int64 // not yet in budget
+}
+
+// sentFrames follows the frames in what this end sends. It belongs to whoever
+// writes.
+type sentFrames struct {
+	skip   int // bytes of the connection preface still to come
+	header [frameHeaderLen]byte
+	have   int
+	left   int
+}
+
+// newMeter returns one for a peer that sends preface bytes before its first
+// frame, and none of more than maxFrame bytes.
+func newMeter(preface, maxFrame int, asking bool) *meter {
+	m := &meter{drops: asking, requests: !asking, maxFrame: maxFrame, now: time.Now, skip: preface, budget: glitchBurst, last: time.Now()}
+	if asking {
+		m.out.skip = len(http2.ClientPreface)
+	}
+	return m
+}
+
+// sent says that p is being sent to the peer.
+func (m *meter) sent(p []byte) {
+	s := &m.out
+	for len(p) > 0 {
+		if pass := min(s.skip+s.left, len(p)); pass > 0 { // one of them is zero
+			s.skip, s.left = max(s.skip-pass, 0), max(s.left-pass, 0)
+			p = p[pass:]
+			continue
+		}
+		k := copy(s.header[s.have:], p)
+		p = p[k:]
+		if s.have += k; s.have < frameHeaderLen {
+			return
+		}
+		s.have = 0
+		s.left = int(s.header[0])<<16 | int(s.header[1])<<8 | int(s.header[2])
+		m.earned.Add(m.earns(http2.FrameType(s.header[3]), http2.Flags(s.header[4]), s.left))
+	}
+}
+
+// earns returns what a frame that is sent to the peer earns it.
+func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int) int64 {
+	switch kind {
+	case http2.FrameData:
+		return dataGlitch + int64(length)/dataBytesPerUnit
+	case http2.FrameHeaders:
+		if m.requests {
+			return 0 // this one is an answer, and the request has earned
+		}
+		return requestGlitch
+	case http2.FramePing, http2.FrameSettings:
+		if flags&http2.FlagPingAck != 0 { // that of settings is the same
+			return 0 // else a flood would pay for itself
+		}
+		return heavyGlitch
+	default:
+		return 0
+	}
+}
+
+// spend takes n from the budget and reports whether there was enough. The clock
+// is asked only when it matters.
+func (m *meter) spend(n int64) bool {
+	if m.budget < n {
+		now := m.now()
+		m.budget += m.earned.Swap(0) + int64(now.Sub(m.last)/(time.Second/glitchRate))
+		m.budget = min(m.budget, glitchBurst)
+		m.last = now
+	}
+	m.budget -= n
+	return m.budget >= 0
+}
+
+// spendControl is spend for a control message of n bytes.
+func (m *meter) spendControl(n int) bool {
+	return m.spend(controlGlitch + int64(n)/controlBytesPerCost)
+}
+
+// filter looks at the next bytes of the stream, which are to fill a buffer of
+// which the first m.have bytes are left free: see held. It moves what goes on
+// to the front of b and returns how much that is. The first bytes of a frame
+// header that is cut off stay here. ok is false when the budget is overdrawn.
+func (m *meter) filter(b []byte) (n int, ok bool) {
+	keep := func(from, to int) {
+		if n != from {
+			copy(b[n:], b[from:to])
+		}
+		n += to - from
+	}
+	i := 0
+	for i < len(b) {
+		switch {
+		case m.skip > 0:
+			k := min(m.skip, len(b)-i)
+			keep(i, i+k)
+			m.skip -= k
+			i += k
+		case m.left > 0:
+			k := min(m.left, len(b)-i)
+			if !m.dropping {
+				keep(i, i+k)
+			}
+			m.left -= k
+			i += k
+		case len(b)-i < frameHeaderLen:
+			m.have = copy(m.header[:], b[i:])
+			return n, true
+		default:
+			h := b[i : i+frameHeaderLen]
+			length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
+			kind := http2.FrameType(h[3])
+			m.left = length
+			m.dropping = m.drops && m.first && length <= m.maxFrame && useless(kind)
+			m.first = true
+			if !m.account(kind, http2.Flags(h[4]), length) {
+				return n, false
+			}
+			if !m.dropping {
+				keep(i, i+frameHeaderLen)
+			}
+			i += frameHeaderLen
+		}
+	}
+	return n, true
+}
+
+// held moves to b what filter has kept of a frame header, and returns how much
+// that is: the next bytes of the stream belong behind it. b must have room for
+// a frame header.
+func (m *meter) held(b []byte) int {
+	n := copy(b, m.header[:m.have])
+	m.have = 0
+	return n
+}
+
+// useless reports whether a client has no use for frames of this kind.
+func useless(kind http2.FrameType) bool {
+	return kind == http2.FramePriority || kind > http2.FrameContinuation
+}
+
+// account pays for one frame.
+func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int) bool {
+	switch kind {
+	case http2.FrameData:
+		// One that is padded and short may be nothing but padding.
+		if length > 256 || length > 0 && flags&http2.FlagDataPadded == 0 {
+			return true
+		}
+		return m.spend(lightGlitch)
+	case http2.FrameHeaders:
+		if m.requests {
+			m.earned.Add(requestGlitch)
+		}
+		return m.spend(lightGlitch + int64(length)/4096)
+	case http2.FramePing, http2.FrameSettings, http2.FrameGoAway, http2.FramePushPromise:
+		return m.spend(heavyGlitch + int64(length)/256)
+	default:
+		return m.spend(lightGlitch + int64(length)/4096)
+	}
+}

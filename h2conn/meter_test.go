@@ -1,0 +1,227 @@
+package h2conn
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// testMeter is one at the asking end whose clock stands still.
+func testMeter() *meter {
+	m := newMeter(0, 16<<10, true)
+	m.now = func() time.Time { return m.last }
+	return m
+}
+
+// through sends stream through m in pieces of the sizes that cut returns, as
+// http2Conn does, and returns what comes out and whether the budget held.
+func through(m *meter, stream []byte, cut func() int) (out []byte, ok bool) {
+	buf := make([]byte, 1<<10)
+	for len(stream) > 0 {
+		held := m.held(buf)
+		n := copy(buf[held:held+max(1, min(cut(), len(buf)-held))], stream)
+		stream = stream[n:]
+		k, ok := m.filter(buf[:held+n])
+		out = append(out, buf[:k]...)
+		if !ok {
+			return out, false
+		}
+	}
+	return out, true
+}
+
+func frame(kind http2.FrameType, flags http2.Flags, length int) []byte {
+	b := make([]byte, frameHeaderLen+length)
+	binary.BigEndian.PutUint32(b, uint32(length)<<8|uint32(kind))
+	b[4] = byte(flags)
+	b[8] = 1
+	return b
+}
+
+// TestMeterFloods: what is nothing but overhead is over the budget after
+// glitchBurst at most, and what carries something never is.
+func TestMeterFloods(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		frame []byte
+		most  int // frames before the budget is over; 0: never
+	}{
+		{"PING", frame(http2.FramePing, 0, 8), 2001},
+		{"PING ack", frame(http2.FramePing, http2.FlagPingAck, 8), 2001},
+		{"SETTINGS", frame(http2.FrameSettings, 0, 0), 2001},
+		{"large SETTINGS", frame(http2.FrameSettings, 0, 12<<10), 200},
+		{"GOAWAY", frame(http2.FrameGoAway, 0, 8), 2001},
+		{"PUSH_PROMISE", frame(http2.FramePushPromise, 0, 8), 2001},
+		{"WINDOW_UPDATE", frame(http2.FrameWindowUpdate, 0, 4), 10_001},
+		{"RST_STREAM", frame(http2.FrameRSTStream, 0, 4), 10_001},
+		{"PRIORITY", frame(http2.FramePriority, 0, 5), 10_001},
+		{"unknown", frame(0x42, 0, 0), 10_001},
+		{"large unknown", frame(0x42, 0, 16<<10), 2001},
+		{"empty DATA", frame(http2.FrameData, 0, 0), 10_001},
+		{"the ends of streams", frame(http2.FrameData, http2.FlagDataEndStream, 0), 10_001},
+		{"DATA of padding alone", append(frame(http2.FrameData, http2.FlagDataPadded, 256)[:9:9], append([]byte{255}, make([]byte, 255)...)...), 10_001},
+		{"HEADERS", frame(http2.FrameHeaders, 0, 10), 10_001},
+		{"large HEADERS", frame(http2.FrameHeaders, 0, 16<<10), 2001},
+		{"CONTINUATION", frame(http2.FrameContinuation, 0, 0), 10_001},
+		{"DATA of one byte", frame(http2.FrameData, 0, 1), 0},
+		{"DATA of 16 KiB", frame(http2.FrameData, 0, 16<<10), 0},
+		{"DATA of 16 KiB, padded", frame(http2.FrameData, http2.FlagDataPadded, 16<<10), 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := testMeter()
+			m.first = true
+			buf := make([]byte, len(tc.frame))
+			for n := range 50_000 {
+				copy(buf, tc.frame)
+				if _, ok := m.filter(buf); !ok {
+					if n+1 > tc.most || tc.most == 0 {
+						t.Errorf("the budget was over after %d frames, want %d", n+1, tc.most)
+					}
+					return
+				}
+			}
+			if tc.most != 0 {
+				t.Error("50,000 frames were within the budget")
+			}
+		})
+	}
+}
+
+// TestMeterEarns: time, bytes sent and requests pay for glitches, up to a
+// burst.
+func TestMeterEarns(t *testing.T) {
+	m := testMeter()
+	now := m.last
+	m.now = func() time.Time { return now }
+	if !m.spend(glitchBurst) || m.spend(1) {
+		t.Fatal("the burst is not what it should be")
+	}
+	m.budget = 0
+	now = now.Add(time.Second)
+	if !m.spend(glitchRate) || m.spend(1) {
+		t.Error("a second does not earn what it should")
+	}
+	m.budget = 0
+	sent := append([]byte(http2.ClientPreface), frame(http2.FrameHeaders, 0, 30)...)
+	sent = append(sent, frame(http2.FrameData, 0, 1)...)
+	sent = append(sent, frame(http2.FrameSettings, http2.FlagSettingsAck, 0)...)
+	sent = append(sent, frame(http2.FramePing, http2.FlagPingAck, 8)...)
+	sent = append(sent, frame(http2.FrameWindowUpdate, 0, 4)...)
+	sent = append(sent, frame(http2.FramePing, 0, 8)...)
+	for i := range sent {
+		m.sent(sent[i : i+1])
+	}
+	if !m.spend(requestGlitch+dataGlitch+heavyGlitch) || m.spend(1) {
+		t.Error("a request, a byte of its body and a ping do not earn what they should")
+	}
+	m.budget = 0
+	now = now.Add(time.Hour)
+	m.sent(bytes.Repeat(frame(http2.FrameData, 0, 1000), 10_000))
+	if !m.spend(glitchBurst) || m.spend(1) {
+		t.Error("an hour or a gigabyte earns more than a burst")
+	}
+}
+
+// TestMeterDrops: frames that a client has no use for do not get as far as
+// x/net, which would log each, unless x/net is to end the connection for them.
+func TestMeterDrops(t *testing.T) {
+	settings, data := frame(http2.FrameSettings, 0, 6), frame(http2.FrameData, 0, 5)
+	unknown, priority := frame(0x42, 0, 100), frame(http2.FramePriority, 0, 5)
+	huge := frame(0x42, 0, 17<<10)
+	for name, tc := range map[string]struct{ in, want []byte }{
+		"between":    {bytes.Join([][]byte{settings, unknown, data, priority, unknown, data}, nil), bytes.Join([][]byte{settings, data, data}, nil)},
+		"first":      {bytes.Join([][]byte{unknown, settings}, nil), bytes.Join([][]byte{unknown, settings}, nil)},
+		"over limit": {bytes.Join([][]byte{settings, huge}, nil), bytes.Join([][]byte{settings, huge}, nil)},
+	} {
+		for cut := 1; cut < 30; cut++ {
+			if got, ok := through(testMeter(), tc.in, func() int { return cut }); !ok || !bytes.Equal(got, tc.want) {
+				t.Errorf("%s, in pieces of %d: got %d bytes, %v; want %d", name, cut, len(got), ok, len(tc.want))
+			}
+		}
+	}
+	answering := newMeter(3, 16<<10, false)
+	in := bytes.Join([][]byte{[]byte("PRI"), settings, unknown, priority}, nil)
+	if got, ok := through(answering, in, func() int { return 2 }); !ok || !bytes.Equal(got, in) {
+		t.Error("the answering end drops frames, which x/net's Server handles in silence")
+	}
+}
+
+// TestMeterAllocates nothing.
+func TestMeterAllocates(t *testing.T) {
+	m := testMeter()
+	b := bytes.Join([][]byte{frame(http2.FrameSettings, 0, 6), frame(http2.FrameData, 0, 900)}, nil)
+	if n := testing.AllocsPerRun(100, func() { m.filter(b) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzMeter: whatever comes, and however it is cut, the verdict and what goes
+// on are the same.
+func FuzzMeter(f *testing.F) {
+	valid := bytes.Join([][]byte{
+		frame(http2.FrameSettings, 0, 6), frame(http2.FrameHeaders, 4, 30), frame(0x42, 0, 7),
+		frame(http2.FrameData, 0, 50), frame(http2.FramePing, 0, 8), frame(http2.FramePriority, 0, 5),
+	}, nil)
+	f.Add(valid, uint64(1), int64(glitchBurst), false)
+	f.Add(valid, uint64(2), int64(7), true)
+	f.Add(valid[:len(valid)-3], uint64(3), int64(30), false)
+	f.Add([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), uint64(4), int64(0), true)
+	f.Fuzz(func(t *testing.T, stream []byte, seed uint64, budget int64, answering bool) {
+		fresh := func() *meter {
+			m := testMeter()
+			if answering {
+				m.drops, m.requests, m.skip = false, true, len(http2.ClientPreface)
+			}
+			m.budget = min(max(budget, 0), glitchBurst)
+			return m
+		}
+		want, wantOK := through(fresh(), stream, func() int { return 1 << 20 })
+		rng := rand.New(rand.NewPCG(seed, 1))
+		for _, cut := range []func() int{
+			func() int { return 1 },
+			func() int { return 1 + rng.IntN(20) },
+		} {
+			got, ok := through(fresh(), stream, cut)
+			if ok != wantOK || !bytes.Equal(got, want) {
+				t.Fatalf("cut otherwise: %d bytes, %v; at first %d bytes, %v", len(got), ok, len(want), wantOK)
+			}
+		}
+		if wantOK && len(want) > len(stream) {
+			t.Fatal("there is more than there was")
+		}
+	})
+}
+
+// TestHTTP2ConnSmallReads: reads that have no room for a frame header get the
+// same bytes.
+func TestHTTP2ConnSmallReads(t *testing.T) {
+	stream := bytes.Join([][]byte{frame(http2.FrameSettings, 0, 6), frame(0x42, 0, 100), frame(http2.FrameData, 0, 50)}, nil)
+	want := bytes.Join([][]byte{frame(http2.FrameSettings, 0, 6), frame(http2.FrameData, 0, 50)}, nil)
+	for size := 1; size < 60; size++ {
+		c := &http2Conn{Conn: &Conn{}, peer: newPeerSettings(0), meter: testMeter(), start: time.Now()}
+		c.source = readerFunc(bytes.NewReader(stream).Read)
+		got, err := io.ReadAll(struct{ io.Reader }{readerFunc(func(p []byte) (int, error) { return c.Read(p[:min(size, len(p))]) })})
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("in reads of %d: %d bytes, %v; want %d", size, len(got), err, len(want))
+		}
+	}
+}
+
+func BenchmarkMeter(b *testing.B) {
+	stream := bytes.Join([][]byte{frame(http2.FrameSettings, 0, 6), frame(http2.FrameData, 0, 4<<10), frame(http2.FrameData, 0, 16<<10)}, nil)
+	m := testMeter()
+	m.drops = false
+	b.SetBytes(int64(len(stream)))
+	b.ReportAllocs()
+	for b.Loop() {
+		m.budget = glitchBurst
+		if _, ok := m.filter(stream); !ok {
+			b.Fatal("over the budget")
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package hostile
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/server"
+)
+
+// TestFight: two clients that both have a token for one id and never wait. The
+// newest always serves, and the log tells of the rest in a few lines.
+func TestFight(t *testing.T) {
+	s := newService(t, server.Config{})
+	token := mint(t, attackerID)
+	var mu sync.Mutex
+	var all []*client
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 150 {
+				c, err := dial(s.addr, attackerID, token)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.begin(attack{})
+				wg.Go(func() { c.serve(nil) })
+				mu.Lock()
+				all = append(all, c)
+				mu.Unlock()
+			}
+		})
+	}
+	fought := make(chan struct{})
+	go func() {
+		defer close(fought)
+		for {
+			mu.Lock()
+			n := len(all)
+			mu.Unlock()
+			if n >= 300 {
+				return
+			}
+			if o := s.ask(http.MethodGet, "/"+attackerID+"/", nil); o.status != http.StatusOK && o.status != http.StatusNotFound && o.status != http.StatusBadGateway {
+				t.Errorf("a viewer got %v, %v", o, o.err)
+			}
+			if err := s.neighbour(); err != nil {
+				t.Errorf("the neighbour got %v", err)
+			}
+		}
+	}()
+	<-fought
+	if !waitFor(cutBound, func() bool { return s.ask(http.MethodGet, "/"+attackerID+"/", nil).body == "ok" }) {
+		t.Error("after the fight nobody serves")
+	}
+	for _, c := range all {
+		c.close()
+	}
+	wg.Wait()
+	if n := s.log.busiest(`"id":"` + attackerID); n > 6 {
+		t.Errorf("%d log lines within a second", n)
+	}
+	// The next line, in another second, has the count.
+	if !waitFor(3*time.Second, func() bool {
+		if c, err := dial(s.addr, attackerID, token); err == nil {
+			c.close()
+		}
+		return s.log.has(`"suppressed_lines":`)
+	}) {
+		t.Error("the lines that were left out are not counted")
+	}
+}
+
+// TestLinesOfOthers: what x/net and net/http log about a tunnel client, one
+// line for each of its answers, is bounded too.
+func TestLinesOfOthers(t *testing.T) {
+	var others lines
+	log.SetOutput(server.NewErrorLog(zerolog.New(&others)).Writer())
+	defer log.SetOutput(&standard)
+	s := newService(t, server.Config{})
+	c, err := dial(s.addr, attackerID, mint(t, attackerID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.begin(attack{})
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c.serve(func(c *client, r request) { c.data(r.stream, false, "x") }) // before HEADERS
+	}()
+	defer func() {
+		c.close()
+		<-served
+	}()
+	if !waitFor(cutBound, func() bool { _, ok := s.session(); return ok }) {
+		t.Fatal("the session is not published")
+	}
+	asked := 0
+	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); asked++ {
+		if o := s.ask(http.MethodGet, "/"+attackerID+"/", nil); o.status != http.StatusBadGateway {
+			t.Fatalf("a viewer got %v, %v", o, o.err)
+		}
+	}
+	all := strings.Count(others.String(), "\n")
+	if !others.has("DATA before a HEADERS frame") {
+		t.Errorf("x/net has not said what it should, so this tests nothing: %s", others.String())
+	}
+	if n := others.busiest("net/http"); n > 2 {
+		t.Errorf("%d lines of x/net within a second, %d in all for %d answers", n, all, asked)
+	}
+	if n := s.log.busiest(`"id":"`+attackerID) + s.log.busiest("net/http"); n > 8 {
+		t.Errorf("%d log lines within a second", n)
+	}
+	t.Log(fmt.Sprint(asked, " answers, ", all, " lines"))
+}
