@@ -21,6 +21,11 @@ const (
 	glitchBurst = 10_000 // at most that many in a row
 	glitchRate  = 200    // per second
 
+	// maxGlitches bounds what may be earned and not spent: what fills all
+	// windows of a connection is answered by two window updates for 4 KiB, all
+	// of which may come at once.
+	maxGlitches = glitchBurst + 2*askingConnWindow/(4<<10)
+
 	// What frames cost. heavy ones make this end write, or walk its streams.
 	lightGlitch = 1
 	heavyGlitch = 5
@@ -124,8 +129,8 @@ func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int) int64
 func (m *meter) spend(n int64) bool {
 	if m.budget < n {
 		now := m.now()
-		m.budget += m.earned.Swap(0) + int64(now.Sub(m.last)/(time.Second/glitchRate))
-		m.budget = min(m.budget, glitchBurst)
+		m.budget += min(int64(now.Sub(m.last)/(time.Second/glitchRate)), glitchBurst)
+		m.budget = min(m.budget+m.earned.Swap(0), maxGlitches)
 		m.last = now
 	}
 	m.budget -= n

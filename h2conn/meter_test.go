@@ -121,9 +121,36 @@ func TestMeterEarns(t *testing.T) {
 	}
 	m.budget = 0
 	now = now.Add(time.Hour)
-	m.sent(bytes.Repeat(frame(http2.FrameData, 0, 1000), 10_000))
 	if !m.spend(glitchBurst) || m.spend(1) {
-		t.Error("an hour or a gigabyte earns more than a burst")
+		t.Error("an hour earns more than a burst")
+	}
+	m.budget = 0
+	piece := frame(http2.FrameData, 0, 16<<10)
+	for range 1 << 16 { // a gigabyte
+		m.sent(piece)
+	}
+	if !m.spend(maxGlitches) || m.spend(1) {
+		t.Error("a gigabyte does not earn what it should")
+	}
+}
+
+// TestMeterFullWindows: requests that fill all windows before anybody reads them
+// are answered by a burst of window updates that is paid for.
+func TestMeterFullWindows(t *testing.T) {
+	m := testMeter()
+	m.first = true
+	piece := frame(http2.FrameData, 0, 4<<10)
+	m.sent([]byte(http2.ClientPreface))
+	for range askingConnWindow / (4 << 10) {
+		m.sent(piece)
+	}
+	update := frame(http2.FrameWindowUpdate, 0, 4)
+	buf := make([]byte, len(update))
+	for n := range 2 * askingConnWindow / (4 << 10) {
+		copy(buf, update)
+		if _, ok := m.filter(buf); !ok {
+			t.Fatalf("the budget was over after %d window updates", n)
+		}
 	}
 }
 
