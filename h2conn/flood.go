@@ -7,11 +7,12 @@ import (
 
 const (
 	// maxOverhead is how many bytes of the websocket may arrive that carry
-	// nothing: pings, pongs and empty frames, of which the websocket library
-	// takes any number without a word. Each byte that does carry something
-	// pays for overheadPerByte more, which is what the smallest messages have.
+	// nothing: pings, pongs, empty frames and the headers of tiny ones, of which
+	// the websocket library takes any number without a word. Each byte that does
+	// carry something pays for overheadPerByte: messages need 6 bytes of HTTP/2
+	// on average, whose smallest frames have 9.
 	maxOverhead     = 64 << 10
-	overheadPerByte = 16
+	overheadPerByte = 2
 
 	// pingRate is how many websocket pings per second are answered for good,
 	// and pingBurst how many may come at once. This package sends none.

@@ -69,14 +69,18 @@ func (a *audit) stranger(addr addrKey, kind string) bool {
 	return false
 }
 
-// holder is like stranger, about a caller with a good token for id, whose lines
-// are all under one limit.
-func (a *audit) holder(id, kind string) bool {
-	if a.tunnels.of(labelOf(id)).take(time.Now(), linesPerSecond-1) {
-		return true
+// holder is like stranger, about a caller with a good token for id: all lines
+// about a tunnel are under one limit. It returns the logger for the line, made of
+// log, which tells what else has been left out.
+func (a *audit) holder(log zerolog.Logger, id, kind string) (zerolog.Logger, bool) {
+	suppressed, ok := a.tunnels.of(labelOf(id)).take(time.Now(), linesPerSecond-1)
+	switch {
+	case !ok:
+		a.leave(kind)
+	case suppressed > 0:
+		log = log.With().Int64(suppressedField, suppressed).Logger()
 	}
-	a.leave(kind)
-	return false
+	return log, ok
 }
 
 func (a *audit) leave(kind string) {

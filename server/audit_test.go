@@ -200,7 +200,7 @@ func TestAuditHolder(t *testing.T) {
 		written := 0
 		for range 10 {
 			for range 500 {
-				if a.holder("a", eventRegistered) {
+				if _, ok := a.holder(zerolog.Nop(), "a", eventRegistered); ok {
 					written++
 				}
 			}
@@ -209,11 +209,11 @@ func TestAuditHolder(t *testing.T) {
 		if most := 10 * (linesPerSecond - 1); written > most {
 			t.Errorf("%d lines in 10 s, want at most %d", written, most)
 		}
-		if !a.holder("b", eventRegistered) {
+		if _, ok := a.holder(zerolog.Nop(), "b", eventRegistered); !ok {
 			t.Error("the other id has no line")
 		}
 		for range 100 {
-			a.holder("a", eventRegistered)
+			a.holder(zerolog.Nop(), "a", eventRegistered)
 		}
 		a.close() // what is left is said at the end
 		sums := auditLines(t, log.String())

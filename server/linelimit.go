@@ -38,28 +38,27 @@ type lineLimit struct {
 func (l *lineLimit) allow(now time.Time, limit int) (suppressed int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.takeLocked(now, limit) {
+	if suppressed, ok = l.takeLocked(now, limit); !ok {
 		l.suppressed++
-		return 0, false
 	}
-	suppressed, l.suppressed = l.suppressed, 0
-	return suppressed, true
+	return suppressed, ok
 }
 
 // take is allow for a line that somebody else counts if it is suppressed.
-func (l *lineLimit) take(now time.Time, limit int) bool {
+func (l *lineLimit) take(now time.Time, limit int) (suppressed int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.takeLocked(now, limit)
 }
 
-func (l *lineLimit) takeLocked(now time.Time, limit int) bool {
+func (l *lineLimit) takeLocked(now time.Time, limit int) (suppressed int64, ok bool) {
 	if at := l.written[(l.next+linesPerSecond-limit)%linesPerSecond]; !at.IsZero() && now.Sub(at) < time.Second {
-		return false
+		return 0, false
 	}
 	l.written[l.next] = now
 	l.next = (l.next + 1) % linesPerSecond
-	return true
+	suppressed, l.suppressed = l.suppressed, 0
+	return suppressed, true
 }
 
 // idle reports whether nothing would be lost with l.

@@ -78,7 +78,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if status, reason := checkUpgrade(r); status != 0 {
-		if s.audit.holder(id, refusedKind(status)) {
+		if log, ok := s.audit.holder(log, id, refusedKind(status)); ok {
 			logRefusal(log, zerolog.WarnLevel, g, status, reason)
 		}
 		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && !h2conn.TranslatedConnect(r) {
@@ -94,7 +94,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 	release, retry, reason := s.admit(id)
 	if release == nil {
-		if s.audit.holder(id, refusedKind(http.StatusServiceUnavailable)) {
+		if log, ok := s.audit.holder(log, id, refusedKind(http.StatusServiceUnavailable)); ok {
 			logRefusal(log, zerolog.InfoLevel, g, http.StatusServiceUnavailable, reason)
 		}
 		w.Header().Set("Retry-After", retryAfter(retry))
@@ -227,7 +227,7 @@ func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr 
 // logFailure writes the audit line of a registration that was admitted and
 // came to nothing.
 func (s *Server) logFailure(log zerolog.Logger, g grant, err error) {
-	if s.audit.holder(g.id, eventFailed) {
+	if log, ok := s.audit.holder(log, g.id, eventFailed); ok {
 		log.Warn().Str("event", eventFailed).Str("reason", fmt.Sprintf("%.*s", maxReason, err)).EmbedObject(g).Msg("registration failed")
 	}
 }
@@ -258,8 +258,8 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		return
 	}
 	replaced := old != nil && old.retire(wire.CloseReplaced)
-	if s.audit.holder(sess.id, eventRegistered) {
-		e := sess.log.Info().Str("event", eventRegistered).EmbedObject(g).
+	if log, ok := s.audit.holder(sess.audited, sess.id, eventRegistered); ok {
+		e := log.Info().Str("event", eventRegistered).EmbedObject(g).
 			Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
 		if replaced {
 			e = e.Str("replaces", old.remote).Uint64("replacements", count)

@@ -48,7 +48,9 @@ type session struct {
 	since  time.Time
 	conn   *h2conn.Conn
 	log    zerolog.Logger
-	last   zerolog.Logger // for the line on its end
+
+	audited zerolog.Logger // for lines that audit limits
+	last    zerolog.Logger // for the line on its end
 
 	// Static from start on, which is before the session is in the table.
 	tr    *h2conn.Transport
@@ -80,6 +82,7 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 	s := &session{
 		srv: srv, id: g.id, remote: remote, since: time.Now(), conn: conn, grant: g,
 		log:     lines.limited(log, linesPerSecond-1),
+		audited: log,
 		last:    lines.limited(log, linesPerSecond),
 		full:    make(chan struct{}),
 		control: make(chan wire.Control, controlBacklog),

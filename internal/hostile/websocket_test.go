@@ -19,6 +19,21 @@ func wireFlood(name string, code int, frames ...[]byte) attack {
 	return attack{name: name, cut: true, code: code, metered: code != 0, run: func(c *client) { c.floodWire(repeat(bytes.Join(frames, nil))) }}
 }
 
+// inMessages answers with a body of n bytes, in websocket messages of size bytes.
+func inMessages(size, n int) func(c *client, r request) {
+	return func(c *client, r request) {
+		b := append(rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, r.stream, []byte{0x88}),
+			rawFrame(http2.FrameData, http2.FlagDataEndStream, r.stream, make([]byte, n))...)
+		var all []byte
+		for len(b) > 0 {
+			k := min(size, len(b))
+			all = append(all, wsFrame(final|opBinary, b[:k])...)
+			b = b[k:]
+		}
+		c.wire(all)
+	}
+}
+
 // websockets are what happens below HTTP/2.
 var websockets = []attack{
 	wire("an unmasked frame", 0x82, 0x01, 'x'),
@@ -53,15 +68,9 @@ var websockets = []attack{
 			c.ws(opPing, []byte("hello"))
 		}
 	}},
-	{name: "HTTP/2 in messages of one byte", answer: func(c *client, r request) {
-		b := append(rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, r.stream, []byte{0x88}),
-			rawFrame(http2.FrameData, http2.FlagDataEndStream, r.stream, make([]byte, 20_000))...)
-		var all []byte
-		for i := range b {
-			all = append(all, wsFrame(final|opBinary, b[i:i+1])...)
-		}
-		c.wire(all)
-	}, viewer: "200"},
+	{name: "HTTP/2 in messages of one byte", answer: inMessages(1, 10_000), viewer: "200"},
+	{name: "HTTP/2 in too many messages of one byte", answer: inMessages(1, 50_000), viewer: "broken", cut: true, code: protocolViolation, metered: true},
+	{name: "HTTP/2 in messages of six bytes", answer: inMessages(6, 50_000), viewer: "200"},
 	{name: "one message without an end", answer: func(c *client, r request) {
 		c.wire(wsFrame(opBinary, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, r.stream, []byte{0x88})))
 		c.wire(wsFrame(opMore, rawFrame(http2.FrameData, http2.FlagDataEndStream, r.stream, make([]byte, 60_000))))
