@@ -9,10 +9,10 @@ const (
 	// maxOverhead is how many bytes of the websocket may arrive that carry
 	// nothing: pings, pongs, empty frames and the headers of tiny ones, of which
 	// the websocket library takes any number without a word. Each byte that does
-	// carry something pays for overheadPerByte: messages need 6 bytes of HTTP/2
-	// on average, whose smallest frames have 9.
+	// carry something pays for overheadPerByte: messages may have 2 bytes of
+	// HTTP/2 on average, whose smallest frames have 9.
 	maxOverhead     = 64 << 10
-	overheadPerByte = 2
+	overheadPerByte = 4
 
 	// pingRate is how many websocket pings per second are answered for good,
 	// and pingBurst how many may come at once. This package sends none.

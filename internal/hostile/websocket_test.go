@@ -70,7 +70,7 @@ var websockets = []attack{
 	}},
 	{name: "HTTP/2 in messages of one byte", answer: inMessages(1, 10_000), viewer: "200"},
 	{name: "HTTP/2 in too many messages of one byte", answer: inMessages(1, 50_000), viewer: "broken", cut: true, code: protocolViolation, metered: true},
-	{name: "HTTP/2 in messages of six bytes", answer: inMessages(6, 50_000), viewer: "200"},
+	{name: "HTTP/2 in messages of two bytes", answer: inMessages(2, 20_000), viewer: "200"},
 	{name: "one message without an end", answer: func(c *client, r request) {
 		c.wire(wsFrame(opBinary, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, r.stream, []byte{0x88})))
 		c.wire(wsFrame(opMore, rawFrame(http2.FrameData, http2.FlagDataEndStream, r.stream, make([]byte, 60_000))))
