@@ -14,6 +14,10 @@ const (
 	maxOverhead     = 64 << 10
 	overheadPerByte = 4
 
+	// overheadRate is how many of those bytes are forgiven per second: as many
+	// as pingRate pings have.
+	overheadRate = 2 << 10
+
 	// pingRate is how many websocket pings per second are answered for good,
 	// and pingBurst how many may come at once. This package sends none.
 	pingRate  = 10
@@ -24,6 +28,7 @@ const (
 type flood struct {
 	mu       sync.Mutex // Close reads too
 	overhead int        // bytes that have carried nothing so far
+	forgiven time.Time  // when time was last counted; zero: not yet
 	pings    int        // in the bucket
 	drained  time.Time
 	what     string // has been exceeded; empty: nothing
@@ -47,7 +52,16 @@ func (f *flood) err() error {
 func (f *flood) arrived(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.overhead += n; f.overhead > maxOverhead {
+	if f.forgiven.IsZero() {
+		f.forgiven = time.Now()
+	}
+	if f.overhead += n; f.overhead <= maxOverhead { // the clock is asked only when it matters
+		return
+	}
+	now := time.Now()
+	f.overhead = max(f.overhead-int(min(now.Sub(f.forgiven).Seconds(), 3600)*overheadRate), 0)
+	f.forgiven = now
+	if f.overhead > maxOverhead {
 		f.what = "too many websocket frames that carry nothing"
 	}
 }

@@ -18,7 +18,7 @@ import (
 // with time. The window updates for an upload in however small pieces are
 // earned; a flood has to live on glitchBurst and glitchRate.
 const (
-	glitchBurst = 10_000 // at most that many in a row
+	glitchBurst = 10_000 // at most that many in a row that are not earned
 	glitchRate  = 200    // per second
 
 	// maxGlitches bounds what may be earned and not spent: what fills all

@@ -110,6 +110,61 @@ func TestMeterLegalTraffic(t *testing.T) {
 	}
 }
 
+// TestMeterLateReads: uploads that have arrived as a whole, and are read a while
+// later in small pieces, are paid for too: nothing earns any more then.
+func TestMeterLateReads(t *testing.T) {
+	const uploads = 150
+	release := make(chan struct{})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		for b, n := make([]byte, 4<<10), 0; ; n++ {
+			if n%8 == 0 { // x/net itself gives up when 10,000 wait to be sent
+				<-time.After(30 * time.Millisecond)
+			}
+			if _, err := io.ReadFull(r.Body, b); err != nil {
+				return
+			}
+		}
+	})
+	meteredPair(t, handler, func(tr *Transport) {
+		var sent, wg sync.WaitGroup
+		for range uploads {
+			sent.Add(1)
+			wg.Go(func() {
+				body := &endingBody{Reader: bytes.NewReader(make([]byte, 1<<20)), ended: sync.OnceFunc(sent.Done)}
+				req, err := http.NewRequest(http.MethodPost, "http://tunnel/", body)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+			})
+		}
+		sent.Wait()
+		close(release)
+		wg.Wait()
+	})
+}
+
+// endingBody calls ended when it has been read to its end.
+type endingBody struct {
+	io.Reader
+	ended func()
+}
+
+func (b *endingBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		b.ended()
+	}
+	return n, err
+}
+
 // pieces is a body that comes in small reads.
 type pieces struct{ left, size int }
 

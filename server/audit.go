@@ -30,7 +30,7 @@ const (
 	sumInterval = 10 * time.Second
 )
 
-// maxReason bounds the reasons in the log in bytes: some quote the caller.
+// maxReason bounds the reasons in the log, in characters: some quote the caller.
 const maxReason = 300
 
 // audit decides which audit lines are written, so that nobody can flood the

@@ -85,12 +85,13 @@ type Config struct {
 	// MaxConnections is how many connections Serve keeps open at a time, tunnels
 	// not counted. For one more, the connection is closed that has been longest
 	// without a request; where each has one, new viewers get 503. Zero means nine
-	// tenths of the files that the process may open.
+	// tenths of the files that the process may open, and at most 50,000.
 	MaxConnections int
 
 	// MaxConnectionsPerAddress is how many of them one address may have; of IPv6,
 	// a /64. More are closed at once. TrustedProxies and loopback addresses, where
-	// a proxy may be that nobody has named, have no such limit. Zero means 2000.
+	// a proxy may be that nobody has named, have no such limit. Zero means 2000,
+	// and at most a quarter of MaxConnections.
 	MaxConnectionsPerAddress int
 
 	// DisableH2C makes Serve refuse HTTP/2 without TLS.
@@ -183,9 +184,16 @@ func check(cfg Config) (settings, error) {
 	case s.MaxConnections < 0:
 		s.MaxConnections = 0
 	case s.MaxConnections == 0:
-		s.MaxConnections = openFiles() / 10 * 9
+		s.MaxConnections = mostConnections
+		if n := openFiles(); n > 0 {
+			s.MaxConnections = min(n/10*9, mostConnections)
+		}
 	}
-	s.MaxConnectionsPerAddress = max(0, cmp.Or(s.MaxConnectionsPerAddress, defaultConnectionsPerAddress))
+	perAddress := mostConnectionsPerAddress
+	if s.MaxConnections > 0 { // one address is not to push out all others
+		perAddress = min(perAddress, max(s.MaxConnections/4, 64))
+	}
+	s.MaxConnectionsPerAddress = max(0, cmp.Or(s.MaxConnectionsPerAddress, perAddress))
 	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
 	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
 	if s.Version == (buildinfo.Info{}) {

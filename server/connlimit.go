@@ -2,7 +2,6 @@ package server
 
 import (
 	"container/list"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -11,9 +10,13 @@ import (
 )
 
 const (
-	// defaultConnectionsPerAddress is more than any viewer needs, also many
-	// behind one address, and little against defaultConnections.
-	defaultConnectionsPerAddress = 2000
+	// mostConnections is how many there may be by default. A connection holds
+	// some 20 KiB before its request is whole.
+	mostConnections = 50_000
+
+	// mostConnectionsPerAddress is more than any viewer needs, also many behind
+	// one address.
+	mostConnectionsPerAddress = 2000
 
 	// reservedConnections is how many connections there may be above the limit.
 	// A tunnel client can register on them, and viewers get 503.
@@ -166,19 +169,16 @@ func (c *limitedConn) CloseWrite() error {
 
 // limited returns the limitedConn under c, or nil.
 func limited(c net.Conn) *limitedConn {
-	for c != nil {
-		switch t := c.(type) {
-		case *limitedConn:
-			return t
-		case *stallConn:
-			c = t.Conn
-		case *tls.Conn:
-			c = t.NetConn()
-		default:
+	for {
+		if lc, ok := c.(*limitedConn); ok {
+			return lc
+		}
+		n, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
 			return nil
 		}
+		c = n.NetConn()
 	}
-	return nil
 }
 
 // limitListener accepts what limit admits.

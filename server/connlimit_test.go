@@ -247,9 +247,66 @@ func TestSpareConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestBrokenConnectionsAreUncounted: a connection that the service itself breaks
+// off, because the answer cannot be whole, gives back its place.
+func TestBrokenConnectionsAreUncounted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		request string
+		handler http.HandlerFunc
+	}{
+		"HTTP/1.0 answer": {"GET /a/ HTTP/1.0\r\n\r\n", func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "half")
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}},
+		"upgrade": {"GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhalf")
+			panic(http.ErrAbortHandler)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, Config{})
+			s.waitActive(s.connect("a", tc.handler))
+			for range 3 {
+				if got := s.raw(tc.request); !strings.HasSuffix(got, "half") {
+					t.Errorf("the viewer got %q", got)
+				}
+			}
+			waitFor(t, func() bool { return s.connections.count() == 0 })
+		})
+	}
+}
+
 // count returns how many connections are counted.
 func (l *connLimit) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.open
+}
+
+// TestConnectionDefaults: one address cannot push out all others, whatever the
+// limit for all is, and there is one however many files may be open.
+func TestConnectionDefaults(t *testing.T) {
+	for _, tc := range []struct{ total, perAddress, wantTotal, wantPerAddress int }{
+		{100_000, 0, 100_000, 2000},
+		{1000, 0, 1000, 250},
+		{100, 0, 100, 64},
+		{1000, 900, 1000, 900},
+		{-1, 0, 0, 2000},
+		{1000, -1, 1000, 0},
+	} {
+		s, err := check(Config{PublicURL: "http://h", Secrets: [][]byte{testSecret}, MaxConnections: tc.total, MaxConnectionsPerAddress: tc.perAddress})
+		if err != nil || s.MaxConnections != tc.wantTotal || s.MaxConnectionsPerAddress != tc.wantPerAddress {
+			t.Errorf("%d and %d: %d and %d, %v", tc.total, tc.perAddress, s.MaxConnections, s.MaxConnectionsPerAddress, err)
+		}
+	}
+	s, err := check(Config{PublicURL: "http://h", Secrets: [][]byte{testSecret}})
+	if err != nil || s.MaxConnections <= 0 || s.MaxConnections > 50_000 {
+		t.Errorf("without a setting: %d, %v", s.MaxConnections, err)
+	}
 }

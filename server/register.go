@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -101,11 +102,14 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, reason)
 		return
 	}
+	release = sync.OnceFunc(release)
 	defer release()
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
 
 	// Announced before the 101: a viewer that comes as soon as the client knows
 	// its URL has to find something to wait for.
-	a := s.table.announce(labelOf(id))
+	a := s.table.announce(labelOf(id), cancel)
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
 		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(id)}},
@@ -118,11 +122,14 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	}
 	uncountTunnel(r)
 	sess := newSession(s, conn, g, remote, log)
-	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
-	defer cancel()
 	if err := sess.start(ctx); err != nil {
 		s.table.withdraw(a)
-		conn.CloseWith(int(wire.CloseProtocol), "no answer to the first HTTP/2 ping")
+		release() // not only after the close handshake, which a silent client draws out
+		reason := "no answer to the first HTTP/2 ping"
+		if errors.Is(err, errFewStreams) {
+			reason = errFewStreams.Error()
+		}
+		conn.CloseWith(int(wire.CloseProtocol), reason)
 		s.logFailure(log, g, fmt.Errorf("no HTTP/2 on the websocket: %w", err))
 		return
 	}
@@ -232,6 +239,8 @@ func (s *Server) logFailure(log zerolog.Logger, g grant, err error) {
 	}
 }
 
+var errOvertaken = errors.New("a later registration of this id was faster")
+
 // adopt publishes a session and starts it. The session it replaces finishes
 // what it has.
 func (s *Server) adopt(a *announcement, sess *session) {
@@ -250,11 +259,13 @@ func (s *Server) adopt(a *announcement, sess *session) {
 	if closed {
 		s.table.withdraw(a)
 		sess.conn.CloseWith(int(wire.CloseDraining), wire.CloseDraining.String())
+		s.logFailure(sess.audited, g, errDraining)
 		return
 	}
 	old, count, ok := s.table.publish(a, sess)
-	if !ok { // a later registration was faster
+	if !ok {
 		sess.retire(wire.CloseReplaced)
+		s.logFailure(sess.audited, g, errOvertaken)
 		return
 	}
 	replaced := old != nil && old.retire(wire.CloseReplaced)

@@ -97,7 +97,7 @@ func New(cfg Config) (*Server, error) {
 		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
 		forwarding:  forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path},
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
-		hosts:       viewerHosts{domain: set.ViewerDomain, forwarding: forwarding{trusted: set.trusted}},
+		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), forwarding: forwarding{trusted: set.trusted}},
 		table:       newTable(),
 		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, forwarding{trusted: set.trusted}.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),

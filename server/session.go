@@ -37,6 +37,8 @@ const (
 var (
 	errRetired = errors.New("the session takes no new requests")
 	errBusy    = errors.New("the tunnel carries as many requests as it may")
+
+	errFewStreams = fmt.Errorf("at least %d concurrent streams are required", minStreams)
 )
 
 // session is one live websocket of a tunnel.
@@ -109,7 +111,7 @@ func (s *session) start(ctx context.Context) error {
 	streams := s.srv.cfg.MaxStreams
 	if n, ok := tr.MaxConcurrentStreams(); ok {
 		if n < minStreams {
-			return fmt.Errorf("the tunnel client admits %d concurrent streams: at least %d are required", n, minStreams)
+			return fmt.Errorf("the tunnel client admits %d: %w", n, errFewStreams)
 		}
 		streams = int(min(uint32(streams), n))
 	}

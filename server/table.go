@@ -41,21 +41,27 @@ type tunnel struct {
 // announcement is a registration that has been admitted, before its session
 // can take requests. Viewers that find no session wait for it.
 type announcement struct {
-	label label
-	seq   uint64
+	label  label
+	seq    uint64
+	giveUp func() // ends the wait for its first ping
 }
+
+// maxComing is how many registrations of one id may be under way. The newest
+// is the one that counts, so the oldest makes room: else whoever has one token
+// could take all of maxHandshakes.
+const maxComing = 8
 
 func newTable() *table {
 	return &table{tunnels: make(map[label]*tunnel), expected: make(map[label]*expectation)}
 }
 
 // announce says that a session of l is about to come. It has to be followed
-// by publish or withdraw.
-func (t *table) announce(l label) *announcement {
+// by publish or withdraw. giveUp, which must not block, may be called until then.
+func (t *table) announce(l label, giveUp func()) *announcement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.seq++
-	a := &announcement{label: l, seq: t.seq}
+	a := &announcement{label: l, seq: t.seq, giveUp: giveUp}
 	tun := t.tunnels[l]
 	if tun == nil {
 		tun = &tunnel{settle: make(chan struct{})}
@@ -66,6 +72,9 @@ func (t *table) announce(l label) *announcement {
 		}
 	}
 	tun.coming = append(tun.coming, a)
+	if n := len(tun.coming) - maxComing; n > 0 {
+		tun.coming[n-1].giveUp() // those before it have been told
+	}
 	return a
 }
 

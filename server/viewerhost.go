@@ -14,6 +14,9 @@ type viewerHosts struct {
 	// domain is what follows "<label>." in them, in lower case. Empty: none.
 	domain string
 
+	// public is the service's own host, in lower case.
+	public string
+
 	// forwarding knows the proxies that may say what host the viewer asked for.
 	forwarding forwarding
 }
@@ -42,8 +45,12 @@ func (v viewerHosts) nameIn(r *http.Request) (name string, ok bool) {
 	}
 	list := strings.Split(strings.Join(said, ","), ",")
 	for i := len(list) - 1; i >= 0; i-- {
-		if name, ok = nameUnder(strings.Trim(list[i], " \t"), v.domain); ok {
+		host := strings.Trim(list[i], " \t")
+		if name, ok = nameUnder(host, v.domain); ok {
 			return name, true
+		}
+		if before, ok := nameUnder(host, v.public); ok && before == "" {
+			return "", false // what is before that is the viewer's own claim
 		}
 	}
 	return "", false

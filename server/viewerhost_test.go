@@ -31,7 +31,7 @@ func TestNameUnder(t *testing.T) {
 // TestNameIn: X-Forwarded-Host counts where a trusted proxy sent it, and only
 // if Host does not name a tunnel.
 func TestNameIn(t *testing.T) {
-	hosts := viewerHosts{domain: "t.example", forwarding: forwarding{trusted: mustTrust(t, "10.0.0.0/8")}}
+	hosts := viewerHosts{domain: "t.example", public: "service.example", forwarding: forwarding{trusted: mustTrust(t, "10.0.0.0/8")}}
 	for _, c := range []struct {
 		name, remote, host string
 		said               []string
@@ -52,6 +52,8 @@ func TestNameIn(t *testing.T) {
 		{"trusted, Host is the domain", "10.0.0.1:1", "t.example", []string{"b.t.example"}, ""},
 		{"two proxies", "10.0.0.1:1", "10.0.0.2:8080", []string{"a.t.example, 10.0.0.1"}, "a"},
 		{"the nearest proxy's word", "10.0.0.1:1", "service.example", []string{"b.t.example", "c.t.example, a.t.example"}, "a"},
+		{"a proxy that appends", "10.0.0.1:1", "10.0.0.2:8080", []string{"b.t.example, service.example"}, "no"},
+		{"a proxy that appends a tunnel's", "10.0.0.1:1", "10.0.0.2:8080", []string{"b.t.example, service.example, a.t.example"}, "a"},
 		{"HTTP/1.0", "10.0.0.1:1", "", []string{"a.t.example"}, "a"},
 	} {
 		r := &http.Request{RemoteAddr: c.remote, Host: c.host, Header: http.Header{}}

@@ -325,6 +325,9 @@ func bottom(c net.Conn) net.Conn {
 // that is also the lack of close_notify.
 func reset(c net.Conn) {
 	setLinger(c, 0)
+	if lc := limited(c); lc != nil {
+		lc.uncount() // whoever has hijacked c closes it no more
+	}
 	bottom(c).Close()
 }
 

@@ -3,6 +3,7 @@ package tunnelclient
 import (
 	"bytes"
 	"log"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -13,7 +14,13 @@ import (
 // net/http's and x/net's. Its lines are about single requests or broken
 // connections and go to debug, but a handler that panicked is an error.
 func errorLog(l zerolog.Logger) *log.Logger {
-	return log.New(lineWriter{l}, "", 0)
+	return log.New(lineWriter{fewer(l)}, "", 0)
+}
+
+// fewer returns l with at most ten lines a second, for lines that viewers or the
+// service can cause: they must not fill a disk.
+func fewer(l zerolog.Logger) zerolog.Logger {
+	return l.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 }
 
 type lineWriter struct{ log zerolog.Logger }

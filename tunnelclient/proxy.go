@@ -114,7 +114,7 @@ func ProxyTo(target string, o ProxyOptions) (http.Handler, error) {
 		host:     o.HostHeader,
 		keeps:    o.KeepPrefix,
 		rewrites: o.RewriteRedirects,
-		log:      o.Logger,
+		log:      fewer(o.Logger),
 	}
 	var own, http1 http.Protocols
 	http1.SetHTTP1(true)

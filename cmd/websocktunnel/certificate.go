@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,10 +43,19 @@ func newCertificate(cert, key []byte, certFile, keyFile string) (*certificate, e
 	if err != nil {
 		return nil, err
 	}
-	c := &certificate{certFile: certFile, keyFile: keyFile, certPEM: cert, keyPEM: key}
+	c := &certificate{certFile: followed(certFile), keyFile: followed(keyFile), certPEM: cert, keyPEM: key}
 	c.current.Store(pair)
 	c.judged = join(cert, key)
 	return c, nil
+}
+
+// followed returns file, or "" if it is none that can be read again: to open a
+// pipe would wait for somebody who writes to it.
+func followed(file string) string {
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		return ""
+	}
+	return file
 }
 
 // parsePair returns the certificate that belongs to the key.

@@ -1,0 +1,35 @@
+package tunnelclient_test
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
+)
+
+// TestProxyLogIsBounded: viewers cannot fill the log of a tunnel client whose
+// target is down.
+func TestProxyLogIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	p, err := tunnelclient.ProxyTo("127.0.0.1:1", tunnelclient.ProxyOptions{Logger: zerolog.New(&log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	for range 500 {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != http.StatusBadGateway {
+			t.Fatalf("%d", w.Code)
+		}
+	}
+	seconds := 2 + int(time.Since(begun)/time.Second)
+	if n := bytes.Count(log.Bytes(), []byte("\n")); n == 0 || n > 10*seconds {
+		t.Errorf("%d lines in %d s", n, seconds)
+	}
+}
