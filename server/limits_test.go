@@ -344,3 +344,25 @@ func TestManySlowUploads(t *testing.T) {
 		}
 	}
 }
+
+// TestTLSFloor: a program that embeds the service cannot go below TLS 1.2, and
+// its own configuration stays as it was.
+func TestTLSFloor(t *testing.T) {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.StartTLS()
+	defer srv.Close()
+	cfg := &tls.Config{Certificates: srv.TLS.Certificates, MinVersion: tls.VersionTLS10}
+	s := newService(t, Config{TLSConfig: cfg})
+	for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		c, err := tls.Dial("tcp", s.addr(), &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version})
+		if (err == nil) != want {
+			t.Errorf("%s: %v, want a connection: %v", tls.VersionName(version), err, want)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}
+	if cfg.MinVersion != tls.VersionTLS10 {
+		t.Error("the caller's configuration was changed")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -116,19 +117,46 @@ func TestForwardedHeadersReachTarget(t *testing.T) {
 
 func TestPathIsolation(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Service-Worker-Allowed", "/")
-		w.Header().Set("Set-Cookie", "a=b; Path=/; Domain=tunnel.example; HttpOnly")
-		w.Header().Set("X-Kept", "1")
+		header := http.Header{"Service-Worker-Allowed": {"/"}, "Set-Cookie": {"a=b; Path=/; Domain=tunnel.example; HttpOnly"}, "X-Kept": {"1"}}
+		if protocol := r.Header.Get("Upgrade"); protocol != "" {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", protocol)
+			header.Write(conn)
+			io.WriteString(conn, "\r\n")
+			return
+		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(103)
 		w.WriteHeader(200)
 	})
 	for _, off := range []bool{false, true} {
 		s := newService(t, Config{DisablePathIsolation: off})
 		s.connect("x", h)
-		resp, _ := s.get("/x/")
-		cookie, worker := resp.Header.Get("Set-Cookie"), resp.Header.Get("Service-Worker-Allowed")
-		if !off && (cookie != "a=b; Path=/x/; HttpOnly" || worker != "") || off && (cookie != "a=b; Path=/; Domain=tunnel.example; HttpOnly" || worker != "/") || resp.Header.Get("X-Kept") != "1" {
-			t.Errorf("isolation off=%v: %v", off, resp.Header)
+		for request, want := range map[string][]string{
+			"Connection: close\r\n":                   {"103", "200"},
+			"Connection: Upgrade\r\nUpgrade: tcp\r\n": {"101"},
+			"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n": {"101"},
+		} {
+			got := s.raw("GET /x/ HTTP/1.1\r\nHost: h\r\n" + request + "\r\n")
+			answers := strings.SplitAfter(strings.TrimSuffix(got, "\r\n\r\n"), "\r\n\r\n")
+			if len(answers) != len(want) {
+				t.Errorf("isolation off=%v, %q: got %q", off, request, got)
+				continue
+			}
+			for i, answer := range answers {
+				answer += "\r\n"
+				worker := strings.Contains(answer, "\r\nService-Worker-Allowed: ")
+				isolated := strings.Contains(answer, "\r\nSet-Cookie: a=b; Path=/x/; HttpOnly\r\n")
+				asSent := strings.Contains(answer, "\r\nSet-Cookie: a=b; Path=/; Domain=tunnel.example; HttpOnly\r\n")
+				if !strings.HasPrefix(answer, "HTTP/1.1 "+want[i]+" ") || !strings.Contains(answer, "\r\nX-Kept: 1\r\n") || worker != off || isolated == off || asSent != off {
+					t.Errorf("isolation off=%v: %q", off, answer)
+				}
+			}
 		}
 	}
 }

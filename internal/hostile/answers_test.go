@@ -81,6 +81,14 @@ var answers = []attack{
 		c.headers(r.stream, false, ":status", "103", "connection", "close", "transfer-encoding", "chunked", "content-length", "7")
 		c.ok(r)
 	}, viewer: "200|502"},
+	{name: "status 101, and then an answer", answer: func(c *client, r request) {
+		c.headers(r.stream, false, ":status", "101", "connection", "upgrade", "upgrade", "websocket")
+		c.ok(r)
+	}, viewer: "502"},
+	{name: "status 101 alone, and then an answer", answer: func(c *client, r request) {
+		c.headers(r.stream, false, ":status", "101")
+		c.ok(r)
+	}, viewer: "502"},
 	status("101"), status("099"), status("1000"), status("-5"), status("+200"), status("0200"), status("2e2"), status("abc"), status(""), status("20 0"), status("600"), status("777"),
 	{name: "no status", answer: header("x", "y"), viewer: "502"},
 	{name: "two statuses", answer: header(":status", "200", ":status", "404"), viewer: "502"},
@@ -100,8 +108,10 @@ var answers = []attack{
 	{name: "204 with a body", answer: bodied("hello", ":status", "204"), viewer: "204"},
 	{name: "304 with a length", answer: header(":status", "304", "content-length", "99"), viewer: "304"},
 	{name: "trailers that are headers", answer: trailed("content-length", "99", "transfer-encoding", "chunked", "host", "evil", "set-cookie", "a=b", "location", "/",
-		"connection", "close", "clear-site-data", "*", "alt-svc", "x", "x-websocktunnel-error", "x", "x-good", "y"), viewer: "200|broken",
-		check: without("Content-Length", "Transfer-Encoding", "Host", "Set-Cookie", "Location", "Connection", "Clear-Site-Data", "Alt-Svc", "X-Websocktunnel-Error")},
+		"connection", "close", "clear-site-data", "*", "alt-svc", "x", "nel", "x", "origin-agent-cluster", "?1", "public-key-pins", "x", "report-to", "x", "reporting-endpoints", "x",
+		"service-worker-allowed", "/", "strict-transport-security", "max-age=1", "x-websocktunnel-error", "x", "x-good", "y"), viewer: "200|broken",
+		check: without("Content-Length", "Transfer-Encoding", "Host", "Set-Cookie", "Location", "Connection", "Clear-Site-Data", "Alt-Svc", "Nel", "Origin-Agent-Cluster", "Public-Key-Pins",
+			"Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Strict-Transport-Security", "X-Websocktunnel-Error")},
 	{name: "a pseudo-header in the trailers", answer: trailed(":status", "500"), viewer: "broken", cut: true, code: protocolViolation},
 	{name: "trailers that end nothing", answer: func(c *client, r request) {
 		c.headers(r.stream, false, ":status", "200")

@@ -73,7 +73,7 @@ func (a attack) test(t *testing.T) {
 	defer func() {
 		close(over)
 		if err := <-neighbours; err != nil {
-			t.Errorf("the neighbour got %v", err)
+			t.Errorf("the neighbour got %v\n%s", err, s.log)
 		}
 		if n := s.log.busiest(`"id":"`+attackerID) + s.log.busiest("net/http"); n > 8 { // and two for x/net
 			t.Errorf("%d log lines within a second:\n%s", n, s.log)

@@ -11,7 +11,7 @@ const (
 	// latencyRatio and latencyFloor say how much slower a neighbour may get: by
 	// a quarter, or by so little that it is the machine's noise.
 	latencyRatio = 1.25
-	latencyFloor = 3 * time.Millisecond
+	latencyFloor = 2 * time.Millisecond
 )
 
 // TestNeighbourLatency measures a neighbour's 99th percentile while a tunnel
@@ -23,7 +23,7 @@ func TestNeighbourLatency(t *testing.T) {
 	if !long || raceDetector {
 		t.Skip("it takes minutes: with WST_LONG=1 and without the race detector")
 	}
-	for _, group := range [][]attack{floods, violations, answers, websockets, controls} {
+	for _, group := range [][]attack{floods, violations, answers, websockets, controls, upgrades, laters} {
 		for _, a := range group {
 			t.Run(a.name, func(t *testing.T) { a.measure(t) })
 		}

@@ -87,6 +87,11 @@ func (s *service) connectNeighbour() (stop func()) {
 	if _, err := c.URL(ctx); err != nil {
 		s.t.Fatal(err)
 	}
+	// On a busy machine the first session may come to nothing: x/net wants the
+	// service's settings within 2 s.
+	if !waitFor(30*time.Second, func() bool { err = s.neighbour(); return err == nil }) {
+		s.t.Fatalf("the neighbour's tunnel: %v", err)
+	}
 	return func() {
 		cancel()
 		if err := <-done; err != nil {

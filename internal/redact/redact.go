@@ -18,7 +18,7 @@ const (
 )
 
 // quoted matches what %q and %#q make, and a quote that is not closed.
-var quoted = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*(?:\"|\\\\?$)|`[^`]*(?:`|$)")
+var quoted = regexp.MustCompile("(?s)\"(?:[^\"\\\\]|\\\\.)*(?:\"|\\\\?$)|`[^`]*(?:`|$)")
 
 // raw matches the beginnings of errors after which net/textproto writes a line
 // as it came.

@@ -19,6 +19,7 @@ func TestText(t *testing.T) {
 		{"quotes in quotes", `invalid "a\"canary\"b" and "canary"; rest`, `invalid "…" and "…"; rest`},
 		{"escaped backslash", `x "a\\" plain "canary"`, `x "…" plain "…"`},
 		{"open quote", `cut off "canary`, `cut off "…"`},
+		{"backslash and line break", "x \"can\\\nary\" rest", `x "…" rest`},
 		{"open quote and backslash", `cut off "canary\`, `cut off "…"`},
 		{"back quotes", "bad `canary` and `canary", "bad \"…\" and \"…\""},
 		{"header line", "net/http: HTTP/1.x transport connection broken: malformed MIME header line: Set-Cookie canary\nmore canary",
