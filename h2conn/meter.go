@@ -1,6 +1,7 @@
 package h2conn
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,7 @@ const (
 // meter reads the frame headers in what the peer sends and keeps its glitch
 // budget. At the asking end it also takes frames out of the stream that a
 // client has no use for, PRIORITY and those of unknown types: x/net logs one
-// line for each. All methods but sent belong to the goroutine that reads.
+// line for each. Those that break a rule stay. All methods but sent belong to the goroutine that reads.
 type meter struct {
 	drops    bool // the asking end's
 	requests bool // HEADERS are requests, which earn: the answering end's
@@ -57,6 +58,7 @@ type meter struct {
 	left     int                  // bytes of the payload still to come
 	dropping bool                 // this payload goes nowhere
 	first    bool                 // the first frame has come: it must be SETTINGS
+	block    bool                 // a header block is not over: it must be CONTINUATION
 
 	out sentFrames
 
@@ -176,9 +178,14 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
 			kind := http2.FrameType(h[3])
 			m.left = length
-			m.dropping = m.drops && m.first && length <= m.maxFrame && useless(kind)
+			flags := http2.Flags(h[4])
+			m.dropping = m.drops && m.first && !m.block && length <= m.maxFrame && useless(kind, length, h[5:])
 			m.first = true
-			if !m.account(kind, http2.Flags(h[4]), length) {
+			switch kind {
+			case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
+				m.block = flags&http2.FlagHeadersEndHeaders == 0 // the same in all of them
+			}
+			if !m.account(kind, flags, length) {
 				return n, false
 			}
 			if !m.dropping {
@@ -199,9 +206,13 @@ func (m *meter) held(b []byte) int {
 	return n
 }
 
-// useless reports whether a client has no use for frames of this kind.
-func useless(kind http2.FrameType) bool {
-	return kind == http2.FramePriority || kind > http2.FrameContinuation
+// useless reports whether a client has no use for such a frame. A malformed
+// PRIORITY frame is for x/net to refuse (RFC 9113, section 6.3).
+func useless(kind http2.FrameType, length int, stream []byte) bool {
+	if kind == http2.FramePriority {
+		return length == 5 && binary.BigEndian.Uint32(stream)&(1<<31-1) != 0
+	}
+	return kind > http2.FrameContinuation
 }
 
 // account pays for one frame.

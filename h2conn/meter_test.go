@@ -160,9 +160,18 @@ func TestMeterDrops(t *testing.T) {
 	settings, data := frame(http2.FrameSettings, 0, 6), frame(http2.FrameData, 0, 5)
 	unknown, priority := frame(0x42, 0, 100), frame(http2.FramePriority, 0, 5)
 	huge := frame(0x42, 0, 17<<10)
+	onConnection := frame(http2.FramePriority, 0, 5)
+	onConnection[8] = 0 // a stream that is none
+	headers, continuation := frame(http2.FrameHeaders, 0, 3), frame(http2.FrameContinuation, 0, 3)
+	ended := frame(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 3)
 	for name, tc := range map[string]struct{ in, want []byte }{
-		"between":    {bytes.Join([][]byte{settings, unknown, data, priority, unknown, data}, nil), bytes.Join([][]byte{settings, data, data}, nil)},
-		"first":      {bytes.Join([][]byte{unknown, settings}, nil), bytes.Join([][]byte{unknown, settings}, nil)},
+		"between":   {bytes.Join([][]byte{settings, unknown, data, priority, unknown, data}, nil), bytes.Join([][]byte{settings, data, data}, nil)},
+		"first":     {bytes.Join([][]byte{unknown, settings}, nil), bytes.Join([][]byte{unknown, settings}, nil)},
+		"malformed": {bytes.Join([][]byte{settings, frame(http2.FramePriority, 0, 4), onConnection}, nil), bytes.Join([][]byte{settings, frame(http2.FramePriority, 0, 4), onConnection}, nil)},
+		"in a header block": {
+			bytes.Join([][]byte{settings, headers, unknown, continuation, priority, ended, unknown, data}, nil),
+			bytes.Join([][]byte{settings, headers, unknown, continuation, priority, ended, data}, nil),
+		},
 		"over limit": {bytes.Join([][]byte{settings, huge}, nil), bytes.Join([][]byte{settings, huge}, nil)},
 	} {
 		for cut := 1; cut < 30; cut++ {

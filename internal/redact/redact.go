@@ -72,8 +72,9 @@ func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
+	end := limit
+	for end > limit-utf8.UTFMax && !utf8.RuneStart(s[end]) { // not far: it may be no UTF-8
+		end--
 	}
-	return s[:limit] + gone
+	return s[:end] + gone
 }
