@@ -367,6 +367,9 @@ func (p *targetProxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the viewer has left: no answer, not an empty one
 	}
+	if answerCancelledGRPC(w, r, err) {
+		return
+	}
 	f := classify(err)
 	p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", r.Method)).Msg("the target failed")
 	h := w.Header()
