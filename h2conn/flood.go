@@ -9,10 +9,10 @@ const (
 	// maxOverhead is how many bytes of the websocket may arrive that carry
 	// nothing: pings, pongs, empty frames and the headers of tiny ones, of which
 	// the websocket library takes any number without a word. Each byte that does
-	// carry something pays for overheadPerByte: messages may have 2 bytes of
-	// HTTP/2 on average, whose smallest frames have 9.
+	// carry something pays for overheadPerByte: messages need 3 bytes of HTTP/2
+	// on average, whose smallest frames have 9.
 	maxOverhead     = 64 << 10
-	overheadPerByte = 4
+	overheadPerByte = 3
 
 	// overheadRate is how many of those bytes are forgiven per second: as many
 	// as pingRate pings have.
