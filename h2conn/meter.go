@@ -101,7 +101,7 @@ func (m *meter) sent(p []byte) {
 			return
 		}
 		s.have = 0
-		s.left = int(s.header[0])<<16 | int(s.header[1])<<8 | int(s.header[2])
+		s.left = frameLength(s.header[:])
 		m.earned.Add(m.earns(http2.FrameType(s.header[3]), http2.Flags(s.header[4]), s.left))
 	}
 }
@@ -175,7 +175,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			return n, true
 		default:
 			h := b[i : i+frameHeaderLen]
-			length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
+			length := frameLength(h)
 			kind := http2.FrameType(h[3])
 			m.left = length
 			flags := http2.Flags(h[4])

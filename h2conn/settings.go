@@ -48,7 +48,7 @@ func (s *peerSettings) observe(p []byte) {
 	if len(s.buf) < frameHeaderLen {
 		return
 	}
-	length := int(s.buf[0])<<16 | int(s.buf[1])<<8 | int(s.buf[2])
+	length := frameLength(s.buf[:])
 	if http2.FrameType(s.buf[3]) != http2.FrameSettings || length > maxSettingsFrame {
 		s.finish() // x/net will refuse the first, and we ignore the second
 		return
@@ -84,4 +84,10 @@ func (s *peerSettings) headerListLimit() uint32 {
 	default:
 		return 0
 	}
+}
+
+// frameLength returns how long the payload of a frame is, by its header (RFC
+// 9113, section 4.1).
+func frameLength(header []byte) int {
+	return int(header[0])<<16 | int(header[1])<<8 | int(header[2])
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"container/list"
-	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -160,25 +159,12 @@ func (c *limitedConn) Close() error {
 func (c *limitedConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *limitedConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *limitedConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // limited returns the limitedConn under c, or nil.
 func limited(c net.Conn) *limitedConn {
-	for {
-		if lc, ok := c.(*limitedConn); ok {
-			return lc
-		}
-		n, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return nil
-		}
-		c = n.NetConn()
-	}
+	lc, _ := under[*limitedConn](c)
+	return lc
 }
 
 // limitListener accepts what limit admits.

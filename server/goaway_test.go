@@ -1,7 +1,6 @@
 package server
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -22,18 +21,8 @@ func TestGoawayRefusesStream(t *testing.T) {
 	} {
 		t.Run(tc.method+" "+tc.body, func(t *testing.T) {
 			s := newService(t, Config{})
-			old, _, err := s.dial("a", mint(t, "a"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			old, fr := s.dialFramed("a")
 			defer old.conn.Close()
-			if _, err := io.ReadFull(old.conn, make([]byte, len(http2.ClientPreface))); err != nil {
-				t.Fatal(err)
-			}
-			fr := http2.NewFramer(old.conn, old.conn)
-			if err := fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}); err != nil {
-				t.Fatal(err)
-			}
 			asked := make(chan struct{})
 			gone := make(chan struct{})
 			go func() {

@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,18 +23,8 @@ import (
 func TestStreamsTakenBack(t *testing.T) {
 	s := newService(t, Config{})
 	s.headWait = 200 * time.Millisecond
-	c, _, err := s.dial("a", mint(t, "a"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, fr := s.dialFramed("a")
 	defer c.conn.Close()
-	if _, err := io.ReadFull(c.conn, make([]byte, len(http2.ClientPreface))); err != nil {
-		t.Fatal(err)
-	}
-	fr := http2.NewFramer(c.conn, c.conn)
-	if err := fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}); err != nil {
-		t.Fatal(err)
-	}
 	acks := make(chan struct{}, 10)
 	go func() {
 		for {

@@ -84,6 +84,24 @@ type testClient struct {
 	served  chan error // what Serve returned
 }
 
+// dialFramed registers id as a client that admits 100 streams and whose frames
+// are the test's to write. It waits for the service's preface and no further.
+func (s *testService) dialFramed(id string) (*testClient, *http2.Framer) {
+	s.t.Helper()
+	c, _, err := s.dial(id, mint(s.t, id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c.conn, make([]byte, len(http2.ClientPreface))); err != nil {
+		s.t.Fatal(err)
+	}
+	fr := http2.NewFramer(c.conn, c.conn)
+	if err := fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}); err != nil {
+		s.t.Fatal(err)
+	}
+	return c, fr
+}
+
 // dial registers id with token and does not serve yet.
 func (s *testService) dial(id, token string) (*testClient, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

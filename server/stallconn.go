@@ -86,9 +86,4 @@ func (c *stallConn) Close() error {
 func (c *stallConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *stallConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *stallConn) CloseWrite() error { return closeWrite(c.Conn) }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -163,12 +162,7 @@ type upgradedViewer struct {
 }
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *upgradedViewer) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *upgradedViewer) CloseWrite() error { return closeWrite(c.Conn) }
 
 func (c *upgradedViewer) Close() error {
 	if c.broken() {
@@ -198,12 +192,7 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 func (c *earlyConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *earlyConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *earlyConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
 func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -307,47 +296,4 @@ func (w *viewerWriter) resetOnAbort() {
 		}
 	}
 	panic(p)
-}
-
-// bottom returns the connection under TLS and what this package wraps around
-// connections.
-func bottom(c net.Conn) net.Conn {
-	for {
-		n, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return c
-		}
-		c = n.NetConn()
-	}
-}
-
-// reset closes c so that its peer sees an error rather than an end. Over TLS
-// that is also the lack of close_notify.
-func reset(c net.Conn) {
-	setLinger(c, 0)
-	if lc := limited(c); lc != nil {
-		lc.uncount() // whoever has hijacked c closes it no more
-	}
-	bottom(c).Close()
-}
-
-// setLinger sets what closing c does with bytes that have not left: 0 for a
-// reset, -1 for the usual.
-func setLinger(c net.Conn, sec int) {
-	if l, ok := bottom(c).(interface{ SetLinger(int) error }); ok {
-		_ = l.SetLinger(sec)
-	}
-}
-
-// lingerOnClose makes the Close of c wait for what the viewer is sending: bytes
-// that arrive at a closed connection would be answered by a reset, which may
-// cost the viewer the answer. Nil, and what Serve has not accepted, is left as
-// it is.
-func lingerOnClose(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if s, ok := c.(*stallConn); ok {
-		s.linger.Store(true)
-	}
 }

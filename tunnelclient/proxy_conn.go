@@ -39,8 +39,11 @@ func (c *targetConn) Close() error {
 func (c *targetConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *targetConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *targetConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// closeWrite ends the sending direction of c, if it can.
+func closeWrite(c io.Writer) error {
+	if cw, ok := c.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}
 	return errors.ErrUnsupported

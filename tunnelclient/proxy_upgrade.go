@@ -50,12 +50,7 @@ func (e *targetEnd) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (e *targetEnd) CloseWrite() error {
-	if cw, ok := e.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (e *targetEnd) CloseWrite() error { return closeWrite(e.ReadWriteCloser) }
 
 func (e *targetEnd) Close() error {
 	if !e.u.tunnelBroken.Load() && (e.u.ctx.Err() == nil || e.u.tunnelEnded.Load()) {
@@ -89,12 +84,7 @@ func (e *tunnelEnd) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (e *tunnelEnd) CloseWrite() error {
-	if cw, ok := e.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (e *tunnelEnd) CloseWrite() error { return closeWrite(e.Conn) }
 
 func (e *tunnelEnd) Close() error {
 	if e.u.targetBroken.Load() {
