@@ -38,7 +38,7 @@ const maxReason = 300
 type audit struct {
 	// Static after construction.
 	log       zerolog.Logger
-	strangers *addrLimiter
+	strangers addrLimiter
 	crowd     *rate.Limiter
 	tunnels   *lineLimits // for callers with a good token
 

@@ -110,9 +110,9 @@ func TestAuditLines(t *testing.T) {
 	refused("no upgrade", 426, "a registration is a websocket upgrade over HTTP/1.1", "id", "token_iat", "token_exp")
 	raw(good, "websocktunnel.h2.v1", "x")
 	refused("no subprotocol", 400, "", "id", "token_iat", "token_exp")
-	s.handshakes.SetBurst(0)
+	s.handshakes.all.SetBurst(0)
 	raw(good)
-	s.handshakes.SetBurst(handshakeBurst)
+	s.handshakes.all.SetBurst(handshakeBurst)
 	refused("too many", 503, "too many tunnels connect at this moment", "id", "token_iat", "token_exp")
 
 	s.Evict("a")

@@ -11,38 +11,50 @@ import (
 // addrKey is the address that a limit is kept for.
 type addrKey = netip.Addr
 
-// maxLimited is how many addresses an addrLimiter remembers.
-const maxLimited = 10000
-
 // addrLimiter is a token bucket for each address. IPv6 addresses count by
-// their /64, which is what one subscriber has. When it remembers too many
-// addresses it forgets those whose buckets have filled up again, and if that
-// does not help much, all: a limiter must not be what takes the service down.
-type addrLimiter struct {
-	limit rate.Limit
-	burst int
+// their /64, which is what one subscriber has.
+type addrLimiter struct{ *keyLimiter[addrKey] }
 
-	mu      sync.Mutex
-	buckets map[addrKey]*rate.Limiter
-}
-
-func newAddrLimiter(perSecond float64, burst int) *addrLimiter {
-	return &addrLimiter{limit: rate.Limit(perSecond), burst: burst, buckets: make(map[addrKey]*rate.Limiter)}
+func newAddrLimiter(perSecond float64, burst int) addrLimiter {
+	return addrLimiter{newKeyLimiter[addrKey](perSecond, burst)}
 }
 
 // allow takes one token of addr's bucket. If there is none it returns false
 // and how long one takes to come.
-func (l *addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
-	addr = subscriber(addr)
+func (l addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
+	return l.keyLimiter.allow(subscriber(addr))
+}
+
+// maxLimited is how many keys a keyLimiter remembers.
+const maxLimited = 10000
+
+// keyLimiter is a token bucket for each key. When it remembers too many keys
+// it forgets those whose buckets have filled up again, and if that does not
+// help much, all: a limiter must not be what takes the service down.
+type keyLimiter[K comparable] struct {
+	limit rate.Limit
+	burst int
+
+	mu      sync.Mutex
+	buckets map[K]*rate.Limiter
+}
+
+func newKeyLimiter[K comparable](perSecond float64, burst int) *keyLimiter[K] {
+	return &keyLimiter[K]{limit: rate.Limit(perSecond), burst: burst, buckets: make(map[K]*rate.Limiter)}
+}
+
+// allow takes one token of k's bucket. If there is none it returns false and
+// how long one takes to come.
+func (l *keyLimiter[K]) allow(k K) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.buckets[addr]
+	b := l.buckets[k]
 	if b == nil {
 		if len(l.buckets) >= maxLimited {
 			l.forgetLocked()
 		}
 		b = rate.NewLimiter(l.limit, l.burst)
-		l.buckets[addr] = b
+		l.buckets[k] = b
 	}
 	if b.Allow() {
 		return 0, true
@@ -50,10 +62,10 @@ func (l *addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
 	return time.Duration(float64(time.Second) / float64(l.limit)), false
 }
 
-func (l *addrLimiter) forgetLocked() {
-	for a, b := range l.buckets {
+func (l *keyLimiter[K]) forgetLocked() {
+	for k, b := range l.buckets {
 		if b.Tokens() >= float64(l.burst) {
-			delete(l.buckets, a)
+			delete(l.buckets, k)
 		}
 	}
 	// Not only when none could be forgotten: looking at all of them for each

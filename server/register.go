@@ -27,11 +27,6 @@ const (
 
 	// maxHandshakes is how many registrations may be under way at a time.
 	maxHandshakes = 512
-
-	// handshakeRate and handshakeBurst bound registrations per second. 10,000
-	// tunnels that come back at once are to be in within half a minute.
-	handshakeRate  = 1000
-	handshakeBurst = 2000
 )
 
 // isRegistration reports whether r is a tunnel client's: docs/protocol.md.
@@ -201,7 +196,7 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 		return nil, time.Second, "the service is shutting down"
 	case s.cfg.MaxTunnels > 0 && !s.table.hasRoom(labelOf(id), s.cfg.MaxTunnels):
 		return nil, spread, "the service has no room for more tunnels"
-	case !s.handshakes.Allow():
+	case !s.handshakes.allow(labelOf(id)):
 		return nil, spread, "too many tunnels connect at this moment"
 	}
 	select {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
@@ -219,12 +220,54 @@ func TestHandshakesAreLimited(t *testing.T) {
 	for range maxHandshakes {
 		<-s.handshaking
 	}
-	s.handshakes.SetLimit(0)
-	s.handshakes.AllowN(time.Now(), int(s.handshakes.Tokens()))
+	s.handshakes.all.SetLimit(0)
+	s.handshakes.all.AllowN(time.Now(), int(s.handshakes.all.Tokens()))
 	refused("too many in a short time")
-	s.handshakes.SetLimit(handshakeRate)
-	waitFor(t, func() bool { return s.handshakes.Tokens() > 1 })
+	s.handshakes.all.SetLimit(handshakeRate)
+	waitFor(t, func() bool { return s.handshakes.all.Tokens() > 1 })
 	s.waitActive(s.connect("a", echoHandler))
+}
+
+// TestHandshakesAreShared: whoever has a token for one id and registers again
+// and again, as fast as the service answers, keeps nobody else from
+// registering. While nobody is kept from it, the newest still wins.
+func TestHandshakesAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := New(Config{PublicURL: "http://localhost", Secrets: [][]byte{testSecret}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		admitted := func(id string) bool {
+			release, retry, reason := s.admit(id)
+			if release != nil {
+				release()
+			} else if retry < time.Second || reason == "" {
+				t.Fatalf("%s is refused with %v, %q", id, retry, reason)
+			}
+			return release != nil
+		}
+		noisy := 0
+		for range 15 {
+			for range 5 * handshakeRate {
+				if admitted("noisy") {
+					noisy++
+				}
+			}
+			for i := range handshakeRate * 3 / 4 {
+				if id := fmt.Sprintf("quiet-%d", i); !admitted(id) {
+					t.Fatalf("%s is refused after %d of another id", id, noisy)
+				}
+			}
+			pause(time.Second)
+		}
+		t.Logf("%d registrations of the noisy one within 15 seconds", noisy)
+		pause(time.Minute)
+		for i := range handshakeBurst / 2 {
+			if !admitted("swapped") {
+				t.Fatalf("registration %d of one id is refused, without need", i)
+			}
+		}
+	})
 }
 
 // TestSilentHandshakesOfOneTunnel: whoever has a token for one id, and does not

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/time/rate"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -61,10 +60,10 @@ type Server struct {
 
 	audit       *audit
 	connections *connLimit
-	failures    *addrLimiter  // failed registrations
-	misses      *addrLimiter  // viewers' 404s
-	handshakes  *rate.Limiter // registrations
-	handshaking chan struct{} // one element per registration under way
+	failures    addrLimiter     // failed registrations
+	misses      addrLimiter     // viewers' 404s
+	handshakes  *handshakeLimit // registrations
+	handshaking chan struct{}   // one element per registration under way
 	evictions   evictions
 	lines       lineLimits // of the log
 
@@ -102,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, forwarding{trusted: set.trusted}.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
-		handshakes:  rate.NewLimiter(handshakeRate, handshakeBurst),
+		handshakes:  newHandshakeLimit(),
 		handshaking: make(chan struct{}, maxHandshakes),
 		sessions:    make(map[*session]struct{}),
 		servers:     make(map[*http.Server]struct{}),
