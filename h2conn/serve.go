@@ -60,7 +60,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 	}
 
 	peer := newPeerSettings(len(http2.ClientPreface))
-	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog}
+	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog, window: int(s2.MaxUploadBufferPerConnection)}
 	served := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -109,6 +109,7 @@ type answerer struct {
 	conn    *Conn
 	peer    *peerSettings
 	log     *log.Logger
+	window  int // this end's receive window
 
 	mu     sync.Mutex
 	active int
@@ -146,6 +147,7 @@ func (a *answerer) end() {
 func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.end()
+	r.Body = widen(r, a.window)
 	if protocol, ok := isExtendedConnect(r); ok {
 		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol}, a.conn)
 		return
