@@ -15,8 +15,8 @@ type Config struct {
 
 	// StreamWindow and ConnWindow are this end's receive windows in bytes:
 	// how much the peer may send on one stream, and on all streams together,
-	// before this end's reader has taken it. Zero means 1 MiB and 256 MiB. ConnWindow is
-	// also how much memory one peer can make this end hold.
+	// before this end's reader has taken it. ConnWindow is also how much
+	// memory one peer can make this end hold. Zero means 1 MiB and 256 MiB.
 	StreamWindow int32
 	ConnWindow   int32
 
@@ -50,11 +50,14 @@ type Config struct {
 	// tests and for peers whose extended CONNECT is broken.
 	NoExtendedConnect bool
 
-	// ErrorLog receives what x/net/http2 has to say, such as panics of
-	// handlers. Nil means the standard logger.
+	// ErrorLog, at the answering end, receives what x/net/http2 has to say,
+	// such as panics of handlers. Nil means the standard logger, which is also
+	// where x/net/http2 writes at the asking end.
 	ErrorLog *log.Logger
 }
 
+// defaultDuration applies the rule for durations in Config: zero becomes def,
+// and negative, which is off, zero.
 func defaultDuration(d, def time.Duration) time.Duration {
 	switch {
 	case d == 0:

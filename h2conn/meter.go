@@ -45,7 +45,8 @@ const (
 // meter reads the frame headers in what the peer sends and keeps its glitch
 // budget. At the asking end it also takes frames out of the stream that a
 // client has no use for, PRIORITY and those of unknown types: x/net logs one
-// line for each. Those that break a rule stay. All methods but sent belong to the goroutine that reads.
+// line for each. Those that break a rule stay. All methods but sent belong to
+// the goroutine that reads.
 type meter struct {
 	drops    bool // the asking end's
 	requests bool // HEADERS are requests, which earn: the answering end's

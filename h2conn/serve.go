@@ -67,24 +67,10 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 		defer close(stopped)
 		select {
 		case <-served:
-			return
 		case <-ctx.Done():
+			a.drain(ctx, hs, served, cfg.DrainTimeout)
+			c.Close()
 		}
-		if cfg.DrainTimeout > 0 {
-			_ = hs.Shutdown(ctx) // starts GOAWAY; ctx is over, so it does not wait
-			t := time.NewTimer(cfg.DrainTimeout)
-			defer t.Stop()
-			var idle <-chan struct{}
-			if !sendsGoaway { // nothing would end an idle connection
-				idle = a.whenIdle()
-			}
-			select {
-			case <-served:
-			case <-idle:
-			case <-t.C:
-			}
-		}
-		c.Close()
 	}()
 
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
@@ -114,6 +100,27 @@ type answerer struct {
 	mu     sync.Mutex
 	active int
 	idle   chan struct{} // non-nil while somebody waits for active to be 0
+}
+
+// drain tells the peer to send no more and waits until the requests in flight
+// have finished, but no longer than timeout. served is closed when the
+// connection has ended; ctx is over already.
+func (a *answerer) drain(ctx context.Context, hs *http.Server, served <-chan struct{}, timeout time.Duration) {
+	if timeout <= 0 {
+		return
+	}
+	_ = hs.Shutdown(ctx) // starts GOAWAY; ctx is over, so it does not wait
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	var idle <-chan struct{}
+	if !sendsGoaway { // nothing would end an idle connection
+		idle = a.whenIdle()
+	}
+	select {
+	case <-served:
+	case <-idle:
+	case <-t.C:
+	}
 }
 
 // whenIdle returns a channel that is closed when no request is in flight.

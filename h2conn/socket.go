@@ -13,11 +13,11 @@ const maxUnsent = 32 << 10
 // one and the system can do that.
 func limitUnsent(conn net.Conn) {
 	for {
-		if u, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS, and wrappers that follow it
-			conn = u.NetConn()
-			continue
+		u, ok := conn.(interface{ NetConn() net.Conn }) // TLS, and wrappers that follow it
+		if !ok {
+			break
 		}
-		break
+		conn = u.NetConn()
 	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {

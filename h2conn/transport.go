@@ -99,11 +99,13 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 
 // RoundTrip sends req to the peer and returns its answer. Hop-by-hop headers
 // and this package's private ones do not cross. The body of a request with
-// "Expect: 100-continue" is read when the target asks for it, or after 1 s. A request with an Upgrade
-// header returns either the peer's refusal or a 101 response whose Body is an
-// [io.ReadWriteCloser] with a CloseWrite method. Each direction of it ends by
-// itself: Read returns [io.EOF], CloseWrite ends the other. Close after both
-// have ended waits, for a minute at most, until the peer has all bytes.
+// "Expect: 100-continue" is read when the target asks for it, or after 1 s.
+//
+// A request with an Upgrade header returns either the peer's refusal or a 101
+// response whose Body is an [io.ReadWriteCloser] with a CloseWrite method. Each
+// direction of it ends by itself: Read returns [io.EOF], CloseWrite ends the
+// other. Close after both have ended waits, for a minute at most, until the peer
+// has all bytes.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if p := upgradeProtocol(req.Header); p != "" {
 		return t.roundTripUpgrade(req, p)
@@ -193,9 +195,6 @@ func (t *Transport) ExtendedConnect() bool {
 // stream with PROTOCOL_ERROR: x/net then lets what is in flight finish and
 // waits for the owner to close.
 func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
-
-// Conn returns the connection under the Transport.
-func (t *Transport) Conn() *Conn { return t.conn }
 
 // Done is closed when the connection is gone.
 func (t *Transport) Done() <-chan struct{} { return t.conn.Done() }

@@ -62,25 +62,10 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	s.res = resp.Body
 	resp.Request = req
 
-	var switched bool
-	if extended {
-		switched = isSuccess(resp.StatusCode)
-		if v := resp.Header.Get(HeaderUpgradeRefused); v != "" {
-			status, err := strconv.Atoi(v)
-			if err != nil || !isSuccess(status) {
-				s.Close()
-				return nil, fmt.Errorf("h2conn: the peer sent %q as a refusal's status: it must be 200 to 299", v)
-			}
-			switched, resp.StatusCode, resp.Status = false, status, ""
-		}
-		if v := resp.Header.Get(HeaderUpgrade); strings.EqualFold(v, protocol) {
-			protocol = v // as the target spells it
-		}
-	} else {
-		switched = isSuccess(resp.StatusCode) && resp.Header.Get(HeaderUpgrade) != ""
-		if switched {
-			protocol = resp.Header.Get(HeaderUpgrade)
-		}
+	protocol, switched, err := switchedTo(resp, protocol, extended)
+	if err != nil {
+		s.Close()
+		return nil, err
 	}
 	deleteAll(resp.Header, hopByHop[:])
 	deleteAll(resp.Header, privateHeaders[:])
@@ -89,20 +74,46 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 		resp.Body = &refusal{resp.Body, s.forget}
 		return resp, nil
 	}
+	asSwitching(resp, protocol, accept)
+	resp.Body = s
+	return resp, nil
+}
 
-	// A 101 as an HTTP/1.1 transport returns it, and so as ReverseProxy wants
-	// it. ContentLength 0 keeps Response.Write from adding "Connection: close".
+// switchedTo reports whether resp, the answer to a request to upgrade to asked,
+// says that the target has switched, and to what, in the target's spelling. Of a
+// refusal by a status that stands for another one it restores that.
+func switchedTo(resp *http.Response, asked string, extended bool) (protocol string, switched bool, err error) {
+	chosen := resp.Header.Get(HeaderUpgrade)
+	if !extended {
+		return chosen, isSuccess(resp.StatusCode) && chosen != "", nil
+	}
+	if v := resp.Header.Get(HeaderUpgradeRefused); v != "" {
+		status, err := strconv.Atoi(v)
+		if err != nil || !isSuccess(status) {
+			return "", false, fmt.Errorf("h2conn: the peer sent %q as a refusal's status: it must be 200 to 299", v)
+		}
+		resp.StatusCode, resp.Status = status, ""
+		return "", false, nil
+	}
+	if strings.EqualFold(chosen, asked) {
+		asked = chosen
+	}
+	return asked, isSuccess(resp.StatusCode), nil
+}
+
+// asSwitching makes resp a 101 as an HTTP/1.1 transport returns it, and so as
+// ReverseProxy wants it. accept is its Sec-WebSocket-Accept, or "" if resp has
+// what it needs.
+func asSwitching(resp *http.Response, protocol, accept string) {
 	resp.Status, resp.StatusCode = "101 Switching Protocols", http.StatusSwitchingProtocols
 	resp.Proto, resp.ProtoMajor, resp.ProtoMinor = "HTTP/1.1", 1, 1
-	resp.ContentLength = 0
+	resp.ContentLength = 0 // keeps Response.Write from adding "Connection: close"
 	resp.Header.Del("Content-Length")
 	resp.Header.Set("Connection", "Upgrade")
 	resp.Header.Set("Upgrade", protocol)
 	if accept != "" {
 		resp.Header.Set("Sec-WebSocket-Accept", accept)
 	}
-	resp.Body = s
-	return resp, nil
 }
 
 // extendedForm turns out into an extended CONNECT request if the peer accepts

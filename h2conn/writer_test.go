@@ -19,13 +19,15 @@ func (w *stuckWriter) Close() error              { w.once.Do(func() { close(w.cl
 
 // TestCombinerCloseLingers for what is pending, but not for long.
 func TestCombinerCloseLingers(t *testing.T) {
-	c := newCombiner(&stuckWriter{closed: make(chan struct{})}, 5*time.Second)
-	c.Write([]byte("x"))
-	start := time.Now()
-	c.Close()
-	if d := time.Since(start); d > 4*closeLinger {
-		t.Errorf("Close took %v", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newCombiner(&stuckWriter{closed: make(chan struct{})}, 5*time.Second)
+		c.Write([]byte("x"))
+		start := time.Now()
+		c.Close()
+		if d := time.Since(start); d != closeLinger {
+			t.Errorf("Close took %v, want %v", d, closeLinger)
+		}
+	})
 }
 
 // slowWriter takes 4 KiB each 50 ms.
@@ -41,18 +43,19 @@ func (slowWriter) Close() error { return nil }
 
 // TestCombinerTimeoutIsAboutProgress: a slow link is no stuck one.
 func TestCombinerTimeoutIsAboutProgress(t *testing.T) {
-	c := newCombiner(slowWriter{}, 400*time.Millisecond)
-	for range 6 {
-		if _, err := c.Write(make([]byte, 32<<10)); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCombiner(slowWriter{}, 400*time.Millisecond)
+		for range 6 {
+			if _, err := c.Write(make([]byte, 32<<10)); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	c.Close()
-	for busy := true; busy; { // the goroutine is still in the writer
-		c.mu.Lock()
-		busy = c.flushing
-		c.mu.Unlock()
-	}
+		<-time.After(time.Minute) // until all has left
+		if err := c.cause(); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+	})
 }
 
 // meteredWriter takes as many bytes per millisecond as it is told to.

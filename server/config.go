@@ -75,7 +75,8 @@ type Config struct {
 	ResponseHeaderTimeout time.Duration
 
 	// MaxStreams is how many requests one tunnel may carry at a time. Zero
-	// means 200; a tunnel client that admits fewer gets fewer.
+	// means 200, negative is an error; a tunnel client that admits fewer gets
+	// fewer.
 	MaxStreams int
 
 	// MaxTunnels is how many tunnels the service has at a time. Zero or
@@ -154,17 +155,7 @@ func check(cfg Config) (settings, error) {
 		errs = append(errs, errNoHosts)
 	}
 
-	switch n := len(cfg.Secrets); {
-	case n == 0:
-		errs = append(errs, errors.New("no Secrets: one or two are required"))
-	case n > 2:
-		errs = append(errs, fmt.Errorf("too many Secrets, %d: one or two are possible", n))
-	}
-	for i, secret := range cfg.Secrets {
-		if len(secret) == 0 {
-			errs = append(errs, fmt.Errorf("entry Secrets[%d] is empty", i))
-		}
-	}
+	errs = append(errs, checkSecrets(cfg.Secrets))
 	s.trusted, err = parseTrusted(cfg.TrustedProxies)
 	errs = append(errs, err)
 
@@ -180,6 +171,36 @@ func check(cfg Config) (settings, error) {
 	} else if s.MaxStreams < 0 {
 		errs = append(errs, fmt.Errorf("MaxStreams is %d: it must be positive", cfg.MaxStreams))
 	}
+	s.setConnectionLimits()
+	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
+	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
+	if s.Version == (buildinfo.Info{}) {
+		s.Version = buildinfo.Get()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s, errors.Join(errs...)
+}
+
+func checkSecrets(secrets [][]byte) error {
+	var errs []error
+	switch n := len(secrets); {
+	case n == 0:
+		errs = append(errs, errors.New("no Secrets: one or two are required"))
+	case n > 2:
+		errs = append(errs, fmt.Errorf("too many Secrets, %d: one or two are possible", n))
+	}
+	for i, secret := range secrets {
+		if len(secret) == 0 {
+			errs = append(errs, fmt.Errorf("entry Secrets[%d] is empty", i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// setConnectionLimits fills in the defaults. From then on zero means no limit.
+func (s *settings) setConnectionLimits() {
 	switch {
 	case s.MaxConnections < 0:
 		s.MaxConnections = 0
@@ -194,15 +215,6 @@ func check(cfg Config) (settings, error) {
 		perAddress = min(perAddress, max(s.MaxConnections/4, 64))
 	}
 	s.MaxConnectionsPerAddress = max(0, cmp.Or(s.MaxConnectionsPerAddress, perAddress))
-	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
-	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
-	if s.Version == (buildinfo.Info{}) {
-		s.Version = buildinfo.Get()
-	}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	return s, errors.Join(errs...)
 }
 
 // parsePublicURL returns the public URL without a trailing slash.
@@ -238,6 +250,8 @@ func parsePublicURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// durationOr applies the rule for durations in Config: zero becomes def, and
+// negative, which is off, zero.
 func durationOr(d, def time.Duration) time.Duration {
 	switch {
 	case d == 0:

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"time"
@@ -19,9 +20,9 @@ type evictions struct {
 // eviction blocks the tokens of one id that are not newer than the newest one
 // that was evicted.
 type eviction struct {
-	issued int64             // by that one's iat: older tokens are blocked, …
-	tokens map[[32]byte]bool // … and these, of the same second
-	until  time.Time         // when all that were evicted have expired
+	issued int64                      // that one's iat: older tokens are blocked, …
+	tokens map[[sha256.Size]byte]bool // … and these, of the same second, by fingerprint
+	until  time.Time                  // when all that were evicted have expired
 }
 
 // block refuses g's token, and all that are older, until it expires.
@@ -42,7 +43,7 @@ func (e *evictions) block(g grant, now time.Time) {
 		e.blocked[g.id] = b
 	}
 	if b.tokens == nil || g.issued > b.issued {
-		b.issued, b.tokens = g.issued, make(map[[32]byte]bool)
+		b.issued, b.tokens = g.issued, make(map[[sha256.Size]byte]bool)
 	}
 	b.tokens[g.fingerprint] = true
 	if until := g.expires.Add(tokenLeeway); until.After(b.until) {
@@ -78,8 +79,7 @@ func (e *evictions) lift(id string) bool {
 // Evict ends the tunnel with this id at once, with close code 4003. Its token,
 // and every older one for the id, is refused from now on, until it expires or
 // Unblock is called; a newer token is a new chance. This process alone knows of
-// it: a restart forgets. Evict reports whether
-// there was such a tunnel.
+// it: a restart forgets. Evict reports whether there was such a tunnel.
 func (s *Server) Evict(id string) bool {
 	found := false
 	for _, sess := range s.allSessions() {

@@ -157,14 +157,3 @@ func (q *fairQueue) forgetLocked(c *waitingClass) {
 		}
 	}
 }
-
-// subscriber returns what addr counts as where addresses are told apart: of
-// IPv6 the /64, which is what one subscriber has.
-func subscriber(addr netip.Addr) netip.Addr {
-	if addr.Is6() && !addr.Is4In6() {
-		if p, err := addr.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return addr
-}

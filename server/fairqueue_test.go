@@ -246,7 +246,7 @@ func TestFairBetweenAddresses(t *testing.T) {
 			}
 		})
 	}
-	const flood = 60
+	const flood = 30 // so few that none waits for slotWait, on a busy machine either
 	for i := range flood {
 		// All of one subscriber, by different addresses of it.
 		ask("flood", fmt.Sprintf("2001:db8::%x", i+1))

@@ -27,24 +27,11 @@ func TestGoawayRefusesStream(t *testing.T) {
 			gone := make(chan struct{})
 			go func() {
 				defer close(gone)
-				for {
-					f, err := fr.ReadFrame()
-					if err != nil {
-						return
-					}
-					switch f := f.(type) {
-					case *http2.SettingsFrame:
-						if !f.IsAck() {
-							fr.WriteSettingsAck()
-						}
-					case *http2.PingFrame:
-						if !f.IsAck() {
-							fr.WritePing(true, f.Data)
-						}
-					case *http2.HeadersFrame:
+				answerFrames(fr, func(f http2.Frame) {
+					if _, ok := f.(*http2.HeadersFrame); ok {
 						close(asked)
 					}
-				}
+				})
 			}()
 			s.waitActive(old)
 

@@ -25,6 +25,17 @@ func (l addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
 	return l.keyLimiter.allow(subscriber(addr))
 }
 
+// subscriber returns what addr counts as where addresses are told apart: of
+// IPv6 the /64, which is what one subscriber has.
+func subscriber(addr netip.Addr) netip.Addr {
+	if addr.Is6() && !addr.Is4In6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return addr
+}
+
 // maxLimited is how many keys a keyLimiter remembers.
 const maxLimited = 10000
 

@@ -52,6 +52,44 @@ func uncountTunnel(r *http.Request) {
 // HTTP/2, over TLS if the Config has a TLSConfig, and sets the time limits that
 // a public server needs. It may be called for several listeners.
 func (s *Server) Serve(ln net.Listener) error {
+	hs, err := s.newHTTPServer()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		ln.Close()
+		return ErrServerClosed
+	}
+	s.servers[hs] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.draining { // else Shutdown and Close have still to do with it
+			delete(s.servers, hs)
+		}
+	}()
+
+	ln = &limitListener{ln, s.connections}
+	if s.cfg.StallTimeout > 0 {
+		ln = &stallListener{ln, s.cfg.StallTimeout}
+	}
+	if s.cfg.TLSConfig != nil {
+		err = hs.ServeTLS(ln, "", "")
+	} else {
+		err = hs.Serve(ln)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return ErrServerClosed
+	}
+	return err
+}
+
+// newHTTPServer returns what serves one listener, with the right protocols and
+// limits.
+func (s *Server) newHTTPServer() (*http.Server, error) {
 	hs := &http.Server{
 		Handler:           h2conn.UpgradeHandler(s),
 		ReadHeaderTimeout: s.cfg.headerTimeout,
@@ -84,39 +122,9 @@ func (s *Server) Serve(ln net.Listener) error {
 		WriteByteTimeout:             s.cfg.StallTimeout,
 	}
 	if err := http2.ConfigureServer(hs, h2s); err != nil {
-		return fmt.Errorf("server: configuring HTTP/2: %w", err)
+		return nil, fmt.Errorf("server: configuring HTTP/2: %w", err)
 	}
-
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		ln.Close()
-		return ErrServerClosed
-	}
-	s.servers[hs] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !s.draining { // else Shutdown and Close have still to do with it
-			delete(s.servers, hs)
-		}
-	}()
-
-	ln = &limitListener{ln, s.connections}
-	if s.cfg.StallTimeout > 0 {
-		ln = &stallListener{ln, s.cfg.StallTimeout}
-	}
-	var err error
-	if hs.TLSConfig != nil && s.cfg.TLSConfig != nil {
-		err = hs.ServeTLS(ln, "", "")
-	} else {
-		err = hs.Serve(ln)
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return ErrServerClosed
-	}
-	return err
+	return hs, nil
 }
 
 // connKey is the context key of the connection that a request came on.

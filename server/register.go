@@ -54,12 +54,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	}
 	log := s.log.With().Str("remote", remote).Logger()
 
-	ids := r.Header[wire.HeaderID]
-	id := ids[0]
-	err := wire.CheckID(id)
-	if len(ids) > 1 {
-		err = fmt.Errorf("there are %d %s headers: one is possible", len(ids), strings.ToLower(wire.HeaderID))
-	}
+	id, err := claimedID(r)
 	if err != nil {
 		s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
 		return
@@ -99,15 +94,33 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	}
 	release = sync.OnceFunc(release)
 	defer release()
+	s.handshake(w, r, g, remote, log, release)
+}
+
+// claimedID returns the client id that a registration, which has at least one,
+// is for.
+func claimedID(r *http.Request) (string, error) {
+	ids := r.Header[wire.HeaderID]
+	if len(ids) > 1 {
+		return "", fmt.Errorf("there are %d %s headers: one is possible", len(ids), strings.ToLower(wire.HeaderID))
+	}
+	return ids[0], wire.CheckID(ids[0])
+}
+
+// handshake answers a registration that has passed all checks with a 101, and
+// hands its connection to a new session of g.id as soon as the client has
+// answered a ping. release gives back the registration's place among those that
+// are under way.
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remote string, log zerolog.Logger, release func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 
 	// Announced before the 101: a viewer that comes as soon as the client knows
 	// its URL has to find something to wait for.
-	a := s.table.announce(labelOf(id), cancel)
+	a := s.table.announce(labelOf(g.id), cancel)
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
-		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(id)}},
+		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(g.id)}},
 		WriteTimeout: s.cfg.Conn.WriteTimeout,
 	})
 	if err != nil {

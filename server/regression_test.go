@@ -254,6 +254,8 @@ func TestWaiterMovesToNewSession(t *testing.T) {
 		resp, _ := s.get("/a/")
 		got <- resp.StatusCode
 	}()
+	old := s.table.lookup(t.Context(), "a")
+	waitFor(t, func() bool { return old.slots.waits() == 1 })
 	s.connect("a", h)
 	if status := <-got; status != 200 {
 		t.Errorf("got %d", status)
@@ -282,7 +284,9 @@ func TestStuckRegistrationHoldsUpNobody(t *testing.T) {
 
 // TestGoawayDoesNotProlongDrain: nor does anything else.
 func TestGoawayDoesNotProlongDrain(t *testing.T) {
-	s := newService(t, Config{DrainTimeout: 1500 * time.Millisecond})
+	t.Parallel()
+	const drain = 3 * time.Second
+	s := newService(t, Config{DrainTimeout: drain})
 	c := s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
@@ -291,9 +295,9 @@ func TestGoawayDoesNotProlongDrain(t *testing.T) {
 	_, br := s.dialRaw("GET /a/ HTTP/1.1\r\nHost: h\r\n\r\n")
 	br.ReadString('\n')
 	start := time.Now()
-	time.AfterFunc(1200*time.Millisecond, func() { c.conn.SendControl(wire.Control{Type: wire.TypeGoaway}.Encode()) })
+	time.AfterFunc(drain*9/10, func() { c.conn.SendControl(wire.Control{Type: wire.TypeGoaway}.Encode()) })
 	s.Shutdown(context.Background())
-	if d := time.Since(start); d > 2500*time.Millisecond {
+	if d := time.Since(start); d > drain*9/5 { // a new drain timeout from the goaway on would be 19/10
 		t.Errorf("Shutdown took %v", d)
 	}
 }

@@ -220,15 +220,6 @@ func (rt route) rawPath() string {
 	return "/" + rt.id + rt.rest
 }
 
-// join returns the raw path and query, byte for byte as they were split. For a
-// routeBad it means nothing.
-func (rt route) join() string {
-	if !rt.hasQuery {
-		return rt.rawPath()
-	}
-	return rt.rawPath() + "?" + rt.query
-}
-
 // upstreamPath returns the raw path, without the query, that the tunnel client
 // sees: rest, or "/" where that is empty.
 func (rt route) upstreamPath() string {

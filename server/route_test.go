@@ -257,3 +257,12 @@ func FuzzRoute(f *testing.F) {
 		}
 	})
 }
+
+// join returns the raw path and query, byte for byte as they were split. For a
+// routeBad it means nothing.
+func (rt route) join() string {
+	if !rt.hasQuery {
+		return rt.rawPath()
+	}
+	return rt.rawPath() + "?" + rt.query
+}

@@ -46,10 +46,10 @@ func (c guardedContext) Value(key any) any {
 }
 
 // traced returns ctx with a trace that calls wroteHeaders and, when all of the
-// request has been written, wroteRequest, and that puts a
-// guard before the Got1xxResponse hook in ctx, if there is one: ReverseProxy
-// passes on whatever comes, also a 101 that would make a proxy in front take
-// the connection for a raw pipe. What it lets pass goes through interim.
+// request has been written, wroteRequest, and that puts a guard before the
+// Got1xxResponse hook in ctx, if there is one: ReverseProxy passes on whatever
+// comes, also a 101 that would make a proxy in front take the connection for a
+// raw pipe. What the guard lets pass goes through interim.
 //
 // What the guard finds is given to bad: x/net does not return it.
 func traced(ctx context.Context, wroteHeaders, wroteRequest func(), interim func(code int, pass func() error) error, bad func(error)) context.Context {

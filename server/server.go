@@ -109,9 +109,6 @@ func New(cfg Config) (*Server, error) {
 		closing:     make(chan struct{}),
 		headWait:    headWait,
 	}
-	if s.cfg.Conn.ErrorLog == nil {
-		s.cfg.Conn.ErrorLog = s.errorLog
-	}
 	s.audit = newAudit(set.Logger, &s.lines)
 	s.proxy = s.newProxy()
 	return s, nil

@@ -102,6 +102,30 @@ func (s *testService) dialFramed(id string) (*testClient, *http2.Framer) {
 	return c, fr
 }
 
+// answerFrames acknowledges settings and answers pings until the connection
+// ends. All other frames, acknowledgements among them, are given to other.
+func answerFrames(fr *http2.Framer, other func(http2.Frame)) {
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				fr.WriteSettingsAck()
+				continue
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				fr.WritePing(true, f.Data)
+				continue
+			}
+		}
+		other(f)
+	}
+}
+
 // dial registers id with token and does not serve yet.
 func (s *testService) dial(id, token string) (*testClient, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// table is who serves which id in this process, by the ids' labels. Of the sessions of one id, the
-// one that registered last is active, whatever order their handshakes finish
-// in. It is one small type so that a lookup that misses has one place to go
-// when there are several nodes.
+// table is who serves which id in this process, by the ids' labels. Of the
+// sessions of one id, the one that registered last is active, whatever order
+// their handshakes finish in. It is one small type so that a lookup that misses
+// has one place to go when there are several nodes.
 type table struct {
 	mu       sync.Mutex
 	seq      uint64 // of the last announcement
@@ -79,8 +79,8 @@ func (t *table) announce(l label, giveUp func()) *announcement {
 }
 
 // publish makes s the active session and returns the one it replaces, if any,
-// and how many have been replaced. It reports false if a later registration of the id has been published
-// already: then s is not in the table.
+// and how many have been replaced. It reports false if a later registration of
+// the id has been published already: then s is not in the table.
 func (t *table) publish(a *announcement, s *session) (replaced *session, count uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -27,8 +27,8 @@ type viewerHosts struct {
 //
 // A proxy in front may have put its own name into Host. Then the viewer's is in
 // X-Forwarded-Host, the nearest proxy's word last. Where Host names a tunnel it
-// counts alone: else a proxy that lets a viewer's X-Forwarded-Host pass would let a
-// page show another tunnel's answers as its own.
+// counts alone: else a proxy that lets a viewer's X-Forwarded-Host pass would let
+// a page show another tunnel's answers as its own.
 func (v viewerHosts) nameIn(r *http.Request) (name string, ok bool) {
 	if v.domain == "" {
 		return "", false

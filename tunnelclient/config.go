@@ -40,18 +40,19 @@ type Config struct {
 	// TLS, proxies and addresses. Where that is an *http.Transport, its HTTP
 	// proxies are asked for a connection with CONNECT, for http URLs too; a
 	// proxy that refuses is retried like one that cannot be reached. Nil means
-	// one that honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A handshake is redirected only within its host
-	// and never from https to http, so that the token goes nowhere else; the
-	// HTTPClient's own CheckRedirect can restrict that further.
+	// one that honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+	//
+	// A handshake is redirected only within its host and never from https to
+	// http, so that the token goes nowhere else; the HTTPClient's own
+	// CheckRedirect can restrict that further.
 	HTTPClient *http.Client
 
 	// Logger receives what happens to the tunnel. The zero value is silent.
 	Logger zerolog.Logger
 
 	// Conn tunes HTTP/2 inside the websocket, and how soon a service that has
-	// vanished is noticed. The zero value is good. Its
-	// DrainTimeout is ignored in favour of the one below, and a nil ErrorLog
-	// means Logger.
+	// vanished is noticed. The zero value is good. Its DrainTimeout is ignored
+	// in favour of the one below, and a nil ErrorLog means Logger.
 	Conn h2conn.Config
 
 	// DrainTimeout is how long requests in flight may go on after Serve's

@@ -2,7 +2,6 @@ package tunnelclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -54,7 +53,7 @@ func (s *fileSource) Token(context.Context) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" {
-		return "", errors.New("token file " + s.path + " is empty")
+		return "", fmt.Errorf("token file %q is empty", s.path)
 	}
 	return token, nil
 }

@@ -44,7 +44,7 @@ func TestServiceRestart(t *testing.T) {
 			}
 			d := time.Since(back)
 			t.Logf("back after %v", d)
-			if d > 2*time.Second+200*time.Millisecond { // 200 ms for a busy machine
+			if d > 3*time.Second { // one for a busy machine
 				t.Errorf("it took %v", d)
 			}
 		})

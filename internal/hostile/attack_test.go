@@ -12,8 +12,16 @@ import (
 )
 
 // cutBound is how long an attacker may go on whose whole connection is the
-// attack, where its row names no other bound.
-const cutBound = 5 * time.Second
+// attack, where its row names no other bound. Floods take as long as the machine
+// needs to send and count them, so that the service's own 5 s can be seen only
+// where nothing else runs beside the test.
+var cutBound = 20 * time.Second
+
+func init() {
+	if long {
+		cutBound = 5 * time.Second
+	}
+}
 
 // attack is one row of the table. The viewer's request is GET /attacker/, made
 // once the session is published; /attacker/fine is answered properly.
@@ -118,7 +126,7 @@ func (a attack) test(t *testing.T) {
 	}
 	if a.cut {
 		a.awaitCut(t, s, c, begun)
-		if !waitFor(time.Second, func() bool { _, ok := s.session(); return !ok }) {
+		if !waitFor(cutBound, func() bool { _, ok := s.session(); return !ok }) {
 			t.Error("the session is still there")
 		}
 		if a.metered {

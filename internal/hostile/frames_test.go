@@ -28,7 +28,7 @@ func endless(f func(c *client, stream uint32)) func(*client, request) {
 
 // told checks that the log says in one line why the session has ended.
 func told(t *testing.T, s *service) {
-	if !waitFor(time.Second, func() bool { return s.log.has("too many") }) {
+	if !waitFor(cutBound, func() bool { return s.log.has("too many") }) {
 		t.Errorf("the log does not say why the session has ended:\n%s", s.log)
 	}
 }
@@ -162,12 +162,12 @@ var beginnings = []attack{
 	{name: "a viewer's preface", begin: func(c *client) { c.raw([]byte(http2.ClientPreface)) }, hidden: true, code: protocolViolation},
 	{name: "HTTP/1.1 in the websocket", begin: func(c *client) { c.raw([]byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) }, hidden: true, code: protocolViolation},
 	{name: "it goes before it comes", begin: func(c *client) { c.ws(opClose, []byte{3, 232}) }, hidden: true},
-	// Those have the 5 s for the first ping and one for the close handshake.
-	{name: "silence", quiet: true, begin: func(*client) {}, hidden: true, within: 7 * time.Second},
-	{name: "no answer to the first ping", quiet: true, hidden: true, within: 7 * time.Second},
+	// Those have the 5 s for the first ping and some for the close handshake.
+	{name: "silence", quiet: true, begin: func(*client) {}, hidden: true, within: 12 * time.Second},
+	{name: "no answer to the first ping", quiet: true, hidden: true, within: 12 * time.Second},
 	{name: "a wrong answer to the first ping", quiet: true, begin: func(c *client) {
 		c.h2(func(w *http2.Framer) { w.WriteSettings(); w.WritePing(true, [8]byte{1}) })
-	}, hidden: true, within: 7 * time.Second},
+	}, hidden: true, within: 12 * time.Second},
 
 	// Nothing that a service would have to refuse: whose requests fit are served.
 	{name: "the largest header table", settings: []http2.Setting{{ID: http2.SettingHeaderTableSize, Val: 1<<32 - 1}}, viewer: "200"},

@@ -21,9 +21,10 @@ func TestFight(t *testing.T) {
 	token := mint(t, attackerID)
 	var mu sync.Mutex
 	var all []*client
-	var wg sync.WaitGroup
+	var fighters, wg sync.WaitGroup
+	fought := make(chan struct{})
 	for range 2 {
-		wg.Go(func() {
+		fighters.Go(func() {
 			for range 150 {
 				c, err := dial(s.addr, attackerID, token)
 				if err != nil {
@@ -38,15 +39,14 @@ func TestFight(t *testing.T) {
 			}
 		})
 	}
-	fought := make(chan struct{})
+	watched := make(chan struct{})
 	go func() {
-		defer close(fought)
+		defer close(watched)
 		for {
-			mu.Lock()
-			n := len(all)
-			mu.Unlock()
-			if n >= 300 {
+			select {
+			case <-fought:
 				return
+			default:
 			}
 			if o := s.ask(http.MethodGet, "/"+attackerID+"/", nil); o.status != http.StatusOK && o.status != http.StatusNotFound && o.status != http.StatusBadGateway {
 				t.Errorf("a viewer got %v, %v", o, o.err)
@@ -56,7 +56,9 @@ func TestFight(t *testing.T) {
 			}
 		}
 	}()
-	<-fought
+	fighters.Wait()
+	close(fought)
+	<-watched
 	if !waitFor(cutBound, func() bool { return s.ask(http.MethodGet, "/"+attackerID+"/", nil).body == "ok" }) {
 		t.Error("after the fight nobody serves")
 	}

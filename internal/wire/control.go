@@ -59,8 +59,7 @@ func (c Control) Encode() []byte {
 
 // ParseControl decodes a control message. Unknown fields are ignored, and of a
 // message of unknown type all but the type, so that later versions can add
-// some. The error never quotes the message, which may
-// hold a token.
+// some. The error never quotes the message, which may hold a token.
 func ParseControl(b []byte) (Control, error) {
 	if len(b) > MaxControlMessage {
 		return Control{}, fmt.Errorf("control message has %d bytes: the limit is %d", len(b), MaxControlMessage)
