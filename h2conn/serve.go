@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -33,7 +34,8 @@ const (
 // requests in flight may go on for cfg.DrainTimeout, c is closed with the code
 // set by [Conn.SetCloseReason], and Serve returns nil. The contexts of requests
 // end with the connection, not with ctx, and hold ctx's values. Like net/http,
-// Serve does not wait for handlers that go on after that.
+// Serve does not wait for handlers that go on after that. Neither does a request
+// that the peer has aborted keep others waiting, if its handler goes on.
 //
 // h sees upgrades as HTTP/1.1 requests and can hijack them. A handler that
 // panics fails its own request only.
@@ -97,6 +99,8 @@ type answerer struct {
 	log     *log.Logger
 	window  int // this end's receive window
 
+	running atomic.Int32 // handlers, deaf ones included
+
 	mu     sync.Mutex
 	active int
 	idle   chan struct{} // non-nil while somebody waits for active to be 0
@@ -151,9 +155,8 @@ func (a *answerer) end() {
 	}
 }
 
-func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.begin()
-	defer a.end()
+// answer runs the handler.
+func (a *answerer) answer(w http.ResponseWriter, r *http.Request) {
 	r.Body = widen(r, a.window)
 	if protocol, ok := isExtendedConnect(r); ok {
 		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol}, a.conn)

@@ -2,6 +2,7 @@ package tunnelclient
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -91,8 +92,11 @@ func parseRetryAfter(h http.Header, now time.Time) time.Duration {
 	if v == "" {
 		return 0
 	}
-	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
+	switch n, err := strconv.ParseUint(v, 10, 32); {
+	case err == nil:
 		return min(time.Duration(n)*time.Second, retryAfterMax)
+	case errors.Is(err, strconv.ErrRange):
+		return retryAfterMax
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {

@@ -100,7 +100,7 @@ func TestParseRetryAfter(t *testing.T) {
 		{"words", "soon", "", 0},
 		{"fraction", "1.5", "", 0},
 		{"huge", "4000000000", "", time.Hour},
-		{"overflow", "99999999999999999999", "", 0},
+		{"overflow", "99999999999999999999", "", time.Hour},
 		{"date", date(20 * time.Second), "", 20 * time.Second},
 		{"past date", date(-time.Minute), "", 0},
 		{"far date", date(48 * time.Hour), "", time.Hour},

@@ -232,7 +232,7 @@ func TestHostileHandshakes(t *testing.T) {
 		{"redirects that grow", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/?"+strings.Repeat("x", len(r.URL.RawQuery)*2+1), http.StatusFound)
 		}, 2 * second},
-		{"a huge Retry-After", refusing("99999999999999999999"), 2 * second},
+		{"a huge Retry-After", refusing("99999999999999999999"), 2 * time.Hour},
 		{"a Retry-After of years", refusing("4000000000"), 2 * time.Hour},
 		{"a negative Retry-After", refusing("-5"), 2 * second},
 		{"a Retry-After in the year 9999", refusing("Fri, 31 Dec 9999 23:59:59 GMT"), 2 * time.Hour},

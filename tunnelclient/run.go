@@ -115,6 +115,7 @@ func (r *run) loop(ctx context.Context) error {
 		if !r.pause(ctx, p) {
 			return nil
 		}
+		beside := len(r.retired) > 0
 		s, err := r.connect(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -125,6 +126,9 @@ func (r *run) loop(ctx context.Context) error {
 		case err != nil && final(err, r.refusedCount):
 			return err
 		case err != nil:
+			if r.prune(); beside && len(r.retired) == 0 {
+				r.alone()
+			}
 			p = r.failed(err)
 			continue
 		}
@@ -137,9 +141,7 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
-// pause waits, and reports whether ctx is still alive then. When a former
-// session that still served ends meanwhile, the tunnel is down only now, and
-// the curve of retries starts again.
+// pause waits, and reports whether ctx is still alive then.
 func (r *run) pause(ctx context.Context, p pause) bool {
 	if p.delay <= 0 {
 		return ctx.Err() == nil
@@ -162,8 +164,7 @@ func (r *run) pause(ctx context.Context, p pause) bool {
 			if r.prune(); len(r.retired) > 0 {
 				continue
 			}
-			r.retry.reset()
-			r.down()
+			r.alone()
 			passed := time.Since(begun)
 			left := min(p.delay-passed, max(r.retryDelay(), p.least-passed))
 			t.Reset(left)
@@ -187,6 +188,13 @@ func (r *run) down() {
 	if r.retry.fresh() {
 		r.lost = time.Now()
 	}
+}
+
+// alone notes that the last former session that still served has ended: the
+// tunnel is down only now, and the curve of retries starts again.
+func (r *run) alone() {
+	r.retry.reset()
+	r.down()
 }
 
 // retryDelay returns the next wait of the curve of retries.
@@ -233,21 +241,7 @@ func (r *run) token(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, tokenTimeout, fmt.Errorf("the source has not answered within %v", tokenTimeout))
 	defer cancel()
-	type answer struct {
-		tok string
-		err error
-	}
-	got := make(chan answer, 1)
-	go func() { // which a source that ignores ctx keeps
-		tok, err := newestToken(ctx, r.c.cfg.Tokens)
-		got <- answer{tok, err}
-	}()
-	select {
-	case a := <-got:
-		return a.tok, a.err
-	case <-ctx.Done():
-		return "", fmt.Errorf("getting a token: %w", context.Cause(ctx))
-	}
+	return newestToken(ctx, r.c.cfg.Tokens)
 }
 
 // final reports whether err is one that a retry cannot help.
@@ -473,7 +467,7 @@ func (r *run) ended(ctx context.Context, s *session) (pause, error) {
 	case wire.CloseEvicted:
 		r.evictedToken = s.token
 		// Say so now rather than after the wait.
-		if tok, err := newestToken(ctx, r.c.cfg.Tokens); err == nil && tok == s.token {
+		if tok, err := r.token(ctx); err == nil && tok == s.token {
 			return p, evicted(s.err)
 		}
 		p.delay = r.retryDelay()

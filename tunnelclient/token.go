@@ -66,12 +66,26 @@ var _ TokenSource = TokenFunc(nil)
 func (f TokenFunc) Token(ctx context.Context) (string, error) { return f(ctx) }
 
 // newestToken asks src for its token and checks that it can stand in a header.
+// It returns when ctx ends, also if src does not.
 func newestToken(ctx context.Context, src TokenSource) (string, error) {
-	tok, err := src.Token(ctx)
-	if err != nil {
-		return "", fmt.Errorf("getting a token: %w", err)
+	type answer struct {
+		tok string
+		err error
 	}
-	return cleanToken(tok)
+	got := make(chan answer, 1)
+	go func() { // which a source that ignores ctx keeps
+		tok, err := src.Token(ctx)
+		got <- answer{tok, err}
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			return "", fmt.Errorf("getting a token: %w", a.err)
+		}
+		return cleanToken(a.tok)
+	case <-ctx.Done():
+		return "", fmt.Errorf("getting a token: %w", context.Cause(ctx))
+	}
 }
 
 // cleanToken trims tok and returns an error, which does not quote it, if it

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
+
+// tellTimeout is how long the viewer URL may take to be told when everything
+// else has ended: it may go into a pipe.
+const tellTimeout = time.Second
 
 // runClient keeps the tunnel open until a signal comes or an error is final.
 func runClient(c config) error {
@@ -39,14 +43,14 @@ func runClient(c config) error {
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	served, untold := make(chan error, 1), make(chan error, 1)
-	wg.Go(func() { served <- client.Serve(ctx, c.handler) })
-	wg.Go(func() {
+	served, untold, telling := make(chan error, 1), make(chan error, 1), make(chan struct{})
+	go func() { served <- client.Serve(ctx, c.handler) }()
+	go func() {
+		defer close(telling)
 		if err := told.run(ctx); err != nil {
 			untold <- err
 		}
-	})
+	}()
 
 	stopping := false
 	for {
@@ -65,7 +69,10 @@ func runClient(c config) error {
 			cancel()
 		case e := <-served:
 			cancel()
-			wg.Wait()
+			select {
+			case <-telling:
+			case <-time.After(tellTimeout): // nobody reads it
+			}
 			if h, ok := c.handler.(interface{ CloseIdleConnections() }); ok {
 				h.CloseIdleConnections()
 			}

@@ -27,8 +27,12 @@ func checkLeaks(status int) int {
 	if status != 0 {
 		return status
 	}
-	// Nothing can end the read of a standard input that stays open.
-	err := goleak.Find(goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/tunnelclient.(*lineSource).read"))
+	// Nothing can end the read of a standard input that stays open, or the wait
+	// for a reader of a pipe.
+	err := goleak.Find(
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/tunnelclient.(*lineSource).read"),
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).tell"),
+	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 99

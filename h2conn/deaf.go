@@ -1,0 +1,57 @@
+package h2conn
+
+import (
+	"net/http"
+	"runtime/debug"
+)
+
+// maxRunning is how many handlers of one connection run at the same time before
+// those that are deaf count as streams again. It bounds the memory that viewers
+// who come and leave can cost.
+const maxRunning = 10_000
+
+// ServeHTTP runs the handler in a goroutine of its own and returns when it has
+// returned, or when the stream is over: then nobody waits for the answer. A
+// handler that does not look at its context, deaf to that, would else count as a
+// stream still, and x/net ends the connection when many such streams have been
+// aborted: viewers who leave would cost the tunnel.
+//
+// What a deaf handler does with its ResponseWriter after that fails. x/net uses
+// that of a handler that has panicked for nothing else.
+func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.begin()
+	defer a.end()
+	over := make(chan bool, 1)
+	a.running.Add(1)
+	// A copy, since x/net looks at the form in its own.
+	go a.run(w, r.WithContext(r.Context()), over)
+	returned := false
+	select {
+	case returned = <-over:
+	case <-r.Context().Done():
+		if a.running.Load() > maxRunning {
+			returned = <-over
+		}
+	}
+	if !returned {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// run runs the handler and says on over whether it has returned, rather than
+// panicked.
+func (a *answerer) run(w http.ResponseWriter, r *http.Request, over chan<- bool) {
+	returned := false
+	defer func() {
+		if e := recover(); e != nil && e != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+			a.log.Printf("http2: panic serving %v: %v\n%s", a.conn.RemoteAddr(), e, debug.Stack())
+		}
+		if r.MultipartForm != nil {
+			_ = r.MultipartForm.RemoveAll()
+		}
+		a.running.Add(-1)
+		over <- returned
+	}()
+	a.answer(w, r)
+	returned = true
+}
