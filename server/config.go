@@ -5,9 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,10 +15,12 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
 // Config configures a [Server]. For durations and counts, zero means the
-// default named and negative switches the mechanism off.
+// default named and negative switches the mechanism off, where nothing else is
+// said.
 type Config struct {
 	// PublicURL is the URL under which viewers reach the service, from which
 	// client URLs are made: http or https, a host, and optionally a port and a
@@ -75,7 +77,7 @@ type Config struct {
 	ResponseHeaderTimeout time.Duration
 
 	// MaxStreams is how many requests one tunnel may carry at a time. Zero
-	// means 200, negative is an error; a tunnel client that admits fewer gets
+	// means 200, and negative is a fault; a tunnel client that admits fewer gets
 	// fewer.
 	MaxStreams int
 
@@ -220,7 +222,7 @@ func (s *settings) setConnectionLimits() {
 // parsePublicURL returns the public URL without a trailing slash.
 func parsePublicURL(s string) (*url.URL, error) {
 	fault := func(rule string) (*url.URL, error) {
-		return nil, fmt.Errorf("PublicURL %q: %s", s, rule)
+		return nil, fmt.Errorf("PublicURL %q: %s", redact.URL(s), rule)
 	}
 	u, err := url.Parse(s)
 	switch {
@@ -234,6 +236,10 @@ func parsePublicURL(s string) (*url.URL, error) {
 		return fault("it has no host")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return fault("it must be http(s)://host[:port][/path] and nothing else")
+	case !isHost(u.Hostname()):
+		return fault("its host must be an IP address or a name of A-Z a-z 0-9 . _ -, with other characters in their xn-- form")
+	case strings.HasSuffix(u.Host, ":"):
+		return fault("its port must be 1 to 65535")
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.EscapedPath(), "/"), ""
 	if strings.ContainsAny(u.Path, ";") || strings.Contains(u.Path, "//") {
@@ -243,11 +249,25 @@ func parsePublicURL(s string) (*url.URL, error) {
 		return fault(fmt.Sprintf("its path must not be longer than %d bytes", maxPrefixPath))
 	}
 	if port := u.Port(); port != "" {
-		if _, err := net.LookupPort("tcp", port); err != nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 			return fault("its port must be 1 to 65535")
 		}
 	}
 	return u, nil
+}
+
+// isHost reports whether s is an IP address or looks like the name of a host.
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	for part := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
+		// Some names that are in use have underscores.
+		if !isLabel(strings.ReplaceAll(lowerASCII(part), "_", "x")) {
+			return false
+		}
+	}
+	return true
 }
 
 // durationOr applies the rule for durations in Config: zero becomes def, and

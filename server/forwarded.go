@@ -67,7 +67,7 @@ func parseTrusted(list []string) ([]netip.Prefix, error) {
 			}
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("trusted proxy %q is neither an IP address nor a CIDR prefix, without a zone", s))
+			faults = append(faults, fmt.Errorf("TrustedProxies %q: it must be an IP address or a CIDR prefix such as 10.0.0.0/8, without a zone", s))
 			continue
 		}
 		// Peers are compared as plain IPv4 (see parseAddr): so are prefixes.

@@ -630,6 +630,21 @@ func TestConfigFaults(t *testing.T) {
 			t.Errorf("%q was accepted", u)
 		}
 	}
+	// The tunnel client takes no viewer URL of other than ASCII characters: with
+	// such a host none ever connected.
+	for _, u := range []string{"https://t\u00fcnnel.example", "https://*.example.com", "https://h:", "https://h:0", "https://a..b", "https://-", "https://a,b"} {
+		if _, err := parsePublicURL(u); err == nil {
+			t.Errorf("%q was accepted", u)
+		}
+	}
+	for _, u := range []string{"https://h.example.", "http://t_x:1", "http://[::1]:80", "http://10.0.0.1", "HTTPS://H/", "http://xn--tnnel-kva.example"} {
+		if _, err := parsePublicURL(u); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := parsePublicURL("https://u:canary@h/?t=canary"); err == nil || strings.Contains(err.Error(), "canary") {
+		t.Error(err)
+	}
 	s, err := New(Config{PublicURL: "https://h/base/", Secrets: [][]byte{testSecret}})
 	if err != nil || s.cfg.clientURL("a") != "https://h/base/a" {
 		t.Errorf("client URL is %q, %v", s.cfg.clientURL("a"), err)

@@ -100,7 +100,7 @@ func parseViewerDomain(s string, public *url.URL) (string, error) {
 		last = part
 	}
 	if !valid || strings.Trim(last, "0123456789") == "" {
-		return "", fmt.Errorf("ViewerDomain %q: it must be a domain such as tunnels.example.com, of at most %d bytes, without scheme, port or wildcard", s, maxDomain)
+		return "", fmt.Errorf("ViewerDomain %q: it must be a domain such as tunnels.example.com, of at most %d bytes, without scheme, port, wildcard or final dot", s, maxDomain)
 	}
 	if public != nil {
 		if _, ok := nameUnder(public.Hostname(), domain); ok {

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -118,7 +119,7 @@ func handshakeURL(s string) (string, error) {
 		// The error of url.Parse quotes its input, which may hold a password.
 		return "", errors.New("it cannot be parsed as a URL")
 	}
-	shown := u.Redacted()
+	shown := redact.URL(s)
 	switch u.Scheme {
 	case "http", "https", "ws", "wss":
 	default:

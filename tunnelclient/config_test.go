@@ -28,6 +28,8 @@ func TestConfig(t *testing.T) {
 		{"query", tunnelclient.Config{ServerURL: "https://h/?a", ID: "a", Tokens: src}, "", "query"},
 		{"fragment", tunnelclient.Config{ServerURL: "https://h/#a", ID: "a", Tokens: src}, "", "fragment"},
 		{"password", tunnelclient.Config{ServerURL: "https://u:hunter2@h", ID: "a", Tokens: src}, "", "password"},
+		{"password without a scheme", tunnelclient.Config{ServerURL: "u:hunter2@h:80", ID: "a", Tokens: src}, "", `"…@h:80" must begin with https://`},
+		{"secret in a query", tunnelclient.Config{ServerURL: "https://h/?t=hunter2", ID: "a", Tokens: src}, "", `"https://h/?…" must not have a query`},
 		{"malformed", tunnelclient.Config{ServerURL: "https://u:hunter2@h\x00", ID: "a", Tokens: src}, "", "cannot be parsed"},
 		{"no id", tunnelclient.Config{ServerURL: "https://h", Tokens: src}, "", "ID: client id is empty"},
 		{"bad id", tunnelclient.Config{ServerURL: "https://h", ID: "a/b", Tokens: src}, "", `"a/b"`},

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
 // targetDialTimeout bounds connecting to a target.
@@ -48,13 +50,12 @@ func parseTarget(s string, d *net.Dialer) (target, error) {
 		return target{"http", net.JoinHostPort("localhost", s), dialLocalhost(d, s)}, nil
 	}
 
-	scheme, addr := "http", s
+	scheme, addr, shown := "http", s, redact.URL(s)
 	if strings.Contains(s, "://") {
 		u, err := url.Parse(s)
 		if err != nil {
 			return target{}, errors.New("target: it cannot be parsed as a URL")
 		}
-		shown := u.Redacted()
 		switch {
 		case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
 			return target{}, fmt.Errorf("target %q: the scheme must be http, https, h2c or unix (websockets work with all of them)", shown)
@@ -76,10 +77,10 @@ func parseTarget(s string, d *net.Dialer) (target, error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" || strings.ContainsAny(host, "/?#@ ") {
-		return target{}, fmt.Errorf("target %q is none of: a port, host:port, http://host, https://host, h2c://host, unix:///path", s)
+		return target{}, fmt.Errorf("target %q is none of: a port, host:port, http://host, https://host, h2c://host, unix:///path", shown)
 	}
 	if err := checkPort(port); err != nil {
-		return target{}, fmt.Errorf("target %q: %w", s, err)
+		return target{}, fmt.Errorf("target %q: %w", shown, err)
 	}
 	return target{scheme, addr, func(ctx context.Context) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr)

@@ -41,6 +41,8 @@ func TestParseTarget(t *testing.T) {
 		{"app:80/path", "", "", "1 to 65535"},
 		{"a/b:80", "", "", "none of"},
 		{"u@h:80", "", "", "none of"},
+		{"u:hunter2@h:80", "", "", `"…@h:80" is none of`},
+		{"http://app?q=hunter2", "", "", "a path or query"},
 		{"::1", "", "", "none of"},
 		{"http://", "", "", "names no host"},
 		{"http://:80", "", "", "names no host"},

@@ -61,7 +61,11 @@ func followed(file string) string {
 // parsePair returns the certificate that belongs to the key.
 func parsePair(cert, key []byte) (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
+	switch {
+	case err == nil:
+	case bytes.Contains(key, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----")), bytes.Contains(key, []byte("Proc-Type: 4,ENCRYPTED")):
+		return nil, errors.New("the private key is encrypted: it must have no passphrase")
+	default:
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	return &pair, nil

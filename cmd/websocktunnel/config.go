@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -112,6 +113,9 @@ func (c *config) readSecrets(s *settings) {
 			continue
 		}
 		c.server.Secrets = append(c.server.Secrets, []byte(secret))
+		if strings.TrimSpace(secret) != secret {
+			c.warn("%s has white space at its beginning or end, which is part of the secret: whoever signs tokens needs it too", name)
+		}
 		switch {
 		case len(secret) >= minSecret:
 		case c.production && !short:
@@ -176,7 +180,7 @@ func (c *config) readAddress(s *settings) {
 		s.fault("URL_PREFIX", "is required, such as https://tunnel.example.com, or HOSTNAME")
 		source = ""
 	case !isHost(c.host):
-		s.fault("HOSTNAME", "%q: it must be a host name or IP address and nothing else; for a whole URL there is URL_PREFIX", c.host)
+		s.fault("HOSTNAME", "%q: it must be a host name or IP address and nothing else; for a whole URL there is URL_PREFIX", redact.URL(c.host))
 		source = ""
 	default:
 		source = "HOSTNAME"
@@ -218,8 +222,10 @@ func (c *config) checkServer(s *settings, urlSource string) {
 			s.fault("VIEWER_DOMAIN", "%s", rule)
 		case "DisablePathMode":
 			s.fault("PATH_MODE", "is off, but VIEWER_DOMAIN is not set: viewers would reach no tunnel at all")
+		case "TrustedProxies":
+			s.fault("TRUSTED_PROXIES", "%s", rule)
 		default:
-			s.fault("TRUSTED_PROXIES", "is wrong: %s", line)
+			s.faults.Add("%s", line) // a rule that has no variable
 		}
 	}
 }

@@ -13,9 +13,11 @@ func (s *settings) pem(name string) []byte {
 	if b, ok := pemtext.Decode(text); ok {
 		return b
 	}
+	const rule = "holds neither PEM nor base64 of PEM: it must begin with -----BEGIN, or with LS0tLS1CRUdJTi in base64"
 	if s.fileOf(name) != "" {
-		name += fileSuffix
+		s.fault(name+fileSuffix, rule)
+	} else {
+		s.fault(name, rule+"; for the name of a file there is %s", name+fileSuffix)
 	}
-	s.fault(name, "holds neither PEM nor base64 of PEM: it must begin with -----BEGIN, or with LS0tLS1CRUdJTi in base64")
 	return nil
 }

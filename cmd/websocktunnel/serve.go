@@ -116,19 +116,24 @@ func shutdown(srv *server.Server, c config, signals <-chan os.Signal, log zerolo
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- srv.Shutdown(ctx) }()
-	select {
-	case err := <-drained:
-		if err == nil {
-			return nil
+	for began := time.Now(); ; {
+		select {
+		case err := <-drained:
+			if err == nil {
+				return nil
+			}
+			log.Warn().Err(err).Msg("the drain timeout has passed: requests in flight were cut off")
+		case sig := <-signals:
+			if time.Since(began) < cliapp.SignalEcho {
+				continue
+			}
+			log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
+			srv.Close()
+			cancel()
+			if err := <-drained; err != nil {
+				log.Debug().Err(err).Msg("the drain was broken off")
+			}
 		}
-		log.Warn().Err(err).Msg("the drain timeout has passed: requests in flight were cut off")
-	case sig := <-signals:
-		log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
-		srv.Close()
-		cancel()
-		if err := <-drained; err != nil {
-			log.Debug().Err(err).Msg("the drain was broken off")
-		}
+		return cli.Exit("", cliapp.ExitFailure)
 	}
-	return cli.Exit("", cliapp.ExitFailure)
 }

@@ -92,7 +92,7 @@ func (s *settings) countOrOff(name string) int {
 	}
 	n, err := strconv.Atoi(value)
 	if value != "" && (err != nil || n < 1 || n > math.MaxInt32) {
-		s.fault(name, "%q: it must be a number from 1, or off", value)
+		s.fault(name, "%q: it must be a number from 1 to %d, or off", value, math.MaxInt32)
 		return 0
 	}
 	return n

@@ -53,8 +53,8 @@ var variables = []variable{
 	{name: "PING_INTERVAL", category: catLimit, usage: "`time` that a tunnel may be silent before it is asked for a sign of life", def: "15s"},
 	{name: "PING_TIMEOUT", category: catLimit, usage: "`time` that this sign may take before the tunnel is given up", def: "10s"},
 	{name: "MAX_STREAMS", category: catLimit, usage: "`number` of requests that one tunnel may carry at a time", def: "200"},
-	{name: "MAX_CONNECTIONS", category: catLimit, usage: "`number` of connections that are open at a time, tunnels not counted, or off", def: "nine tenths of the open files admitted"},
-	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "`number` of them from one address, or off; trusted proxies and loopback have no limit", def: "2000"},
+	{name: "MAX_CONNECTIONS", category: catLimit, usage: "`number` of connections that are open at a time, tunnels not counted, or off", def: "nine tenths of the open files admitted, 50000 at most"},
+	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "`number` of them from one address, or off; trusted proxies and loopback have no limit", def: "2000, a quarter of MAX_CONNECTIONS at most"},
 
 	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS", def: "on"},
 	{name: "PATH_MODE", category: catTunnel, usage: "`on` or off: with VIEWER_DOMAIN, whether tunnels are reached at /<id>/ too", def: "on"},

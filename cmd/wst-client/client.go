@@ -52,16 +52,20 @@ func runClient(c config) error {
 		}
 	}()
 
-	stopping := false
+	var stopping time.Time // when it began
 	for {
 		select {
 		case sig := <-signals:
-			if stopping {
+			switch {
+			case stopping.IsZero():
+			case time.Since(stopping) < cliapp.SignalEcho:
+				continue
+			default:
 				c.log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
 				cancel()
 				return cli.Exit("", cliapp.ExitFailure)
 			}
-			stopping = true
+			stopping = time.Now()
 			c.log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
 			cancel()
 		case err = <-untold:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func readConfig(cmd *cli.Command) (config, error) {
 	}
 	c.readArguments(cmd, &faults)
 	c.readTokens(cmd, &faults)
-	c.httpClient = newHTTPClient(cmd, &faults)
+	c.httpClient = newHTTPClient(cmd, c.serverURL, &faults)
 	c.pingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
 	c.pingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
 	if c.outFile != "" {
@@ -120,8 +121,10 @@ func (c *config) readTokens(cmd *cli.Command, faults *cliapp.Faults) {
 		c.tokens = staticToken(faults, "--token", token)
 	case cmd.IsSet("token-file"):
 		c.tokens = tunnelclient.TokenFile(file)
-		if _, err := c.tokens.Token(context.Background()); err != nil {
+		if token, err := c.tokens.Token(context.Background()); err != nil {
 			faults.Add("--token-file: %v", err)
+		} else {
+			staticToken(faults, fmt.Sprintf("--token-file %q", file), token)
 		}
 	case env != "":
 		c.tokens = staticToken(faults, tokenVariable, env)

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"time"
 
@@ -15,12 +14,12 @@ import (
 )
 
 // newHTTPClient returns the client for the handshake with the service, as the
-// flags about that connection want it.
-func newHTTPClient(cmd *cli.Command, faults *cliapp.Faults) *http.Client {
+// flags about that connection, and the environment's proxies, want it.
+func newHTTPClient(cmd *cli.Command, serverURL string, faults *cliapp.Faults) *http.Client {
 	var http1 http.Protocols
 	http1.SetHTTP1(true) // the handshake needs HTTP/1.1
 	return &http.Client{Transport: &http.Transport{
-		Proxy:               proxy(cmd.String("proxy"), faults),
+		Proxy:               proxy(cmd.String("proxy"), serverURL, faults),
 		DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig: &tls.Config{
@@ -30,29 +29,6 @@ func newHTTPClient(cmd *cli.Command, faults *cliapp.Faults) *http.Client {
 		Protocols:         &http1,
 		DisableKeepAlives: true, // one handshake, one connection
 	}}
-}
-
-// proxy returns how to choose the proxy. The flag holds for every service;
-// what the environment says does not hold for this machine itself.
-func proxy(s string, faults *cliapp.Faults) func(*http.Request) (*url.URL, error) {
-	if s == "" {
-		return http.ProxyFromEnvironment
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		// The error of url.Parse quotes its input, which may hold a password.
-		faults.Add("--proxy: it cannot be parsed as a URL")
-		return nil
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-	default:
-		faults.Add("--proxy %q: it must begin with http://, https:// or socks5://", u.Redacted())
-	}
-	if u.Hostname() == "" {
-		faults.Add("--proxy %q names no host", u.Redacted())
-	}
-	return http.ProxyURL(u)
 }
 
 // rootCAs returns the certificates in the file that a flag names, or nil for

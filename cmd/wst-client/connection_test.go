@@ -47,7 +47,7 @@ func TestClientCertificate(t *testing.T) {
 		}
 	}
 	var faults cliapp.Faults
-	client := newHTTPClient(cmd, &faults)
+	client := newHTTPClient(cmd, "http://127.0.0.1", &faults)
 	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func TestInterop(t *testing.T) {
 }
 
 func soak(t *testing.T, channel func() (*grpc.ClientConn, func())) {
-	if !long {
+	if !long() {
 		t.Skip("set WST_LONG=1")
 	}
 	mustPass(t, func() {

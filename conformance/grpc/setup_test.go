@@ -31,11 +31,11 @@ const (
 )
 
 // long says that there is time.
-var long = os.Getenv("WST_LONG") != ""
+func long() bool { return os.Getenv("WST_LONG") != "" }
 
 // times returns n, or ten times as much if there is time.
 func times(n int) int {
-	if long {
+	if long() {
 		return 10 * n
 	}
 	return n

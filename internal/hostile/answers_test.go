@@ -189,7 +189,7 @@ var answers = []attack{
 
 // gone checks that the session ends soon.
 func gone(t *testing.T, s *service) {
-	if !waitFor(cutBound, func() bool { _, ok := s.session(); return !ok }) {
+	if !waitFor(patience, func() bool { _, ok := s.session(); return !ok }) {
 		t.Error("the session is still there")
 	}
 }

@@ -11,16 +11,18 @@ import (
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
-// cutBound is how long an attacker may go on whose whole connection is the
-// attack, where its row names no other bound. Floods take as long as the machine
-// needs to send and count them, so that the service's own 5 s can be seen only
-// where nothing else runs beside the test.
-var cutBound = 20 * time.Second
+// patience is how long the tests wait for what has to happen. Floods take as long
+// as the machine needs to send and count them, and other tests run beside.
+const patience = 20 * time.Second
 
-func init() {
-	if long {
-		cutBound = 5 * time.Second
+// cutBound is how long an attacker may go on whose whole connection is the
+// attack, where its row names no other bound: 5 s, which can be told only where
+// nothing else runs.
+func cutBound() time.Duration {
+	if long() {
+		return 5 * time.Second
 	}
+	return patience
 }
 
 // attack is one row of the table. The viewer's request is GET /attacker/, made
@@ -99,7 +101,7 @@ func (a attack) test(t *testing.T) {
 		}
 		return
 	}
-	if !waitFor(cutBound, func() bool { _, ok := s.session(); return ok }) {
+	if !waitFor(patience, func() bool { _, ok := s.session(); return ok }) {
 		t.Fatalf("the session is not published:\n%s", s.log)
 	}
 
@@ -126,7 +128,7 @@ func (a attack) test(t *testing.T) {
 	}
 	if a.cut {
 		a.awaitCut(t, s, c, begun)
-		if !waitFor(cutBound, func() bool { _, ok := s.session(); return !ok }) {
+		if !waitFor(patience, func() bool { _, ok := s.session(); return !ok }) {
 			t.Error("the session is still there")
 		}
 		if a.metered {
@@ -197,7 +199,7 @@ func (a attack) awaitCut(t *testing.T, s *service, c *client, begun time.Time) {
 	t.Helper()
 	within := a.within
 	if within == 0 {
-		within = cutBound
+		within = cutBound()
 	}
 	select {
 	case <-c.closed:

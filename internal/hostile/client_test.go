@@ -306,7 +306,7 @@ func repeat(frame []byte) []byte { return bytes.Repeat(frame, max(1, 16<<10/len(
 // floodWire sends b again and again until the connection is over, or for
 // longer than the service may need to end it.
 func (c *client) floodWire(b []byte) {
-	for end := time.Now().Add(2 * cutBound); time.Now().Before(end); {
+	for end := time.Now().Add(2 * patience); time.Now().Before(end); {
 		if c.wire(b) != nil {
 			return
 		}

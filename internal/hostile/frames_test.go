@@ -28,7 +28,7 @@ func endless(f func(c *client, stream uint32)) func(*client, request) {
 
 // told checks that the log says in one line why the session has ended.
 func told(t *testing.T, s *service) {
-	if !waitFor(cutBound, func() bool { return s.log.has("too many") }) {
+	if !waitFor(patience, func() bool { return s.log.has("too many") }) {
 		t.Errorf("the log does not say why the session has ended:\n%s", s.log)
 	}
 }

@@ -20,7 +20,7 @@ const (
 //
 //	WST_LONG=1 go test -tags http2legacy -run TestNeighbourLatency -v -timeout 1h ./internal/hostile
 func TestNeighbourLatency(t *testing.T) {
-	if !long || raceDetector {
+	if !long() || raceDetector {
 		t.Skip("it takes minutes: with WST_LONG=1 and without the race detector")
 	}
 	for _, group := range [][]attack{floods, violations, answers, websockets, controls, upgrades, laters} {
@@ -89,7 +89,7 @@ func (a attack) wage(t *testing.T, s *service, over <-chan struct{}) {
 	defer wg.Wait()
 	defer c.close()
 	c.begin(a)
-	if !waitFor(cutBound, func() bool { _, ok := s.session(); return ok }) {
+	if !waitFor(patience, func() bool { _, ok := s.session(); return ok }) {
 		return
 	}
 	wg.Go(func() { c.serve(a.answer) })

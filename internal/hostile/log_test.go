@@ -59,7 +59,7 @@ func TestFight(t *testing.T) {
 	fighters.Wait()
 	close(fought)
 	<-watched
-	if !waitFor(cutBound, func() bool { return s.ask(http.MethodGet, "/"+attackerID+"/", nil).body == "ok" }) {
+	if !waitFor(patience, func() bool { return s.ask(http.MethodGet, "/"+attackerID+"/", nil).body == "ok" }) {
 		t.Error("after the fight nobody serves")
 	}
 	for _, c := range all {
@@ -77,7 +77,7 @@ func TestFight(t *testing.T) {
 		t.Fatal(err)
 	}
 	last.begin(attack{})
-	if !waitFor(cutBound, func() bool { return s.log.has(`"suppressed_lines":`) }) {
+	if !waitFor(patience, func() bool { return s.log.has(`"suppressed_lines":`) }) {
 		t.Error("the lines that were left out are not counted")
 	}
 	last.close()
@@ -104,7 +104,7 @@ func TestLinesOfOthers(t *testing.T) {
 		c.close()
 		<-served
 	}()
-	if !waitFor(cutBound, func() bool { _, ok := s.session(); return ok }) {
+	if !waitFor(patience, func() bool { _, ok := s.session(); return ok }) {
 		t.Fatal("the session is not published")
 	}
 	asked := 0

@@ -14,8 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// long says that the versions are to run that take minutes.
-var long = os.Getenv("WST_LONG") != ""
+// long says that the versions are to run that take minutes. It asks anew each
+// time, for what is read before the tests begin is unknown to the cache of go
+// test, which would answer with a short run.
+func long() bool { return os.Getenv("WST_LONG") != "" }
 
 func TestMain(m *testing.M) {
 	// What x/net says about tunnel clients goes to the standard logger.

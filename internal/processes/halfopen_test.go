@@ -24,7 +24,7 @@ const left = `the session ended|replacing the session`
 
 // halfOpen is one case of TestHalfOpen.
 func halfOpen(t *testing.T, pull, repair func(*testing.T, [2]*host) time.Time) {
-	if !long { // else one by one: it is a hundred processes
+	if !long() { // else one by one: it is a hundred processes
 		t.Parallel()
 	}
 	ends := newCable(t)
@@ -70,7 +70,7 @@ func halfOpen(t *testing.T, pull, repair func(*testing.T, [2]*host) time.Time) {
 		mark = ln.index + 1
 	}
 	for i, c := range clients {
-		if !long {
+		if !long() {
 			break
 		}
 		atClients = append(atClients, c.says(marks[i], left, 2*detection).at.Sub(pulled))
@@ -100,7 +100,7 @@ func halfOpen(t *testing.T, pull, repair func(*testing.T, [2]*host) time.Time) {
 			t.Errorf("%s noticed after %v", d.who, last)
 		}
 	}
-	if !long {
+	if !long() {
 		return
 	}
 

@@ -22,11 +22,14 @@ import (
 const patience = 30 * time.Second
 
 var (
-	long = os.Getenv("WST_LONG") != ""
-
 	binaries string // directory of the two commands
 	here     *host  // this machine, without a namespace
 )
+
+// long says that the versions are to run that take minutes. It asks anew each
+// time, for what is read before the tests begin is unknown to the cache of go
+// test, which would answer with a short run.
+func long() bool { return os.Getenv("WST_LONG") != "" }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(building{m}) }
 
@@ -60,7 +63,7 @@ func (b building) Run() int {
 		return 1
 	}
 	defer here.close()
-	if !long { // the tests wait more than they work
+	if !long() { // the tests wait more than they work
 		if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -81,14 +84,14 @@ func needProcesses(t *testing.T) {
 // needLong is for a test that takes longer than any change can wait for.
 func needLong(t *testing.T) {
 	t.Helper()
-	if !long {
+	if !long() {
 		t.Skip("set WST_LONG=1")
 	}
 }
 
 // pick returns the value for this kind of run.
 func pick[T any](forShort, forLong T) T {
-	if long {
+	if long() {
 		return forLong
 	}
 	return forShort
@@ -98,7 +101,7 @@ func pick[T any](forShort, forLong T) T {
 func summary(t *testing.T, format string, args ...any) {
 	t.Helper()
 	t.Logf("MEASURED %s: %s", t.Name(), fmt.Sprintf(format, args...))
-	if long && !testing.Verbose() {
+	if long() && !testing.Verbose() {
 		fmt.Printf("MEASURED %s: %s\n", t.Name(), fmt.Sprintf(format, args...)) //nolint:forbidigo // go test shows the log of a test that passes only with -v
 	}
 }

@@ -36,12 +36,14 @@ func noLeaks(t *testing.T) {
 	})
 }
 
-// long says that the versions are to run that take minutes.
-var long = os.Getenv("WST_LONG") != ""
+// long says that the versions are to run that take minutes. It asks anew each
+// time, for what is read before the tests begin is unknown to the cache of go
+// test, which would answer with a short run.
+func long() bool { return os.Getenv("WST_LONG") != "" }
 
 // pick returns the one of two values that fits the version that runs.
 func pick[T any](short, longer T) T {
-	if long {
+	if long() {
 		return longer
 	}
 	return short
@@ -71,7 +73,7 @@ func seed(t *testing.T) uint64 {
 		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
 			t.Fatalf("WST_SEED: %v", err)
 		}
-	} else if long {
+	} else if long() {
 		n = rand.Uint64()
 	}
 	t.Logf("WST_SEED=%d", n)
@@ -94,7 +96,7 @@ func waitFor(bound time.Duration, f func() bool) bool {
 // is a figure of the long version, without the race detector.
 func within(t *testing.T, what string, got, usual, floor time.Duration) {
 	t.Helper()
-	if bound := max(2*usual, floor); long && !raceDetector && got > bound {
+	if bound := max(2*usual, floor); long() && !raceDetector && got > bound {
 		t.Errorf("%s: %v, more than %v (usually %v)", what, got, bound, usual)
 	}
 }

@@ -48,7 +48,7 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 	noLeaks(t)
 	n := pick(40, 200)
 	conn := h2conn.Config{}
-	if !long {
+	if !long() {
 		conn.ConnWindow = int32(n+10) << 20 // as 256 is to 250
 	}
 	var moved, begun atomic.Int64 // bytes, requests

@@ -10,8 +10,11 @@
 //	send NAME [-file] TEXT
 //	              writes a line, or a file's text, to its standard input
 //	eof NAME      ends its standard input
-//	signal NAME INT|TERM
-//	              sends it a signal
+//	signal NAME INT|TERM…
+//	              sends it one signal or several at once
+//	insist NAME INT|TERM STATUS
+//	              sends it a signal again and again until it ends, with that exit
+//	              status
 //	exited NAME STATUS
 //	              waits until it ends, with that exit status
 //	exits STATUS PROGRAM ARGS…

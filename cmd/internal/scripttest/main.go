@@ -88,6 +88,7 @@ func Run(t *testing.T) {
 			"send":         cmdSend,
 			"eof":          cmdEOF,
 			"signal":       cmdSignal,
+			"insist":       cmdInsist,
 			"exited":       cmdExited,
 			"exits":        cmdExits,
 			"waitfor":      cmdWaitfor,

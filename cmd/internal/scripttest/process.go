@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -129,10 +130,41 @@ func cmdEOF(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	must(ts, len(args) == 2, neg, "signal NAME INT|TERM")
-	sig, ok := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}[args[1]]
-	must(ts, ok, neg, "signal NAME INT|TERM")
-	ts.Check(named(ts, args[0]).cmd.Process.Signal(sig))
+	const usage = "signal NAME INT|TERM…"
+	must(ts, len(args) >= 2, neg, usage)
+	for _, name := range args[1:] {
+		sig, ok := signals[name]
+		must(ts, ok, neg, usage)
+		ts.Check(named(ts, args[0]).cmd.Process.Signal(sig))
+	}
+}
+
+var signals = map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}
+
+// cmdInsist sends a signal again and again until the program has ended.
+func cmdInsist(ts *testscript.TestScript, neg bool, args []string) {
+	const usage = "insist NAME INT|TERM STATUS"
+	must(ts, len(args) == 3, neg, usage)
+	sig, ok := signals[args[1]]
+	must(ts, ok, neg, usage)
+	p := named(ts, args[0])
+	done := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_ = p.cmd.Process.Signal(sig) // it may have ended just now
+			}
+		}
+	})
+	defer sending.Wait()
+	defer close(done)
+	cmdExited(ts, false, []string{args[0], args[2]})
 }
 
 func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
