@@ -88,7 +88,8 @@ func isClosed(c net.Conn) bool {
 // TestConnectionsPerAddress: one address over its limit does no harm to others,
 // and proxies have no limit.
 func TestConnectionsPerAddress(t *testing.T) {
-	s := newService(t, Config{MaxConnectionsPerAddress: 3, TrustedProxies: []string{"198.51.100.0/24"}})
+	// The time limit must not close what the other one has let in.
+	s := newService(t, Config{MaxConnectionsPerAddress: 3, TrustedProxies: []string{"198.51.100.0/24"}, headerTimeout: time.Minute})
 	s.connect("a", echoHandler)
 	dial := s.listenFrom()
 	var held []net.Conn

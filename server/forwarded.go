@@ -201,13 +201,21 @@ func dropViewersOwn(h http.Header, trusted bool) {
 	}
 }
 
+// maxHops is how many entries of an X-Forwarded-For are translated. No real chain
+// of proxies has as many, and each entry becomes longer by that.
+const maxHops = 100
+
 var privatePrefix = strings.ToLower(wire.HeaderPrefix)
 
 // forwardedFromChain translates an X-Forwarded-For of a trusted proxy that
 // sent no Forwarded (RFC 7239, section 7.4), so that targets which read the
 // one learn the same as targets which read the other. host and proto are the
-// proxy's X-Forwarded-Host and X-Forwarded-Proto; they go with the first hop.
+// proxy's X-Forwarded-Host and X-Forwarded-Proto; they go with the first hop. Of
+// a chain that is too long to be one it returns nothing.
 func forwardedFromChain(chain, host, proto string) string {
+	if strings.Count(chain, ",") >= maxHops {
+		return ""
+	}
 	host, _, _ = strings.Cut(host, ",")
 	proto, _, _ = strings.Cut(proto, ",")
 	var forwarded string

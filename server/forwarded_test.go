@@ -271,3 +271,28 @@ func FuzzForwardedElement(f *testing.F) {
 		}
 	})
 }
+
+// TestForwardedChainIsBounded: of an X-Forwarded-For of many entries, which a
+// viewer can write and a trusted proxy pass on, no header is made that is many
+// times as long, nor with work that grows as its square.
+func TestForwardedChainIsBounded(t *testing.T) {
+	f := forwarding{trusted: mustTrust(t, "10.0.0.0/8")}
+	apply := func(chain string) http.Header {
+		in := &http.Request{RemoteAddr: "10.0.0.1:80", Host: "h", Header: http.Header{headerForwardedFor: {chain}}}
+		out := in.Header.Clone()
+		f.apply(out, in, "a", "/a")
+		return out
+	}
+	out := apply(strings.Repeat("192.0.2.1,", maxHops-1) + "192.0.2.1")
+	if n := strings.Count(out.Get(headerForwarded), "for=192.0.2.1"); n != maxHops {
+		t.Errorf("of %d entries %d are translated", maxHops, n)
+	}
+	long := strings.Repeat(",", 8<<10) + "192.0.2.1"
+	out = apply(long)
+	if got, want := out.Get(headerForwarded), "for=10.0.0.1;host=h;proto=http"; got != want {
+		t.Errorf("of %d entries: Forwarded is %d bytes, %.100s, want %s", strings.Count(long, ",")+1, len(got), got, want)
+	}
+	if got := out.Get(headerForwardedFor); got != long+", 10.0.0.1" {
+		t.Errorf("X-Forwarded-For has %d bytes, want what the proxy said and the proxy", len(got))
+	}
+}

@@ -95,7 +95,7 @@ func TestHostMode(t *testing.T) {
 		c := s.connect("left", named("left"))
 		s.waitActive(c)
 		c.conn.Close()
-		waitFor(t, func() bool { return s.table.lookup(t.Context(), "left") == nil })
+		waitFor(t, func() bool { sess, _ := s.table.lookup(t.Context(), "left"); return sess == nil })
 		if left := withoutDate(get("/x", "left.t.example")); left != unknown {
 			t.Errorf("an id that was here gets %q, one that never was %q", left, unknown)
 		}

@@ -47,7 +47,10 @@ func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 	var err error
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	for range maxAttempts {
-		sess := s.find(req.Context(), l)
+		sess, e := s.find(req.Context(), l)
+		if e != nil {
+			return nil, e
+		}
 		if sess == nil {
 			if e := req.Context().Err(); e != nil {
 				return nil, e
@@ -77,7 +80,10 @@ func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 			// The session broke, or its client has refused the stream by a
 			// GOAWAY. Once more, if its successor is there already.
 			sess.retire(0)
-			if !repeatable || s.table.lookup(req.Context(), l) == nil {
+			if !repeatable {
+				return nil, err
+			}
+			if next, _ := s.table.lookup(req.Context(), l); next == nil {
 				return nil, err
 			}
 			repeatable = false
@@ -104,18 +110,18 @@ func isSafe(method string) bool {
 
 // find returns the session to send a request to, or nil if there is none. Soon
 // after the start it waits for one that has not been here yet.
-func (s *Server) find(ctx context.Context, l label) *session {
+func (s *Server) find(ctx context.Context, l label) (*session, error) {
 	for {
-		sess := s.table.lookup(ctx, l)
+		sess, err := s.table.lookup(ctx, l)
 		left := time.Until(s.expectUntil)
-		if sess != nil || left <= 0 || s.isDraining() {
-			return sess
+		if sess != nil || err != nil || left <= 0 || s.isDraining() || ctx.Err() != nil {
+			return sess, err
 		}
 		waiting, cancel := context.WithTimeout(ctx, left)
 		come := s.table.expect(waiting, l)
 		cancel()
 		if !come {
-			return nil
+			return nil, nil
 		}
 	}
 }

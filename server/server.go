@@ -65,6 +65,7 @@ type Server struct {
 	handshakes  *handshakeLimit // registrations
 	handshaking chan struct{}   // one element per registration under way
 	evictions   evictions
+	retired     retiredSessions
 	lines       lineLimits // of the log
 
 	expectUntil time.Time     // until when viewers wait for tunnels that have not connected yet
@@ -183,6 +184,7 @@ func (s *Server) isDraining() bool {
 
 // forget is called once for each session that has ended.
 func (s *Server) forget(sess *session) {
+	s.retired.remove(sess)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, sess)

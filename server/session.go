@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -63,7 +64,8 @@ type session struct {
 	control chan wire.Control // from the reading goroutine to run; never closed
 	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
 
-	violation sync.Once // the first one ends the session; more may come until then
+	violation sync.Once   // the first one ends the session; more may come until then
+	tooMany   atomic.Bool // see cut
 
 	mu        sync.Mutex
 	grant     grant
@@ -169,7 +171,7 @@ func (s *session) step(warned *bool) (next time.Duration, done bool) {
 	now := time.Now()
 	if s.retired || s.leaving {
 		switch {
-		case s.inFlight == 0 && !now.Before(s.notBefore), !now.Before(s.closeBy):
+		case s.inFlight == 0 && !now.Before(s.notBefore), !now.Before(s.closeBy), s.tooMany.Load():
 			s.retireLocked(s.code)
 			return 0, true
 		case s.inFlight == 0:
@@ -226,6 +228,7 @@ func (s *session) retireLocked(code wire.CloseCode) bool {
 	// Out of the table at once, so that viewers find a successor or none. The
 	// table's lock is never held while a session's is wanted.
 	s.srv.table.remove(s)
+	s.srv.retired.add(s)
 	s.notify()
 	return true
 }
@@ -296,6 +299,13 @@ func (s *session) kill(code wire.CloseCode) {
 	s.retireLocked(code) // keeps an earlier code: a replaced client stays replaced
 	s.closeBy = time.Time{}
 	s.mu.Unlock()
+	s.notify()
+}
+
+// cut ends a session that has been retired, without regard for requests in
+// flight. It may be called while another session's mu is held.
+func (s *session) cut() {
+	s.tooMany.Store(true)
 	s.notify()
 }
 

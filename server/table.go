@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // table is who serves which id in this process, by the ids' labels. Of the
@@ -10,10 +11,11 @@ import (
 // their handshakes finish in. It is one small type so that a lookup that misses
 // has one place to go when there are several nodes.
 type table struct {
-	mu       sync.Mutex
-	seq      uint64 // of the last announcement
-	tunnels  map[label]*tunnel
-	expected map[label]*expectation
+	mu        sync.Mutex
+	seq       uint64 // of the last announcement
+	tunnels   map[label]*tunnel
+	expected  map[label]*expectation
+	expecting int // how many wait for one of those
 }
 
 // expectation is an id that has no entry and for whose first registration
@@ -23,9 +25,9 @@ type expectation struct {
 	announced chan struct{} // closed when it comes
 }
 
-// maxExpecting is how many may wait like that. It bounds what viewers of made
-// up ids can pile up.
-const maxExpecting = 10_000
+// maxExpecting is how many may wait like that, for all ids together. It bounds
+// what viewers of made up ids can pile up.
+const maxExpecting = 20_000
 
 // tunnel is one id's entry. It exists while it has a session or expects one.
 type tunnel struct {
@@ -33,6 +35,7 @@ type tunnel struct {
 	seq    uint64          // of the active session's announcement
 	coming []*announcement // registrations whose first ping is under way
 	settle chan struct{}   // closed and replaced whenever one of them is settled
+	await  int             // how many wait for that; at most maxWaiting
 
 	replacements uint64 // of a live session by a newer one
 	replaced     string // remote address of the last one that was
@@ -69,6 +72,7 @@ func (t *table) announce(l label, giveUp func()) *announcement {
 		if e := t.expected[l]; e != nil {
 			close(e.announced)
 			delete(t.expected, l)
+			t.expecting -= e.waiting
 		}
 	}
 	tun.coming = append(tun.coming, a)
@@ -146,28 +150,51 @@ func (t *table) remove(s *session) bool {
 	return true
 }
 
+// settleWait is how long a request waits for the first session of its tunnel: for
+// one registration, and for one more if that came to nothing. A tunnel client
+// that registers again and again is not to hold its viewers for ever.
+const settleWait = 2 * readyTimeout
+
 // lookup returns the active session of l. If there is none but one has been
-// announced, it waits for that. It returns nil if there is none, or if ctx
-// ends first.
-func (t *table) lookup(ctx context.Context, l label) *session {
+// announced, it waits for that, up to settleWait. It returns nil if there is
+// none, or if ctx ends first, and errBusy if too many wait already.
+func (t *table) lookup(ctx context.Context, l label) (*session, error) {
+	var late <-chan time.Time
 	for {
 		t.mu.Lock()
 		tun := t.tunnels[l]
-		var s *session
-		var settled chan struct{}
-		if tun != nil {
-			if s = tun.active; s == nil {
-				settled = tun.settle
+		if tun == nil || tun.active != nil {
+			defer t.mu.Unlock()
+			if tun == nil {
+				return nil, nil
 			}
+			return tun.active, nil
 		}
+		if tun.await >= maxWaiting {
+			t.mu.Unlock()
+			return nil, errBusy
+		}
+		tun.await++
+		settled := tun.settle
 		t.mu.Unlock()
-		if settled == nil {
-			return s
+		if late == nil {
+			timer := time.NewTimer(settleWait)
+			defer timer.Stop()
+			late = timer.C
 		}
+		over := false
 		select {
 		case <-settled:
+		case <-late:
+			over = true
 		case <-ctx.Done():
-			return nil
+			over = true
+		}
+		t.mu.Lock()
+		tun.await--
+		t.mu.Unlock()
+		if over {
+			return nil, nil
 		}
 	}
 }
@@ -180,16 +207,17 @@ func (t *table) expect(ctx context.Context, l label) bool {
 		t.mu.Unlock()
 		return true
 	}
+	if t.expecting >= maxExpecting {
+		t.mu.Unlock()
+		return false
+	}
 	e := t.expected[l]
 	if e == nil {
-		if len(t.expected) >= maxExpecting {
-			t.mu.Unlock()
-			return false
-		}
 		e = &expectation{announced: make(chan struct{})}
 		t.expected[l] = e
 	}
 	e.waiting++
+	t.expecting++
 	t.mu.Unlock()
 	select {
 	case <-e.announced:
@@ -198,7 +226,11 @@ func (t *table) expect(ctx context.Context, l label) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.waiting--; e.waiting == 0 && t.expected[l] == e {
+	if t.expected[l] != e {
+		return true // just now
+	}
+	t.expecting--
+	if e.waiting--; e.waiting == 0 {
 		delete(t.expected, l)
 	}
 	return false
