@@ -23,6 +23,9 @@ const (
 	answeringConnWindow     = 256 << 20
 	answeringMaxHeaderBytes = 1 << 20
 
+	// lastAnswerTime is how long the last answer of a drain has to go out.
+	lastAnswerTime = time.Second
+
 	defaultPingInterval = 15 * time.Second
 	defaultPingTimeout  = 10 * time.Second
 )
@@ -123,6 +126,15 @@ func (a *answerer) drain(ctx context.Context, hs *http.Server, served <-chan str
 	select {
 	case <-served:
 	case <-idle:
+		// x/net writes the end of an answer after its handler has returned. A
+		// peer that knows of the drain closes as soon as it has that.
+		last := time.NewTimer(lastAnswerTime)
+		defer last.Stop()
+		select {
+		case <-served:
+		case <-last.C:
+		case <-t.C:
+		}
 	case <-t.C:
 	}
 }

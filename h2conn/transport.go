@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -37,7 +36,6 @@ type Transport struct {
 	peer *peerSettings
 	cfg  Config
 
-	requests atomic.Int64 // that have been sent
 	upgrades openUpgrades
 }
 
@@ -91,6 +89,7 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 	t2.AllowHTTP = true
 	t2.MaxReadFrameSize = defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)
 	t2.MaxHeaderListSize = defaultInt(cfg.MaxHeaderBytes, askingMaxHeaderBytes)
+	t2.StrictMaxConcurrentStreams = true // wait for a slot rather than fail
 	t2.ReadIdleTimeout = defaultDuration(cfg.PingInterval, defaultPingInterval)
 	t2.PingTimeout = defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	t2.WriteByteTimeout = defaultDuration(cfg.WriteTimeout, defaultWriteTimeout)
@@ -128,7 +127,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		req = &clean
 	}
-	resp, err := t.send(req)
+	resp, err := t.cc.RoundTrip(req)
 	if err != nil {
 		return nil, t.wrap(err)
 	}
@@ -190,6 +189,12 @@ func (t *Transport) ExtendedConnect() bool {
 		return false
 	}
 }
+
+// Usable reports whether the Transport takes new requests. It does not once
+// the connection is going or gone, and neither after the peer has reset a
+// stream with PROTOCOL_ERROR: x/net then lets what is in flight finish and
+// waits for the owner to close.
+func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
 
 // Done is closed when the connection is gone.
 func (t *Transport) Done() <-chan struct{} { return t.conn.Done() }

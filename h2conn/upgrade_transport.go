@@ -51,7 +51,7 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 			out.Body = prependBody(out.Header, req, rest)
 		}
 	}
-	resp, err := t.send(out)
+	resp, err := t.cc.RoundTrip(out)
 	if err != nil {
 		s.forget()
 		if e := req.Context().Err(); e != nil {

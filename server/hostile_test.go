@@ -59,11 +59,14 @@ func TestStreamsTakenBack(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s.headWait = headWait // a busy machine may need longer than that
 	take(100)
-	if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusOK {
-		t.Errorf("with streams again: %s", resp.Status)
-	}
+	// One of those that were given up may wait on inside x/net, and hold up the
+	// next request until that is given up too: x/net looks whether a request has
+	// been cancelled only after it has waited.
+	waitFor(t, func() bool {
+		resp, _ := s.get("/a/")
+		return resp.StatusCode == http.StatusOK
+	})
 }
 
 func TestLineLimit(t *testing.T) {
