@@ -67,6 +67,10 @@ type session struct {
 	violation sync.Once   // the first one ends the session; more may come until then
 	tooMany   atomic.Bool // see cut
 
+	// fault is what the client has done wrong, for the line on the session's end:
+	// the one that tells of the fault itself may be one too many for the log.
+	fault atomic.Pointer[string]
+
 	mu        sync.Mutex
 	grant     grant
 	outbox    []wire.Control // for run to send
@@ -372,6 +376,9 @@ func (s *session) ended() {
 	if err := s.tr.Err(); code == 0 || errors.Is(err, h2conn.ErrProtocol) { // the client's doing, or the network's
 		cause = err.Error()
 	}
+	if fault := s.fault.Load(); fault != nil {
+		cause = *fault
+	}
 	s.last.Info().Str("cause", cause).Dur("lived_ms", time.Since(s.since)).Msg("session ended")
 }
 
@@ -393,6 +400,7 @@ func (s *session) onControl(b []byte) {
 		}
 	}
 	s.violation.Do(func() {
+		s.fault.CompareAndSwap(nil, &reason)
 		s.log.Warn().Err(err).Msg(reason)
 		s.conn.SetCloseReason(int(wire.CloseProtocol), reason)
 		go s.conn.Close() // not here: Close waits for this goroutine
@@ -423,7 +431,9 @@ func (s *session) refresh(token string) {
 	if !ok {
 		s.refusals++
 		if s.refusals > maxRefusals {
-			s.log.Warn().Msg("too many refused tokens: session ends")
+			const fault = "too many refused tokens"
+			s.fault.CompareAndSwap(nil, new(fault))
+			s.log.Warn().Msg(fault + ": session ends")
 			s.retireLocked(wire.CloseProtocol)
 			s.closeBy = time.Time{}
 			return
