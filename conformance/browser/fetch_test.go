@@ -140,7 +140,12 @@ func TestFetchAbort(t *testing.T) {
 			} {
 				// Where there is an answer, its first bytes are read before the
 				// fetch is aborted. Between headers and body, Chromium keeps
-				// the connection for 5 s more, with or without a tunnel.
+				// the connection for 5 s more, with or without a tunnel; on a
+				// busy machine now and then after the first bytes too.
+				limit := time.Second
+				if tc.answered {
+					limit += 5 * time.Second
+				}
 				got := js[string](tb, fmt.Sprintf(`
 					const abort = new AbortController();
 					const answer = fetch(args[0], { ...%s, signal: abort.signal });
@@ -167,7 +172,7 @@ func TestFetchAbort(t *testing.T) {
 				}
 				select {
 				case at := <-left:
-					if late := at.Sub(aborted); late > time.Second {
+					if late := at.Sub(aborted); late > limit {
 						t.Errorf("%s: the target learned it after %v", tc.name, late)
 					}
 				case <-time.After(patience):
