@@ -125,17 +125,17 @@ func (a *answerer) drain(ctx context.Context, hs *http.Server, served <-chan str
 	}
 	select {
 	case <-served:
-	case <-idle:
-		// x/net writes the end of an answer after its handler has returned. A
-		// peer that knows of the drain closes as soon as it has that.
-		last := time.NewTimer(lastAnswerTime)
-		defer last.Stop()
-		select {
-		case <-served:
-		case <-last.C:
-		case <-t.C:
-		}
+		return
 	case <-t.C:
+		return
+	case <-idle:
+	}
+	// x/net writes the end of an answer after its handler has returned. A peer
+	// that knows of the drain closes as soon as it has that.
+	select {
+	case <-served:
+	case <-t.C:
+	case <-time.After(lastAnswerTime):
 	}
 }
 

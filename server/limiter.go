@@ -80,7 +80,7 @@ func (l *keyLimiter[K]) forgetLocked() {
 		}
 	}
 	// Not only when none could be forgotten: looking at all of them for each
-	// new address would be work that an attacker can order.
+	// new key would be work that an attacker can order.
 	if len(l.buckets) > maxLimited*3/4 {
 		clear(l.buckets)
 	}

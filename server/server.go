@@ -90,16 +90,17 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
+	proxies := forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path}
 	s := &Server{
 		cfg:         set,
 		log:         set.Logger,
 		errorLog:    NewErrorLog(set.Logger),
 		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
-		forwarding:  forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path},
+		forwarding:  proxies,
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
-		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), forwarding: forwarding{trusted: set.trusted}},
+		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), forwarding: proxies},
 		table:       newTable(),
-		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, forwarding{trusted: set.trusted}.mayStandForMany),
+		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, proxies.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  newHandshakeLimit(),

@@ -163,12 +163,13 @@ func (t *table) lookup(ctx context.Context, l label) (*session, error) {
 	for {
 		t.mu.Lock()
 		tun := t.tunnels[l]
-		if tun == nil || tun.active != nil {
-			defer t.mu.Unlock()
-			if tun == nil {
-				return nil, nil
-			}
-			return tun.active, nil
+		if tun == nil {
+			t.mu.Unlock()
+			return nil, nil
+		}
+		if s := tun.active; s != nil {
+			t.mu.Unlock()
+			return s, nil
 		}
 		if tun.await >= maxWaiting {
 			t.mu.Unlock()

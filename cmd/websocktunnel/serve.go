@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -50,9 +48,8 @@ func serveCommand() *cli.Command {
 
 // serve runs the service until a signal ends it.
 func serve(c config) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
+	signals, stopSignals := cliapp.StopSignals()
+	defer stopSignals()
 
 	listeners, port, err := listen(c)
 	if err != nil {
@@ -116,24 +113,19 @@ func shutdown(srv *server.Server, c config, signals <-chan os.Signal, log zerolo
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- srv.Shutdown(ctx) }()
-	for began := time.Now(); ; {
-		select {
-		case err := <-drained:
-			if err == nil {
-				return nil
-			}
-			log.Warn().Err(err).Msg("the drain timeout has passed: requests in flight were cut off")
-		case sig := <-signals:
-			if time.Since(began) < cliapp.SignalEcho {
-				continue
-			}
-			log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
-			srv.Close()
-			cancel()
-			if err := <-drained; err != nil {
-				log.Debug().Err(err).Msg("the drain was broken off")
-			}
+	select {
+	case err := <-drained:
+		if err == nil {
+			return nil
 		}
-		return cli.Exit("", cliapp.ExitFailure)
+		log.Warn().Err(err).Msg("the drain timeout has passed: requests in flight were cut off")
+	case sig := <-signals:
+		log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
+		srv.Close()
+		cancel()
+		if err := <-drained; err != nil {
+			log.Debug().Err(err).Msg("the drain was broken off")
+		}
 	}
+	return cli.Exit("", cliapp.ExitFailure)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -20,9 +18,8 @@ const tellTimeout = time.Second
 
 // runClient keeps the tunnel open until a signal comes or an error is final.
 func runClient(c config) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
+	signals, stopSignals := cliapp.StopSignals()
+	defer stopSignals()
 
 	told := newAnnouncer(c)
 	cfg := tunnelclient.Config{
@@ -52,20 +49,16 @@ func runClient(c config) error {
 		}
 	}()
 
-	var stopping time.Time // when it began
+	stopping := false
 	for {
 		select {
 		case sig := <-signals:
-			switch {
-			case stopping.IsZero():
-			case time.Since(stopping) < cliapp.SignalEcho:
-				continue
-			default:
+			if stopping {
 				c.log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
 				cancel()
 				return cli.Exit("", cliapp.ExitFailure)
 			}
-			stopping = time.Now()
+			stopping = true
 			c.log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
 			cancel()
 		case err = <-untold:

@@ -1,8 +1,45 @@
 package cliapp
 
-import "time"
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
 
-// SignalEcho is for how long after a signal another one counts as the same.
+// signalEcho is for how long after a signal another one counts as the same.
 // timeout(1) signals a program and then its whole group, and where a parent
 // passes on the Ctrl-C of a terminal, as npm does, the program gets two.
-const SignalEcho = 100 * time.Millisecond
+const signalEcho = 100 * time.Millisecond
+
+// StopSignals returns the signals that ask the program to stop, without echoes.
+// stop gives them back to the system.
+func StopSignals() (signals <-chan os.Signal, stop func()) {
+	all, heard := make(chan os.Signal, 2), make(chan os.Signal, 2)
+	signal.Notify(all, os.Interrupt, syscall.SIGTERM)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		var last time.Time
+		for {
+			select {
+			case sig := <-all:
+				if time.Since(last) < signalEcho {
+					continue
+				}
+				last = time.Now()
+				select {
+				case heard <- sig:
+				default: // two wait already: nobody listens any more
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return heard, func() {
+		signal.Stop(all)
+		close(done)
+		<-ended
+	}
+}
