@@ -48,7 +48,7 @@ func TestUploadsReadInSmallPieces(t *testing.T) {
 	sent.Add(uploads)
 	for range uploads {
 		wg.Go(func() {
-			b := &notifying{Reader: bytes.NewReader(body), eof: sync.OnceFunc(sent.Done)}
+			b := h2conn.EndingBody(bytes.NewReader(body), sync.OnceFunc(sent.Done))
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://h/", b)
 			if err != nil {
 				t.Error(err)
@@ -72,18 +72,4 @@ func TestUploadsReadInSmallPieces(t *testing.T) {
 	if err := tr.Ping(ctx); err != nil {
 		t.Error(err)
 	}
-}
-
-// notifying is a reader that tells when it has been read to the end.
-type notifying struct {
-	io.Reader
-	eof func()
-}
-
-func (n *notifying) Read(p []byte) (int, error) {
-	k, err := n.Reader.Read(p)
-	if err != nil {
-		n.eof()
-	}
-	return k, err
 }

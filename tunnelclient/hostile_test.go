@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -178,17 +177,7 @@ func TestHostileSessions(t *testing.T) {
 // tells it in a short line and tries again, at its own pace.
 func TestHostileHandshakes(t *testing.T) {
 	upgraded := func(header string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			conn, brw, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-			fmt.Fprintf(brw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
-				websocketAccept(r.Header.Get("Sec-Websocket-Key")), header)
-			brw.Flush()
-			io.Copy(io.Discard, brw)
-		}
+		return func(w http.ResponseWriter, r *http.Request) { answerUpgrade(w, r, header) }
 	}
 	withURL := func(u string) http.HandlerFunc {
 		return upgraded("Sec-WebSocket-Protocol: " + wire.Subprotocol + "\r\n" + wire.HeaderClientURL + ": " + u + "\r\n")

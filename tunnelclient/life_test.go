@@ -2,7 +2,6 @@ package tunnelclient_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -64,13 +63,7 @@ func TestEvictedWhileSourceHangs(t *testing.T) {
 		})), hello)
 		fs := s.next()
 		fs.closeWith(wire.CloseEvicted)
-		var re *tunnelclient.RefusedError
-		if err := r.wait(); !errors.As(err, &re) || re.CloseCode != 4003 {
-			t.Errorf("Serve: %v", err)
-		}
-		if n := len(s.attempts()); n != 1 {
-			t.Errorf("%d handshakes, want 1", n)
-		}
+		wantEvicted(t, s, r)
 	})
 }
 

@@ -236,17 +236,6 @@ func TestTokenSourceFails(t *testing.T) {
 
 // Nothing but a websocktunnel service is taken for one.
 func TestWrongServer(t *testing.T) {
-	upgrade := func(w http.ResponseWriter, r *http.Request, header string) {
-		conn, brw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		fmt.Fprintf(brw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
-			websocketAccept(r.Header.Get("Sec-Websocket-Key")), header)
-		brw.Flush()
-		io.Copy(io.Discard, brw)
-	}
 	for _, tt := range []struct {
 		name   string
 		answer http.HandlerFunc
@@ -258,12 +247,14 @@ func TestWrongServer(t *testing.T) {
 		{"redirect away", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://login.example.com/?secret=1", http.StatusFound)
 		}, "redirects to https://login.example.com; the server URL may be wrong"},
-		{"no subprotocol", func(w http.ResponseWriter, r *http.Request) { upgrade(w, r, wire.HeaderClientURL+": https://h/a\r\n") }, "does not speak " + wire.Subprotocol},
+		{"no subprotocol", func(w http.ResponseWriter, r *http.Request) {
+			answerUpgrade(w, r, wire.HeaderClientURL+": https://h/a\r\n")
+		}, "does not speak " + wire.Subprotocol},
 		{"no client URL", func(w http.ResponseWriter, r *http.Request) {
-			upgrade(w, r, "Sec-WebSocket-Protocol: "+wire.Subprotocol+"\r\n")
+			answerUpgrade(w, r, "Sec-WebSocket-Protocol: "+wire.Subprotocol+"\r\n")
 		}, "has no X-Websocktunnel-Client-Url header"},
 		{"odd client URL", func(w http.ResponseWriter, r *http.Request) {
-			upgrade(w, r, "Sec-WebSocket-Protocol: "+wire.Subprotocol+"\r\n"+wire.HeaderClientURL+": javascript:alert(1)\r\n")
+			answerUpgrade(w, r, "Sec-WebSocket-Protocol: "+wire.Subprotocol+"\r\n"+wire.HeaderClientURL+": javascript:alert(1)\r\n")
 		}, "not an http or https URL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,6 +2,8 @@ package tunnelclient_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -194,6 +196,35 @@ func serve(t *testing.T, cfg tunnelclient.Config, h http.Handler) *running {
 		r.wait()
 	})
 	return r
+}
+
+// answerUpgrade switches to a websocket with these lines in the header, each
+// with its end, and then only reads.
+func answerUpgrade(w http.ResponseWriter, r *http.Request, header string) {
+	conn, brw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	fmt.Fprintf(brw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
+		websocketAccept(r.Header.Get("Sec-Websocket-Key")), header)
+	brw.Flush()
+	io.Copy(io.Discard, brw)
+}
+
+// wantEvicted waits until Serve ends, which must be because of an eviction and
+// without another handshake, and returns what Serve returned.
+func wantEvicted(t *testing.T, s *fakeService, r *running) error {
+	t.Helper()
+	err := r.wait()
+	var re *tunnelclient.RefusedError
+	if !errors.As(err, &re) || re.CloseCode != 4003 {
+		t.Errorf("Serve: %v", err)
+	}
+	if n := len(s.attempts()); n != 1 {
+		t.Errorf("%d handshakes, want 1", n)
+	}
+	return err
 }
 
 // wait returns what Serve returned.

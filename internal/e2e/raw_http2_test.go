@@ -86,6 +86,20 @@ func hpackFields(lines []string) []hpack.HeaderField {
 	return fields
 }
 
+// acknowledge answers what has to be: settings and pings.
+func (f *frameConn) acknowledge(frame http2.Frame) {
+	switch frame := frame.(type) {
+	case *http2.SettingsFrame:
+		if !frame.IsAck() {
+			f.framer.WriteSettingsAck()
+		}
+	case *http2.PingFrame:
+		if !frame.IsAck() {
+			f.framer.WritePing(true, frame.Data)
+		}
+	}
+}
+
 // read returns the messages of the next stream, or of the one given, until its
 // end. method is that of the request if they are answers, else "".
 func (f *frameConn) read(stream uint32, method string) (uint32, []message, error) {
@@ -97,15 +111,8 @@ func (f *frameConn) read(stream uint32, method string) (uint32, []message, error
 		}
 		ours := stream != 0 && frame.Header().StreamID == stream
 		end := false
+		f.acknowledge(frame)
 		switch frame := frame.(type) {
-		case *http2.SettingsFrame:
-			if !frame.IsAck() {
-				f.framer.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			if !frame.IsAck() {
-				f.framer.WritePing(true, frame.Data)
-			}
 		case *http2.GoAwayFrame:
 			if frame.ErrCode != http2.ErrCodeNo {
 				return stream, all, http2.ConnectionError(frame.ErrCode)

@@ -241,15 +241,8 @@ func (s *strictTarget) serveHTTP2(c net.Conn) {
 		}
 		stream := frame.Header().StreamID
 		m, ended := streams[stream], false
+		f.acknowledge(frame)
 		switch frame := frame.(type) {
-		case *http2.SettingsFrame:
-			if !frame.IsAck() {
-				f.framer.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			if !frame.IsAck() {
-				f.framer.WritePing(true, frame.Data)
-			}
 		case *http2.RSTStreamFrame:
 			if m != nil {
 				s.brokeOff(m.start)
