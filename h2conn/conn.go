@@ -326,6 +326,7 @@ func (c *Conn) Close() error {
 			c.ahead.close()
 		}
 		c.mu.Unlock()
+		c.carrier.flood.stop()
 		t := time.AfterFunc(closeTimeout, c.carrier.kill)
 		defer t.Stop()
 		var ce websocket.CloseError

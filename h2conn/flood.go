@@ -32,6 +32,7 @@ type flood struct {
 	pings    int        // in the bucket
 	drained  time.Time
 	what     string // has been exceeded; empty: nothing
+	over     bool   // nothing counts any more
 }
 
 // floodError is why a websocket is read no further.
@@ -48,10 +49,22 @@ func (f *flood) err() error {
 	return &floodError{f.what}
 }
 
+// stop ends the watch, for the close handshake: it has a time limit, and what
+// the peer has sent has to be read until then. A socket that is closed with
+// bytes to read is reset, which can take the close frame with it.
+func (f *flood) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over, f.what = true, ""
+}
+
 // arrived counts bytes from the network.
 func (f *flood) arrived(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.over {
+		return
+	}
 	if f.forgiven.IsZero() {
 		f.forgiven = time.Now()
 	}
@@ -77,6 +90,9 @@ func (f *flood) useful(n int) {
 func (f *flood) ping(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.over {
+		return false
+	}
 	if f.drained.IsZero() {
 		f.drained = now
 	}

@@ -208,7 +208,7 @@ func (a attack) awaitCut(t *testing.T, s *service, c *client, begun time.Time) {
 		// with them a session that has to look for a way to end.
 		code := c.closeCode()
 		if drained := a.viewer != "" && code == 4002; a.code != 0 && code != a.code && !drained {
-			t.Errorf("the close code is %d, want %d\n%s", code, a.code, s.log)
+			t.Errorf("the close code is %d, want %d (%v)\n%s", code, a.code, c.lost, s.log)
 		} else {
 			t.Logf("cut after %v with code %d", took, code)
 		}

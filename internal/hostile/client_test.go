@@ -52,6 +52,7 @@ type client struct {
 	enc    *hpack.Encoder
 	block  bytes.Buffer // that enc writes to
 	code   int          // close code of the service
+	lost   error        // why there is no more to read, without a close frame
 }
 
 // request is one that a viewer has made.
@@ -151,6 +152,9 @@ func (c *client) stream(p []byte) (int, error) {
 		}
 		var h [2]byte
 		if _, err := io.ReadFull(c.br, h[:]); err != nil {
+			c.mu.Lock()
+			c.lost = err
+			c.mu.Unlock()
 			return 0, err
 		}
 		n := uint64(h[1] & 0x7f)
