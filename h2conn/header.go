@@ -29,7 +29,7 @@ const (
 
 	// HeaderUpgradeID, on an upgrade request in either form, is the name by
 	// which the answering end may refer to it in an upgrade_end message: see
-	// upgraded_stream.go. Its presence says that the asking end understands those.
+	// transport_upgraded.go. Its presence says that the asking end understands those.
 	HeaderUpgradeID = "X-Websocktunnel-Upgrade-Id"
 )
 

@@ -3,7 +3,7 @@ package h2conn
 import "net/http"
 
 // The two forms of an upgrade inside a tunnel. What each end does with them is
-// in upgrade_transport.go and upgrade_serve.go; docs/protocol.md has the bytes.
+// in transport_upgrade.go and serve_upgrade.go; docs/protocol.md has the bytes.
 //
 //	extended CONNECT (RFC 8441)        fallback
 //	:method   CONNECT                  :method   as requested
@@ -13,7 +13,7 @@ import "net/http"
 //	anything else: refused             anything else: refused
 //
 // In both, the stream's DATA is what follows the handshake, in either
-// direction, and END_STREAM is the half-close; upgraded_stream.go has another
+// direction, and END_STREAM is the half-close; transport_upgraded.go has another
 // one, for the answering end.
 
 // protocolHeader is where x/net keeps the :protocol pseudo-header of an
