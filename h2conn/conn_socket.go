@@ -1,6 +1,10 @@
 package h2conn
 
-import "net"
+import (
+	"net"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
+)
 
 // maxUnsent is how many bytes the kernel may hold for a connection that it has
 // not sent yet. Its send buffer grows to megabytes by itself, which on a slow
@@ -12,14 +16,7 @@ const maxUnsent = 32 << 10
 // limitUnsent applies maxUnsent to the TCP connection under conn, if there is
 // one and the system can do that.
 func limitUnsent(conn net.Conn) {
-	for {
-		u, ok := conn.(interface{ NetConn() net.Conn }) // TLS, and wrappers that follow it
-		if !ok {
-			break
-		}
-		conn = u.NetConn()
-	}
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := netconn.Find[*net.TCPConn](conn)
 	if !ok {
 		return
 	}

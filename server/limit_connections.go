@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 const (
@@ -45,7 +47,7 @@ func newConnLimit(total, perAddr int, exempt func(netip.Addr) bool) *connLimit {
 
 // admit returns c counted, or nil if there is no room for it. Then c is closed.
 func (l *connLimit) admit(c net.Conn) net.Conn {
-	lc := &limitedConn{Conn: c, limit: l}
+	lc := &limitedConn{Layer: netconn.Layer{Conn: c}, limit: l}
 	if addr, ok := parseAddr(c.RemoteAddr().String()); ok && !l.exempt(addr) {
 		lc.addr = subscriber(addr)
 	}
@@ -110,7 +112,7 @@ func (l *connLimit) connState(c net.Conn, state http.ConnState) {
 
 // limitedConn is a connection that a connLimit counts.
 type limitedConn struct {
-	net.Conn
+	netconn.Layer
 	limit *connLimit
 	addr  netip.Addr // the zero Addr is exempt from the limit of an address
 	spare bool       // came when the limit for all was reached
@@ -155,15 +157,17 @@ func (c *limitedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// NetConn is for what looks for the TCP connection.
-func (c *limitedConn) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *limitedConn) CloseWrite() error { return closeWrite(c.Conn) }
+// reset closes c so that its peer sees an error rather than an end.
+func reset(c net.Conn) {
+	if lc := limited(c); lc != nil {
+		lc.uncount() // whoever has hijacked c closes it no more
+	}
+	netconn.Reset(c)
+}
 
 // limited returns the limitedConn under c, or nil.
 func limited(c net.Conn) *limitedConn {
-	lc, _ := under[*limitedConn](c)
+	lc, _ := netconn.Find[*limitedConn](c)
 	return lc
 }
 

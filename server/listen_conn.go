@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // stallListener limits how long its connections may take no bytes.
@@ -20,14 +22,14 @@ func (l *stallListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stallConn{Conn: c, timeout: l.timeout}, nil
+	return &stallConn{Layer: netconn.Layer{Conn: c}, timeout: l.timeout}, nil
 }
 
 // stallConn fails a Write of which not one byte leaves within the timeout. It
 // sits below TLS and HTTP, where partial progress can be seen: a slow viewer
 // is served for as long as it takes anything at all.
 type stallConn struct {
-	net.Conn
+	netconn.Layer
 	timeout time.Duration
 
 	deadline atomic.Int64 // of SetWriteDeadline, in Unix nanoseconds; 0: none
@@ -82,8 +84,12 @@ func (c *stallConn) Close() error {
 	return nil
 }
 
-// NetConn is for what looks for the TCP connection under a *tls.Conn.
-func (c *stallConn) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *stallConn) CloseWrite() error { return closeWrite(c.Conn) }
+// lingerOnClose makes the Close of c wait for what the viewer is sending: bytes
+// that arrive at a closed connection would be answered by a reset, which may
+// cost the viewer the answer. Nil, and what Serve has not accepted, is left as
+// it is.
+func lingerOnClose(c net.Conn) {
+	if s, ok := netconn.Find[*stallConn](c); ok {
+		s.linger.Store(true)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -98,8 +99,8 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 		if accepted {
 			// Should the process be killed, the kernel closes the connection:
 			// until the answer is whole this has to be a reset too.
-			setLinger(conn, 0)
-			defer setLinger(conn, -1)
+			netconn.SetLinger(conn, 0)
+			defer netconn.SetLinger(conn, -1)
 		}
 		defer v.w.resetOnAbort()
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's
@@ -141,15 +143,15 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	c, brw, err := w.rc.Hijack()
 	if err == nil && w.hijackStall > 0 {
-		c = &stallConn{Conn: c, timeout: w.hijackStall}
+		c = &stallConn{Layer: netconn.Layer{Conn: c}, timeout: w.hijackStall}
 		brw.Writer.Reset(c)
 	}
 	if err == nil && brw.Reader.Buffered() > 0 {
-		c = &earlyConn{Conn: c, br: brw.Reader}
+		c = &earlyConn{Layer: netconn.Layer{Conn: c}, br: brw.Reader}
 	}
 	if err == nil && w.broken != nil {
-		setLinger(c, 0)
-		c = &upgradedViewer{c, w.broken}
+		netconn.SetLinger(c, 0)
+		c = &upgradedViewer{netconn.Layer{Conn: c}, w.broken}
 	}
 	return c, brw, err
 }
@@ -157,19 +159,16 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // upgradedViewer is a viewer's connection after the 101. Its Close is no clean
 // end if the tunnel's side has broken, nor is the end of the process.
 type upgradedViewer struct {
-	net.Conn
+	netconn.Layer
 	broken func() bool
 }
-
-// CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *upgradedViewer) CloseWrite() error { return closeWrite(c.Conn) }
 
 func (c *upgradedViewer) Close() error {
 	if c.broken() {
 		reset(c.Conn)
 		return nil
 	}
-	setLinger(c.Conn, -1)
+	netconn.SetLinger(c.Conn, -1)
 	return c.Conn.Close()
 }
 
@@ -177,7 +176,7 @@ func (c *upgradedViewer) Close() error {
 // the viewer did not wait for the 101. ReverseProxy reads from the connection
 // only, and would lose them.
 type earlyConn struct {
-	net.Conn
+	netconn.Layer
 	br *bufio.Reader
 }
 
@@ -187,12 +186,6 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 	}
 	return c.Conn.Read(p)
 }
-
-// NetConn is for bottom.
-func (c *earlyConn) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *earlyConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
 func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

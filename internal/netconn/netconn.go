@@ -1,0 +1,72 @@
+// Package netconn has what several packages need to know about a [net.Conn]
+// with layers: TLS, and the wrappers of this project. A layer that has a NetConn
+// method shows the one beneath it.
+package netconn
+
+import (
+	"errors"
+	"net"
+)
+
+// Layer is a [net.Conn] on top of another one. Wrappers embed it: then what
+// looks for the TCP connection finds it, and the sending direction can be ended
+// through them.
+type Layer struct{ net.Conn }
+
+// NetConn returns the connection beneath.
+func (l Layer) NetConn() net.Conn { return l.Conn }
+
+// CloseWrite ends the sending direction, as on a [net.TCPConn].
+func (l Layer) CloseWrite() error { return CloseWrite(l.Conn) }
+
+// beneath returns the connection under c, or nil if c is the last.
+func beneath(c net.Conn) net.Conn {
+	if n, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return n.NetConn()
+	}
+	return nil
+}
+
+// Find returns the first layer of c that is a T, which may be c. It reports
+// false if there is none, or c is nil.
+func Find[T any](c net.Conn) (layer T, ok bool) {
+	for ; c != nil; c = beneath(c) {
+		if layer, ok = c.(T); ok {
+			return layer, true
+		}
+	}
+	return layer, false
+}
+
+// Bottom returns the last layer of c.
+func Bottom(c net.Conn) net.Conn {
+	for next := beneath(c); next != nil; next = beneath(c) {
+		c = next
+	}
+	return c
+}
+
+// CloseWrite ends the sending direction of c, as a [net.TCPConn] can. It
+// returns [errors.ErrUnsupported] if c cannot.
+func CloseWrite(c net.Conn) error {
+	if cw, ok := c.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger sets what the Close of c does with bytes that have not left: with 0
+// it discards them and the peer sees a reset, with -1 they still go out. A
+// connection that knows no such thing stays as it is.
+func SetLinger(c net.Conn, sec int) {
+	if l, ok := Find[interface{ SetLinger(sec int) error }](c); ok {
+		_ = l.SetLinger(sec) // a closed connection has nothing left to discard
+	}
+}
+
+// Reset closes the bottom of c so that the peer sees an error rather than an
+// end. Over TLS it also lacks the close_notify.
+func Reset(c net.Conn) {
+	SetLinger(c, 0)
+	Bottom(c).Close()
+}
