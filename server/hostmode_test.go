@@ -95,7 +95,7 @@ func TestHostMode(t *testing.T) {
 		c := s.connect("left", named("left"))
 		s.waitActive(c)
 		c.conn.Close()
-		waitFor(t, func() bool { sess, _ := s.table.lookup(t.Context(), "left"); return sess == nil })
+		waitFor(t, func() bool { sess, _ := s.registry.lookup(t.Context(), "left"); return sess == nil })
 		if left := withoutDate(get("/x", "left.t.example")); left != unknown {
 			t.Errorf("an id that was here gets %q, one that never was %q", left, unknown)
 		}
@@ -236,9 +236,9 @@ func TestHostModeStartup(t *testing.T) {
 		answer <- s.raw("GET /x HTTP/1.1\r\nHost: " + string(labelOf(id)) + ".t.example\r\nConnection: close\r\n\r\n")
 	}()
 	waitFor(t, func() bool {
-		s.table.mu.Lock()
-		defer s.table.mu.Unlock()
-		return len(s.table.expected) == 1
+		s.registry.mu.Lock()
+		defer s.registry.mu.Unlock()
+		return len(s.registry.expected) == 1
 	})
 	s.connect(id, named(id))
 	if got := <-answer; !strings.Contains(got, id+": GET /x\n") {

@@ -336,7 +336,7 @@ func TestManySlowUploads(t *testing.T) {
 	for range 30 {
 		s.open("POST /a/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nx")
 	}
-	sess, _ := s.table.lookup(t.Context(), "a")
+	sess, _ := s.registry.lookup(t.Context(), "a")
 	waitFor(t, func() bool { return sess.slots.waits() == 10 })
 	for i := range 20 {
 		if resp, _ := s.get(fmt.Sprintf("/b/%d", i)); resp.StatusCode != 200 {

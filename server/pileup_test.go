@@ -50,15 +50,15 @@ func TestWaitForRegistrationIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := s.table.announce("a", func() {})
+		a := s.registry.announce("a", func() {})
 		ended := waiters(t, s, maxWaiting+10)
 		if got := ended(); got[errBusy] != 10 || len(got) != 1 {
 			t.Errorf("of %d more than may wait: %v", 10, got)
 		}
 		for range 20 {
 			pause(time.Second)
-			next := s.table.announce("a", func() {})
-			s.table.withdraw(a)
+			next := s.registry.announce("a", func() {})
+			s.registry.withdraw(a)
 			a = next
 		}
 		if got := ended(); got[ErrNoTunnel] != maxWaiting {
@@ -69,7 +69,7 @@ func TestWaitForRegistrationIsBounded(t *testing.T) {
 		if got := ended(); len(got) != 0 {
 			t.Errorf("later: %v", got)
 		}
-		s.table.withdraw(a)
+		s.registry.withdraw(a)
 		if got := ended(); got[ErrNoTunnel] != maxWaiting {
 			t.Errorf("after the registration has failed: %v", got)
 		}
@@ -84,11 +84,11 @@ func TestStartupWaitIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		const others = maxExpecting - 100
-		s.table.expecting = others
+		s.registry.expecting = others
 		counted := func() int {
-			s.table.mu.Lock()
-			defer s.table.mu.Unlock()
-			return s.table.expecting
+			s.registry.mu.Lock()
+			defer s.registry.mu.Unlock()
+			return s.registry.expecting
 		}
 		ended := waiters(t, s, 110)
 		if got := ended(); got[ErrNoTunnel] != 10 {
@@ -108,7 +108,7 @@ func TestStartupWaitIsBounded(t *testing.T) {
 		if got := ended(); len(got) != 0 {
 			t.Errorf("later: %v", got)
 		}
-		s.table.withdraw(s.table.announce("a", func() {}))
+		s.registry.withdraw(s.registry.announce("a", func() {}))
 		if got := ended(); len(got) != 0 || counted() != maxExpecting {
 			t.Errorf("after a registration that failed: %v, %d counted", got, counted())
 		}
@@ -127,8 +127,8 @@ func TestLeavingWhileItRegisters(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := s.table.announce("a", func() {})
-		defer s.table.withdraw(a)
+		a := s.registry.announce("a", func() {})
+		defer s.registry.withdraw(a)
 		ctx, leave := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://h/", nil)
 		if err != nil {

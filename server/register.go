@@ -117,21 +117,21 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 
 	// Announced before the 101: a viewer that comes as soon as the client knows
 	// its URL has to find something to wait for.
-	a := s.table.announce(labelOf(g.id), cancel)
+	a := s.registry.announce(labelOf(g.id), cancel)
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
 		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(g.id)}},
 		WriteTimeout: s.cfg.Conn.WriteTimeout,
 	})
 	if err != nil {
-		s.table.withdraw(a)
+		s.registry.withdraw(a)
 		s.logFailure(log, g, err)
 		return
 	}
 	uncountTunnel(r)
 	sess := newSession(s, conn, g, remote, log)
 	if err := sess.start(ctx); err != nil {
-		s.table.withdraw(a)
+		s.registry.withdraw(a)
 		release() // not only after the close handshake, which a silent client draws out
 		reason := "no answer to the first HTTP/2 ping"
 		if errors.Is(err, errFewStreams) {
@@ -207,7 +207,7 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 	switch {
 	case s.isDraining():
 		return nil, time.Second, "the service is shutting down"
-	case s.cfg.MaxTunnels > 0 && !s.table.hasRoom(labelOf(id), s.cfg.MaxTunnels):
+	case s.cfg.MaxTunnels > 0 && !s.registry.hasRoom(labelOf(id), s.cfg.MaxTunnels):
 		return nil, spread, "the service has no room for more tunnels"
 	case !s.handshakes.allow(labelOf(id)):
 		return nil, spread, "too many tunnels connect at this moment"
@@ -265,12 +265,12 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		sess.evict()
 	}
 	if closed {
-		s.table.withdraw(a)
+		s.registry.withdraw(a)
 		sess.conn.CloseWith(int(wire.CloseDraining), wire.CloseDraining.String())
 		s.logFailure(sess.audited, g, errDraining)
 		return
 	}
-	old, count, ok := s.table.publish(a, sess)
+	old, count, ok := s.registry.publish(a, sess)
 	if !ok {
 		sess.retire(wire.CloseReplaced)
 		s.logFailure(sess.audited, g, errOvertaken)
@@ -286,7 +286,7 @@ func (s *Server) adopt(a *announcement, sess *session) {
 		e.Msg("tunnel connected")
 	}
 	if sess.isRetired() {
-		s.table.remove(sess) // it was, or has ended, before it was in the table
+		s.registry.remove(sess) // it was, or has ended, before it was in the table
 	}
 }
 

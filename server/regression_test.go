@@ -254,7 +254,7 @@ func TestWaiterMovesToNewSession(t *testing.T) {
 		resp, _ := s.get("/a/")
 		got <- resp.StatusCode
 	}()
-	old, _ := s.table.lookup(t.Context(), "a")
+	old, _ := s.registry.lookup(t.Context(), "a")
 	waitFor(t, func() bool { return old.slots.waits() == 1 })
 	s.connect("a", h)
 	if status := <-got; status != 200 {

@@ -32,9 +32,9 @@ func TestStartupWait(t *testing.T) {
 		answers <- answer{resp.StatusCode, string(b)}
 	}
 	waiting := func(id string, n int) bool {
-		s.table.mu.Lock()
-		defer s.table.mu.Unlock()
-		e := s.table.expected[labelOf(id)]
+		s.registry.mu.Lock()
+		defer s.registry.mu.Unlock()
+		e := s.registry.expected[labelOf(id)]
 		return n == 0 && e == nil || e != nil && e.waiting == n
 	}
 	go get()
@@ -68,7 +68,7 @@ func TestStartupWait(t *testing.T) {
 	if resp, _ := s.get("/c/"); resp.StatusCode != 404 {
 		t.Errorf("later: %d, want 404", resp.StatusCode)
 	}
-	if n := len(s.table.expected); n != 0 {
+	if n := len(s.registry.expected); n != 0 {
 		t.Errorf("%d ids are still expected", n)
 	}
 }

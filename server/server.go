@@ -55,7 +55,7 @@ type Server struct {
 	forwarding forwarding
 	isolation  isolation
 	hosts      viewerHosts
-	table      *table
+	registry   *registry
 	proxy      *httputil.ReverseProxy
 
 	audit       *audit
@@ -99,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 		forwarding:  proxies,
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), forwarding: proxies},
-		table:       newTable(),
+		registry:    newRegistry(),
 		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, proxies.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
@@ -167,7 +167,7 @@ type TunnelInfo struct {
 // Tunnels returns the tunnels that take requests now, in no particular order.
 func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 	return func(yield func(TunnelInfo) bool) {
-		for _, tun := range s.table.active() {
+		for _, tun := range s.registry.active() {
 			info := tun.active.info()
 			info.Replacements, info.ReplacedAddr = tun.replacements, tun.replaced
 			if !yield(info) {

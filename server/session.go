@@ -231,7 +231,7 @@ func (s *session) retireLocked(code wire.CloseCode) bool {
 	close(s.full)
 	// Out of the table at once, so that viewers find a successor or none. The
 	// table's lock is never held while a session's is wanted.
-	s.srv.table.remove(s)
+	s.srv.registry.remove(s)
 	s.srv.retired.add(s)
 	s.notify()
 	return true

@@ -194,7 +194,7 @@ func TestWaitEnds(t *testing.T) {
 	s := newService(t, Config{MaxStreams: 1})
 	c := s.connect("a", http.NotFoundHandler())
 	s.waitActive(c)
-	active, _ := s.table.lookup(t.Context(), "a")
+	active, _ := s.registry.lookup(t.Context(), "a")
 	sess := &session{slots: newFairQueue(1, 10), full: make(chan struct{}), tr: active.tr}
 	if err := sess.begin(t.Context()); err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func TestFairBetweenAddresses(t *testing.T) {
 		io.WriteString(w, "ok")
 	}))
 	s.waitActive(c)
-	sess, _ := s.table.lookup(t.Context(), "a")
+	sess, _ := s.registry.lookup(t.Context(), "a")
 	var wg sync.WaitGroup
 	ask := func(who, from string) {
 		wg.Go(func() {

@@ -62,7 +62,7 @@ func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 		}
 		if err = sess.begin(req.Context()); err != nil {
 			if errors.Is(err, errRetired) {
-				s.table.remove(sess) // if it is dead and has not noticed yet
+				sess.retire(0) // if it is dead and has not noticed yet
 				continue
 			}
 			return nil, err
@@ -83,7 +83,7 @@ func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 			if !repeatable {
 				return nil, err
 			}
-			if next, _ := s.table.lookup(req.Context(), l); next == nil {
+			if next, _ := s.registry.lookup(req.Context(), l); next == nil {
 				return nil, err
 			}
 			repeatable = false
@@ -112,13 +112,13 @@ func isSafe(method string) bool {
 // after the start it waits for one that has not been here yet.
 func (s *Server) find(ctx context.Context, l label) (*session, error) {
 	for {
-		sess, err := s.table.lookup(ctx, l)
+		sess, err := s.registry.lookup(ctx, l)
 		left := time.Until(s.expectUntil)
 		if sess != nil || err != nil || left <= 0 || s.isDraining() || ctx.Err() != nil {
 			return sess, err
 		}
 		waiting, cancel := context.WithTimeout(ctx, left)
-		come := s.table.expect(waiting, l)
+		come := s.registry.expect(waiting, l)
 		cancel()
 		if !come {
 			return nil, nil

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// table is who serves which id in this process, by the ids' labels. Of the
+// registry is who serves which id in this process, by the ids' labels. Of the
 // sessions of one id, the one that registered last is active, whatever order
 // their handshakes finish in. It is one small type so that a lookup that misses
 // has one place to go when there are several nodes.
-type table struct {
+type registry struct {
 	mu        sync.Mutex
 	seq       uint64 // of the last announcement
 	tunnels   map[label]*tunnel
@@ -54,25 +54,25 @@ type announcement struct {
 // could take all of maxHandshakes.
 const maxComing = 8
 
-func newTable() *table {
-	return &table{tunnels: make(map[label]*tunnel), expected: make(map[label]*expectation)}
+func newRegistry() *registry {
+	return &registry{tunnels: make(map[label]*tunnel), expected: make(map[label]*expectation)}
 }
 
 // announce says that a session of l is about to come. It has to be followed
 // by publish or withdraw. giveUp, which must not block, may be called until then.
-func (t *table) announce(l label, giveUp func()) *announcement {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.seq++
-	a := &announcement{label: l, seq: t.seq, giveUp: giveUp}
-	tun := t.tunnels[l]
+func (g *registry) announce(l label, giveUp func()) *announcement {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seq++
+	a := &announcement{label: l, seq: g.seq, giveUp: giveUp}
+	tun := g.tunnels[l]
 	if tun == nil {
 		tun = &tunnel{settle: make(chan struct{})}
-		t.tunnels[l] = tun
-		if e := t.expected[l]; e != nil {
+		g.tunnels[l] = tun
+		if e := g.expected[l]; e != nil {
 			close(e.announced)
-			delete(t.expected, l)
-			t.expecting -= e.waiting
+			delete(g.expected, l)
+			g.expecting -= e.waiting
 		}
 	}
 	tun.coming = append(tun.coming, a)
@@ -85,10 +85,10 @@ func (t *table) announce(l label, giveUp func()) *announcement {
 // publish makes s the active session and returns the one it replaces, if any,
 // and how many have been replaced. It reports false if a later registration of
 // the id has been published already: then s is not in the table.
-func (t *table) publish(a *announcement, s *session) (replaced *session, count uint64, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tun := t.settleLocked(a)
+func (g *registry) publish(a *announcement, s *session) (replaced *session, count uint64, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.settleLocked(a)
 	if tun.active != nil && tun.seq > a.seq {
 		return nil, 0, false
 	}
@@ -101,15 +101,15 @@ func (t *table) publish(a *announcement, s *session) (replaced *session, count u
 }
 
 // withdraw takes back an announcement whose session did not come about.
-func (t *table) withdraw(a *announcement) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tun := t.settleLocked(a)
-	t.forgetLocked(a.label, tun)
+func (g *registry) withdraw(a *announcement) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.settleLocked(a)
+	g.forgetLocked(a.label, tun)
 }
 
-func (t *table) settleLocked(a *announcement) *tunnel {
-	tun := t.tunnels[a.label]
+func (g *registry) settleLocked(a *announcement) *tunnel {
+	tun := g.tunnels[a.label]
 	for i, c := range tun.coming {
 		if c == a {
 			tun.coming = append(tun.coming[:i], tun.coming[i+1:]...)
@@ -121,32 +121,32 @@ func (t *table) settleLocked(a *announcement) *tunnel {
 	return tun
 }
 
-func (t *table) forgetLocked(l label, tun *tunnel) {
+func (g *registry) forgetLocked(l label, tun *tunnel) {
 	if tun.active == nil && len(tun.coming) == 0 {
-		delete(t.tunnels, l)
+		delete(g.tunnels, l)
 	}
 }
 
 // hasRoom reports whether a session of l can come without there being more
 // than limit tunnels.
-func (t *table) hasRoom(l label, limit int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.tunnels[l] != nil || len(t.tunnels) < limit
+func (g *registry) hasRoom(l label, limit int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.tunnels[l] != nil || len(g.tunnels) < limit
 }
 
 // remove takes s out of the table if it is still the active session of its
 // id, and reports whether it was.
-func (t *table) remove(s *session) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (g *registry) remove(s *session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	l := labelOf(s.id)
-	tun := t.tunnels[l]
+	tun := g.tunnels[l]
 	if tun == nil || tun.active != s {
 		return false
 	}
 	tun.active = nil
-	t.forgetLocked(l, tun)
+	g.forgetLocked(l, tun)
 	return true
 }
 
@@ -158,26 +158,26 @@ const settleWait = 2 * readyTimeout
 // lookup returns the active session of l. If there is none but one has been
 // announced, it waits for that, up to settleWait. It returns nil if there is
 // none, or if ctx ends first, and errBusy if too many wait already.
-func (t *table) lookup(ctx context.Context, l label) (*session, error) {
+func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 	var late <-chan time.Time
 	for {
-		t.mu.Lock()
-		tun := t.tunnels[l]
+		g.mu.Lock()
+		tun := g.tunnels[l]
 		if tun == nil {
-			t.mu.Unlock()
+			g.mu.Unlock()
 			return nil, nil
 		}
 		if s := tun.active; s != nil {
-			t.mu.Unlock()
+			g.mu.Unlock()
 			return s, nil
 		}
 		if tun.await >= maxWaiting {
-			t.mu.Unlock()
+			g.mu.Unlock()
 			return nil, errBusy
 		}
 		tun.await++
 		settled := tun.settle
-		t.mu.Unlock()
+		g.mu.Unlock()
 		if late == nil {
 			timer := time.NewTimer(settleWait)
 			defer timer.Stop()
@@ -191,9 +191,9 @@ func (t *table) lookup(ctx context.Context, l label) (*session, error) {
 		case <-ctx.Done():
 			over = true
 		}
-		t.mu.Lock()
+		g.mu.Lock()
 		tun.await--
-		t.mu.Unlock()
+		g.mu.Unlock()
 		if over {
 			return nil, nil
 		}
@@ -202,48 +202,48 @@ func (t *table) lookup(ctx context.Context, l label) (*session, error) {
 
 // expect waits until a registration of l is announced, or until ctx ends, and
 // reports which.
-func (t *table) expect(ctx context.Context, l label) bool {
-	t.mu.Lock()
-	if t.tunnels[l] != nil {
-		t.mu.Unlock()
+func (g *registry) expect(ctx context.Context, l label) bool {
+	g.mu.Lock()
+	if g.tunnels[l] != nil {
+		g.mu.Unlock()
 		return true
 	}
-	if t.expecting >= maxExpecting {
-		t.mu.Unlock()
+	if g.expecting >= maxExpecting {
+		g.mu.Unlock()
 		return false
 	}
-	e := t.expected[l]
+	e := g.expected[l]
 	if e == nil {
 		e = &expectation{announced: make(chan struct{})}
-		t.expected[l] = e
+		g.expected[l] = e
 	}
 	e.waiting++
-	t.expecting++
-	t.mu.Unlock()
+	g.expecting++
+	g.mu.Unlock()
 	select {
 	case <-e.announced:
 		return true
 	case <-ctx.Done():
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.expected[l] != e {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.expected[l] != e {
 		return true // just now
 	}
-	t.expecting--
+	g.expecting--
 	if e.waiting--; e.waiting == 0 {
-		delete(t.expected, l)
+		delete(g.expected, l)
 	}
 	return false
 }
 
 // active returns a copy of the entries that have an active session, in no
 // particular order.
-func (t *table) active() []tunnel {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	list := make([]tunnel, 0, len(t.tunnels))
-	for _, tun := range t.tunnels {
+func (g *registry) active() []tunnel {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make([]tunnel, 0, len(g.tunnels))
+	for _, tun := range g.tunnels {
 		if tun.active != nil {
 			list = append(list, *tun)
 		}
