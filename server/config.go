@@ -3,19 +3,17 @@ package server
 import (
 	"cmp"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
-	"github.com/websocktunnel/websocktunnel/internal/redact"
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
 // Config configures a [Server]. For durations and counts, zero means the
@@ -108,9 +106,9 @@ type Config struct {
 	// IgnoreTokenExpiry lets a session outlive its token.
 	IgnoreTokenExpiry bool
 
-	// Version is what /__version__ answers. The zero value means what the
-	// Go toolchain recorded in the program.
-	Version buildinfo.Info
+	// Version is what /__version__ answers, as JSON. What is empty in it means
+	// what the linker or the Go toolchain recorded in the program.
+	Version Version
 
 	// Logger receives the log. The zero value is silent.
 	Logger zerolog.Logger
@@ -136,6 +134,29 @@ const (
 	maxPrefixPath = 700
 )
 
+// A Version names one build of the program that the service is part of.
+type Version struct {
+	// Version is the release, such as v1.2.3.
+	Version string `json:"version"`
+
+	// Commit is the hash of the commit that was built.
+	Commit string `json:"commit"`
+
+	// Build tells apart builds of one commit: a time, or the URL of a CI job.
+	Build string `json:"build"`
+}
+
+// A ConfigError says which field of a [Config] or [Claims], or which argument,
+// breaks a rule. [New], [Config.Validate] and [MintToken] return one for each
+// fault, joined ([errors.Join]). It has the fields
+//
+//	Field string // Go name of the field or argument: "PublicURL", "Secrets[1]", "Claims.TTL"
+//	Value string // what it is set to; empty if not set, or if it may be a secret
+//	Rule  string // the rule and what to do: "its scheme must be http or https"
+//
+// It is the same type as in the packages tunnelclient and target.
+type ConfigError = configerror.ConfigError
+
 // settings are a Config in the form that the server works with.
 type settings struct {
 	Config
@@ -143,26 +164,27 @@ type settings struct {
 	trusted   []netip.Prefix
 }
 
-// check returns cfg with its defaults filled in, or an error that joins one
-// line per fault. It changes nothing that cfg points to.
+// Validate returns the error that [New] would return for cfg: nil, or a
+// [*ConfigError] for each fault, joined.
+func (cfg Config) Validate() error {
+	_, err := check(cfg)
+	return err
+}
+
+// check returns cfg with its defaults filled in, or an error that joins a
+// ConfigError for each fault. It changes nothing that cfg points to.
 func check(cfg Config) (settings, error) {
-	var errs []error
+	faults := configerror.New("server")
 	s := settings{Config: cfg}
-	u, err := parsePublicURL(cfg.PublicURL)
-	errs = append(errs, err)
-	s.publicURL = u
-	s.ViewerDomain, err = parseViewerDomain(cfg.ViewerDomain, u)
-	errs = append(errs, err)
+	s.publicURL = parsePublicURL(cfg.PublicURL, faults)
+	s.ViewerDomain = parseViewerDomain(cfg.ViewerDomain, s.publicURL, faults)
 	if cfg.DisablePathMode && cfg.ViewerDomain == "" {
-		errs = append(errs, errNoHosts)
+		faults.Add("DisablePathMode", "", "needs a ViewerDomain: without one viewers would reach no tunnel at all")
 	}
-
-	errs = append(errs, checkSecrets(cfg.Secrets))
-	s.trusted, err = parseTrusted(cfg.TrustedProxies)
-	errs = append(errs, err)
-
+	checkSecrets(cfg.Secrets, faults)
+	s.trusted = parseTrusted(cfg.TrustedProxies, faults)
 	if t := cfg.TLSConfig; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
-		errs = append(errs, errors.New("TLSConfig has no certificate"))
+		faults.Add("TLSConfig", "", "has no certificate: set Certificates, GetCertificate or GetConfigForClient")
 	}
 
 	s.DrainTimeout = durationOr(cfg.DrainTimeout, defaultDrainTimeout)
@@ -171,34 +193,36 @@ func check(cfg Config) (settings, error) {
 	if s.MaxStreams == 0 {
 		s.MaxStreams = defaultMaxStreams
 	} else if s.MaxStreams < 0 {
-		errs = append(errs, fmt.Errorf("MaxStreams is %d: it must be positive", cfg.MaxStreams))
+		faults.Add("MaxStreams", strconv.Itoa(cfg.MaxStreams), "it must be positive, or 0 for the default")
 	}
 	s.setConnectionLimits()
 	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
 	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
-	if s.Version == (buildinfo.Info{}) {
-		s.Version = buildinfo.Get()
+	build := buildinfo.Get()
+	s.Version = Version{
+		Version: cmp.Or(cfg.Version.Version, build.Version),
+		Commit:  cmp.Or(cfg.Version.Commit, build.Commit),
+		Build:   cmp.Or(cfg.Version.Build, build.Build),
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	return s, errors.Join(errs...)
+	return s, faults.Err()
 }
 
-func checkSecrets(secrets [][]byte) error {
-	var errs []error
+// checkSecrets notes what is wrong with secrets, and never their values.
+func checkSecrets(secrets [][]byte, faults *configerror.Faults) {
 	switch n := len(secrets); {
 	case n == 0:
-		errs = append(errs, errors.New("no Secrets: one or two are required"))
+		faults.Add("Secrets", "", "is empty: one or two secrets are required")
 	case n > 2:
-		errs = append(errs, fmt.Errorf("too many Secrets, %d: one or two are possible", n))
+		faults.Add("Secrets", "", fmt.Sprintf("has %d entries: at most two secrets are possible", n))
 	}
 	for i, secret := range secrets {
 		if len(secret) == 0 {
-			errs = append(errs, fmt.Errorf("entry Secrets[%d] is empty", i))
+			faults.Add(fmt.Sprintf("Secrets[%d]", i), "", "is empty: leave it out, or set a secret")
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // setConnectionLimits fills in the defaults. From then on zero means no limit.
@@ -217,57 +241,6 @@ func (s *settings) setConnectionLimits() {
 		perAddress = min(perAddress, max(s.MaxConnections/4, 64))
 	}
 	s.MaxConnectionsPerAddress = max(0, cmp.Or(s.MaxConnectionsPerAddress, perAddress))
-}
-
-// parsePublicURL returns the public URL without a trailing slash.
-func parsePublicURL(s string) (*url.URL, error) {
-	fault := func(rule string) (*url.URL, error) {
-		return nil, fmt.Errorf("PublicURL %q: %s", redact.URL(s), rule)
-	}
-	u, err := url.Parse(s)
-	switch {
-	case s == "":
-		return nil, errors.New("PublicURL is required")
-	case err != nil:
-		return fault("it is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fault("its scheme must be http or https")
-	case u.Hostname() == "":
-		return fault("it has no host")
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return fault("it must be http(s)://host[:port][/path] and nothing else")
-	case !isHost(u.Hostname()):
-		return fault("its host must be an IP address or a name of A-Z a-z 0-9 . _ -, with other characters in their xn-- form")
-	case strings.HasSuffix(u.Host, ":"):
-		return fault("its port must be 1 to 65535")
-	}
-	u.Path, u.RawPath = strings.TrimRight(u.EscapedPath(), "/"), ""
-	if strings.ContainsAny(u.Path, ";") || strings.Contains(u.Path, "//") {
-		return fault("its path must not contain \";\" or \"//\"")
-	}
-	if len(u.Path) > maxPrefixPath {
-		return fault(fmt.Sprintf("its path must not be longer than %d bytes", maxPrefixPath))
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fault("its port must be 1 to 65535")
-		}
-	}
-	return u, nil
-}
-
-// isHost reports whether s is an IP address or looks like the name of a host.
-func isHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
-	}
-	for part := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
-		// Some names that are in use have underscores.
-		if !isLabel(strings.ReplaceAll(lowerASCII(part), "_", "x")) {
-			return false
-		}
-	}
-	return true
 }
 
 // durationOr applies the rule for durations in Config: zero becomes def, and

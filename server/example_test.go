@@ -82,5 +82,5 @@ func ExampleMintToken() {
 
 	_, err = server.MintToken([]byte("at least 32 bytes, from a secret store"), server.Claims{ID: "build 42", TTL: time.Hour})
 	fmt.Println(err)
-	// Output: client id "build 42" has a character outside A-Z a-z 0-9 _ ~ . % -
+	// Output: server: Claims.ID "build 42": it has a character outside A-Z a-z 0-9 _ ~ . % -
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/websocktunnel/websocktunnel/internal/wire"
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
 // This is the only file that knows JWTs (RFC 7519). Signing and the check of
@@ -58,32 +58,19 @@ type Claims struct {
 	Audience string
 }
 
-// MintToken returns a JWT with claims c, signed with secret by HS256. It fails
-// if the secret is empty or c breaks a rule that the service would refuse the
-// token for; the error names the rule and never holds the secret.
+// MintToken returns a JWT with claims c, signed with secret by HS256. If the
+// secret is empty, or c breaks a rule that the service would refuse the token
+// for, it returns a [*ConfigError] for each fault, joined ([errors.Join]), which
+// never holds the secret.
 func MintToken(secret []byte, c Claims) (string, error) {
+	faults := configerror.New("server")
 	if len(secret) == 0 {
-		return "", errors.New("secret is empty")
-	}
-	if err := wire.CheckID(c.ID); err != nil {
-		return "", err
-	}
-	if c.TTL <= 0 {
-		return "", fmt.Errorf("TTL is %v: it must be positive", c.TTL)
-	}
-	if c.TTL > maxTokenLifetime {
-		return "", fmt.Errorf("TTL is %v: it must be at most %v (31 days)", c.TTL, maxTokenLifetime)
-	}
-	if !utf8.ValidString(c.Audience) {
-		return "", fmt.Errorf("audience %q is not valid UTF-8", c.Audience)
+		faults.Add("secret", "", "is empty: tokens must be signed")
 	}
 	iat := time.Now().Unix()
-	nbf := iat
-	if !c.NotBefore.IsZero() {
-		nbf = c.NotBefore.Unix()
-	}
-	if nbf < 0 || nbf > maxClaimSeconds-int64(maxTokenLifetime/time.Second) {
-		return "", fmt.Errorf("NotBefore is %v: it must be in 1970 or later, and exp at most 2^53 seconds", c.NotBefore)
+	nbf := c.check(iat, faults)
+	if err := faults.Err(); err != nil {
+		return "", err
 	}
 	exp := nbf + int64((c.TTL+time.Second-1)/time.Second)
 
@@ -93,12 +80,47 @@ func MintToken(secret []byte, c Claims) (string, error) {
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
 	if err != nil {
-		return "", fmt.Errorf("signing the token: %w", err)
+		return "", fmt.Errorf("server: signing the token: %w", err)
 	}
 	if len(token) > maxTokenSize {
-		return "", fmt.Errorf("token has %d bytes: the limit is %d, so the audience is too long", len(token), maxTokenSize)
+		faults.Add("Claims.Audience", "", fmt.Sprintf("is too long: with its %d bytes the token has %d, and at most %d are possible", len(c.Audience), len(token), maxTokenSize))
+		return "", faults.Err()
 	}
 	return token, nil
+}
+
+// check notes what is wrong with c and returns the claim nbf of a token that is
+// issued at iat.
+func (c Claims) check(iat int64, faults *configerror.Faults) (nbf int64) {
+	faults.AddID("Claims.ID", c.ID)
+	switch {
+	case c.TTL <= 0:
+		faults.Add("Claims.TTL", shortDuration(c.TTL), "it must be positive")
+	case c.TTL > maxTokenLifetime:
+		faults.Add("Claims.TTL", shortDuration(c.TTL), "it must be at most "+shortDuration(maxTokenLifetime)+" (31 days)")
+	}
+	if !utf8.ValidString(c.Audience) {
+		faults.Add("Claims.Audience", c.Audience, "it must be valid UTF-8")
+	}
+	nbf = iat
+	if !c.NotBefore.IsZero() {
+		nbf = c.NotBefore.Unix()
+	}
+	if nbf < 0 || nbf > maxClaimSeconds-int64(maxTokenLifetime/time.Second) {
+		faults.Add("Claims.NotBefore", c.NotBefore.String(), "it must be in 1970 or later, and early enough that exp is at most 2^53 seconds")
+	}
+	return nbf
+}
+
+// shortDuration returns d as its user would write it: 745h, not 745h0m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	for _, end := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, end) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
 }
 
 // A grant is what a good token entitles its holder to.

@@ -24,6 +24,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
 var (
@@ -618,22 +620,25 @@ func TestMintToken(t *testing.T) {
 		{"short secret", []byte("x"), Claims{ID: "x", TTL: time.Hour}, ""},
 		{"back-dated", tokenSecretA, Claims{ID: "x", TTL: time.Hour, NotBefore: start.Add(-15 * time.Minute)}, ""},
 		{"no secret", nil, Claims{ID: "x", TTL: time.Hour}, "secret is empty"},
-		{"no id", tokenSecretA, Claims{TTL: time.Hour}, "client id is empty"},
+		{"no id", tokenSecretA, Claims{TTL: time.Hour}, "Claims.ID is empty"},
 		{"bad id", tokenSecretA, Claims{ID: "a/b", TTL: time.Hour}, `"a/b"`},
 		{"reserved id", tokenSecretA, Claims{ID: "__version__", TTL: time.Hour}, "reserved"},
-		{"no TTL", tokenSecretA, Claims{ID: "x"}, "TTL is 0s"},
+		{"no TTL", tokenSecretA, Claims{ID: "x"}, `Claims.TTL "0s"`},
 		{"negative TTL", tokenSecretA, Claims{ID: "x", TTL: -1}, "positive"},
 		{"long TTL", tokenSecretA, Claims{ID: "x", TTL: 31*24*time.Hour + 1}, "31 days"},
 		{"before 1970", tokenSecretA, Claims{ID: "x", TTL: time.Hour, NotBefore: time.Unix(-1, 0)}, "NotBefore"},
 		{"far future", tokenSecretA, Claims{ID: "x", TTL: time.Hour, NotBefore: time.Unix(1<<62, 0)}, "NotBefore"},
 		{"bad audience", tokenSecretA, Claims{ID: "x", TTL: time.Hour, Audience: "\xff"}, "UTF-8"},
-		{"long audience", tokenSecretA, Claims{ID: "x", TTL: time.Hour, Audience: strings.Repeat("x", 7000)}, "audience is too long"},
+		{"long audience", tokenSecretA, Claims{ID: "x", TTL: time.Hour, Audience: strings.Repeat("x", 7000)}, "Claims.Audience is too long"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			token, err := MintToken(c.secret, c.claims)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Fatalf("error is %v, want one that contains %q", err, c.want)
+				}
+				if all := configerror.All(err); len(all) != 1 || strings.Contains(err.Error(), string(tokenSecretA)) {
+					t.Errorf("%d faults in %v, want one, without the secret", len(all), err)
 				}
 				if token != "" {
 					t.Errorf("an error, and yet a token")

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"log"
 	"net/http"
@@ -83,12 +82,12 @@ type Server struct {
 
 var _ http.Handler = (*Server)(nil)
 
-// New returns a Server for cfg, or an error with one line per fault. It starts
-// nothing.
+// New returns a Server for cfg, or a [*ConfigError] for each fault in it, joined
+// ([errors.Join]), which is one line each. It starts nothing.
 func New(cfg Config) (*Server, error) {
 	set, err := check(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, err
 	}
 	proxies := forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path}
 	s := &Server{

@@ -2,8 +2,6 @@ package server
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -42,41 +40,6 @@ type forwarding struct {
 
 	// prefixPath is the path of the public URL, without a trailing slash.
 	prefixPath string
-}
-
-// parseTrusted parses addresses ("192.0.2.7") and CIDR prefixes ("10.0.0.0/8",
-// "fd00::/8"). Blank entries are skipped. The error names every entry that is
-// neither.
-func parseTrusted(list []string) ([]netip.Prefix, error) {
-	var prefixes []netip.Prefix
-	var faults []error
-	for _, entry := range list {
-		s := strings.TrimSpace(entry)
-		if s == "" {
-			continue
-		}
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(s); err == nil {
-				p = netip.PrefixFrom(a, a.BitLen())
-			}
-			if a.Zone() != "" {
-				// Peers are compared without theirs (see parseAddr).
-				err = errors.New("zone")
-			}
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("TrustedProxies %q: it must be an IP address or a CIDR prefix such as 10.0.0.0/8, without a zone", s))
-			continue
-		}
-		// Peers are compared as plain IPv4 (see parseAddr): so are prefixes.
-		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
-			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
-		}
-		prefixes = append(prefixes, p.Masked())
-	}
-	return prefixes, errors.Join(faults...)
 }
 
 // apply rewrites out, the headers of the request to the target, for the

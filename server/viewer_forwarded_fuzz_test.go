@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
 // FuzzForwardedFor: of who is no trusted proxy nothing is believed; and what
@@ -17,7 +19,8 @@ func FuzzForwardedFor(f *testing.F) {
 		f.Add(s, `for=192.0.2.7;host="a\"b"`, "h.example", "https")
 		f.Add(s, s, s, s)
 	}
-	trusted, err := parseTrusted([]string{"10.0.0.0/8", "fd00::/8"})
+	faults := configerror.New("server")
+	trusted, err := parseTrusted([]string{"10.0.0.0/8", "fd00::/8"}, faults), faults.Err()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
 func mustTrust(t testing.TB, list ...string) []netip.Prefix {
 	t.Helper()
-	p, err := parseTrusted(list)
+	faults := configerror.New("server")
+	p, err := parseTrusted(list, faults), faults.Err()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +44,9 @@ func TestParseTrusted(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", c.in, s, c.want)
 		}
 	}
-	_, err := parseTrusted([]string{"10.0.0.0/33", "ok.example", "10.0.0.1", "10.0.0.1:80", "fe80::1%eth0", "fe80::%eth0/10"})
+	faults := configerror.New("server")
+	parseTrusted([]string{"10.0.0.0/33", "ok.example", "10.0.0.1", "10.0.0.1:80", "fe80::1%eth0", "fe80::%eth0/10"}, faults)
+	err := faults.Err()
 	if err == nil {
 		t.Fatal("no error")
 	}

@@ -1,10 +1,7 @@
 package server
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -83,34 +80,6 @@ func lowerASCII(s string) string {
 		return c
 	}, s)
 }
-
-// parseViewerDomain returns the domain in lower case. public is the public URL,
-// or nil if that is faulty.
-func parseViewerDomain(s string, public *url.URL) (string, error) {
-	if s == "" {
-		return "", nil
-	}
-	// 63 bytes and a dot have to fit before it (RFC 1035, section 2.3.4).
-	const maxDomain = 253 - maxLabel - 1
-	domain := lowerASCII(s)
-	valid := len(domain) <= maxDomain
-	last := ""
-	for part := range strings.SplitSeq(domain, ".") {
-		valid = valid && isLabel(part)
-		last = part
-	}
-	if !valid || strings.Trim(last, "0123456789") == "" {
-		return "", fmt.Errorf("ViewerDomain %q: it must be a domain such as tunnels.example.com, of at most %d bytes, without scheme, port, wildcard or final dot", s, maxDomain)
-	}
-	if public != nil {
-		if _, ok := nameUnder(public.Hostname(), domain); ok {
-			return "", fmt.Errorf("ViewerDomain %q: the host of the public URL, %s, must not be in it: every name there is a tunnel's", s, public.Hostname())
-		}
-	}
-	return domain, nil
-}
-
-var errNoHosts = errors.New("DisablePathMode needs a ViewerDomain: viewers would reach no tunnel at all")
 
 // clientURL returns the URL under which viewers reach the tunnel id, without a
 // trailing slash. Scheme and port are always the public URL's.

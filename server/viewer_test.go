@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -613,52 +612,6 @@ func TestMaxTunnels(t *testing.T) {
 		t.Errorf("one too many: %v, %v", resp, err)
 	}
 	s.connect("a", echoHandler)
-}
-
-func TestConfigFaults(t *testing.T) {
-	_, err := New(Config{PublicURL: "ftp://x", Secrets: [][]byte{{}}, TrustedProxies: []string{"nonsense"}, MaxStreams: -1, TLSConfig: &tls.Config{}})
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for _, want := range []string{"PublicURL", "Secrets[0]", "nonsense", "MaxStreams", "TLSConfig"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("no %s in %v", want, err)
-		}
-	}
-	for _, u := range []string{"", "x", "http://", "http://u@h", "http://h?q", "http://h#f", "http://h/a;b", "http://h//a", "http://h:99999"} {
-		if _, err := parsePublicURL(u); err == nil {
-			t.Errorf("%q was accepted", u)
-		}
-	}
-	// The tunnel client takes no viewer URL of other than ASCII characters: with
-	// such a host none ever connected.
-	for _, u := range []string{"https://t\u00fcnnel.example", "https://*.example.com", "https://h:", "https://h:0", "https://a..b", "https://-", "https://a,b"} {
-		if _, err := parsePublicURL(u); err == nil {
-			t.Errorf("%q was accepted", u)
-		}
-	}
-	for _, u := range []string{"https://h.example.", "http://t_x:1", "http://[::1]:80", "http://10.0.0.1", "HTTPS://H/", "http://xn--tnnel-kva.example"} {
-		if _, err := parsePublicURL(u); err != nil {
-			t.Error(err)
-		}
-	}
-	if _, err := parsePublicURL("https://u:canary@h/?t=canary"); err == nil || strings.Contains(err.Error(), "canary") {
-		t.Error(err)
-	}
-	s, err := New(Config{PublicURL: "https://h/base/", Secrets: [][]byte{testSecret}})
-	if err != nil || s.cfg.clientURL("a") != "https://h/base/a" {
-		t.Errorf("client URL is %q, %v", s.cfg.clientURL("a"), err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Serve(ln); !errors.Is(err, ErrServerClosed) {
-		t.Errorf("Serve after Close returned %v", err)
-	}
 }
 
 // TestAnswersOfNoBody: a 304 or 204 that names a length has no body all the

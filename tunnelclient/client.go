@@ -25,8 +25,9 @@ type Client struct {
 
 var errStopped = errors.New("tunnelclient: Serve has returned")
 
-// New checks cfg and returns a Client. It starts nothing and connects to
-// nothing; that is what [Client.Serve] is for.
+// New returns a Client for cfg, or a [*ConfigError] for each fault in it, joined
+// ([errors.Join]). It starts nothing and connects to nothing; that is what
+// [Client.Serve] is for.
 func New(cfg Config) (*Client, error) {
 	endpoint, err := cfg.prepare()
 	if err != nil {

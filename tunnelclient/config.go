@@ -1,8 +1,6 @@
 package tunnelclient
 
 import (
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -12,8 +10,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
-	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 const (
@@ -72,18 +70,41 @@ type Config struct {
 	network network
 }
 
+// A ConfigError says which field of a [Config] breaks a rule. [New] and
+// [Config.Validate] return one for each fault, joined ([errors.Join]). It has
+// the fields
+//
+//	Field string // Go name of the field, such as "ServerURL"
+//	Value string // what it is set to; empty if not set, or if it may be a secret
+//	Rule  string // the rule and what to do: "it names no host"
+//
+// It is the same type as in the packages server and target.
+type ConfigError = configerror.ConfigError
+
+// Validate returns the error that [New] would return for cfg: nil, or a
+// [*ConfigError] for each fault, joined.
+func (cfg Config) Validate() error {
+	_, err := cfg.check()
+	return err
+}
+
+// check returns the URL of the handshake, or what is wrong with cfg.
+func (cfg *Config) check() (endpoint string, err error) {
+	faults := configerror.New("tunnelclient")
+	endpoint = handshakeURL(cfg.ServerURL, faults)
+	faults.AddID("ID", cfg.ID)
+	if cfg.Tokens == nil {
+		faults.Add("Tokens", "", "is nil: a token source is required")
+	}
+	return endpoint, faults.Err()
+}
+
 // prepare checks cfg, a copy of the caller's, fills in the defaults and
 // returns the URL of the handshake.
 func (cfg *Config) prepare() (endpoint string, err error) {
-	endpoint, err = handshakeURL(cfg.ServerURL)
+	endpoint, err = cfg.check()
 	if err != nil {
-		return "", fmt.Errorf("tunnelclient: ServerURL: %w", err)
-	}
-	if err := wire.CheckID(cfg.ID); err != nil {
-		return "", fmt.Errorf("tunnelclient: ID: %w", err)
-	}
-	if cfg.Tokens == nil {
-		return "", errors.New("tunnelclient: Tokens is nil: a token source is required")
+		return "", err
 	}
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = defaultDrainTimeout
@@ -108,33 +129,37 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 	return endpoint, nil
 }
 
-// handshakeURL checks a service's URL and returns the one to request. A path
-// is made to end in a slash: the proxy that strips it leaves "/".
-func handshakeURL(s string) (string, error) {
+// handshakeURL returns the URL to request for a service's URL, after it has noted
+// what is wrong with that. A path is made to end in a slash: the proxy that
+// strips it leaves "/".
+func handshakeURL(s string, faults *configerror.Faults) string {
 	if s == "" {
-		return "", errors.New("it is empty: a URL such as https://tunnel.example.com is required")
+		faults.Add("ServerURL", "", "is required, such as https://tunnel.example.com")
+		return ""
 	}
 	u, err := url.Parse(s)
 	if err != nil {
 		// The error of url.Parse quotes its input, which may hold a password.
-		return "", errors.New("it cannot be parsed as a URL")
+		faults.Add("ServerURL", redact.URL(s), "it cannot be parsed as a URL")
+		return ""
 	}
-	shown := redact.URL(s)
-	switch u.Scheme {
-	case "http", "https", "ws", "wss":
-	default:
-		return "", fmt.Errorf("%q must begin with https://, http://, wss:// or ws://", shown)
-	}
+	rule := ""
 	switch {
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss":
+		rule = "it must begin with https://, http://, wss:// or ws://"
 	case u.Hostname() == "":
-		return "", fmt.Errorf("%q names no host", shown)
+		rule = "it names no host"
 	case u.User != nil:
-		return "", fmt.Errorf("%q must not hold a user or password", shown)
+		rule = "it must not hold a user or password"
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", fmt.Errorf("%q must not have a query or fragment", shown)
+		rule = "it must not have a query or fragment"
+	}
+	if rule != "" {
+		faults.Add("ServerURL", redact.URL(s), rule)
+		return ""
 	}
 	if !strings.HasSuffix(u.Path, "/") {
 		u = u.JoinPath("/")
 	}
-	return u.String(), nil
+	return u.String()
 }

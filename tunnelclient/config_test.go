@@ -1,10 +1,13 @@
 package tunnelclient_test
 
 import (
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -20,18 +23,18 @@ func TestConfig(t *testing.T) {
 		{"wss and slash", tunnelclient.Config{ServerURL: "wss://h:8/", ID: "a", Tokens: src}, "wss://h:8/", ""},
 		{"path", tunnelclient.Config{ServerURL: "http://h/p%2Fq", ID: "a", Tokens: src}, "http://h/p%2Fq/", ""},
 		{"IPv6", tunnelclient.Config{ServerURL: "ws://[::1]:80", ID: "a", Tokens: src}, "ws://[::1]:80/", ""},
-		{"no URL", tunnelclient.Config{ID: "a", Tokens: src}, "", "ServerURL: it is empty"},
-		{"no scheme", tunnelclient.Config{ServerURL: "h:80", ID: "a", Tokens: src}, "", `"h:80" must begin with https://`},
-		{"other scheme", tunnelclient.Config{ServerURL: "ftp://h", ID: "a", Tokens: src}, "", `"ftp://h" must begin`},
+		{"no URL", tunnelclient.Config{ID: "a", Tokens: src}, "", "ServerURL is required"},
+		{"no scheme", tunnelclient.Config{ServerURL: "h:80", ID: "a", Tokens: src}, "", `"h:80": it must begin with https://`},
+		{"other scheme", tunnelclient.Config{ServerURL: "ftp://h", ID: "a", Tokens: src}, "", `"ftp://h": it must begin`},
 		{"no host", tunnelclient.Config{ServerURL: "https:///p", ID: "a", Tokens: src}, "", "names no host"},
 		{"port only", tunnelclient.Config{ServerURL: "https://:80", ID: "a", Tokens: src}, "", "names no host"},
 		{"query", tunnelclient.Config{ServerURL: "https://h/?a", ID: "a", Tokens: src}, "", "query"},
 		{"fragment", tunnelclient.Config{ServerURL: "https://h/#a", ID: "a", Tokens: src}, "", "fragment"},
 		{"password", tunnelclient.Config{ServerURL: "https://u:hunter2@h", ID: "a", Tokens: src}, "", "password"},
-		{"password without a scheme", tunnelclient.Config{ServerURL: "u:hunter2@h:80", ID: "a", Tokens: src}, "", `"…@h:80" must begin with https://`},
-		{"secret in a query", tunnelclient.Config{ServerURL: "https://h/?t=hunter2", ID: "a", Tokens: src}, "", `"https://h/?…" must not have a query`},
+		{"password without a scheme", tunnelclient.Config{ServerURL: "u:hunter2@h:80", ID: "a", Tokens: src}, "", `"…@h:80": it must begin with https://`},
+		{"secret in a query", tunnelclient.Config{ServerURL: "https://h/?t=hunter2", ID: "a", Tokens: src}, "", `"https://h/?…": it must not have a query`},
 		{"malformed", tunnelclient.Config{ServerURL: "https://u:hunter2@h\x00", ID: "a", Tokens: src}, "", "cannot be parsed"},
-		{"no id", tunnelclient.Config{ServerURL: "https://h", Tokens: src}, "", "ID: client id is empty"},
+		{"no id", tunnelclient.Config{ServerURL: "https://h", Tokens: src}, "", "ID is empty"},
 		{"bad id", tunnelclient.Config{ServerURL: "https://h", ID: "a/b", Tokens: src}, "", `"a/b"`},
 		{"no tokens", tunnelclient.Config{ServerURL: "https://h", ID: "a"}, "", "Tokens is nil"},
 	} {
@@ -48,6 +51,26 @@ func TestConfig(t *testing.T) {
 				t.Errorf("the error shows a password: %v", err)
 			}
 		})
+	}
+}
+
+// All faults come at once, each with the name of its field.
+func TestConfigFaults(t *testing.T) {
+	cfg := tunnelclient.Config{ServerURL: "ftp://u:hunter2@h", ID: "a/b"}
+	_, err := tunnelclient.New(cfg)
+	var ce *tunnelclient.ConfigError
+	if !errors.As(err, &ce) || ce.Field != "ServerURL" || ce.Value != "ftp://…@h" {
+		t.Errorf("errors.As found %+v in %v", ce, err)
+	}
+	var fields []string
+	for _, e := range configerror.All(err) {
+		fields = append(fields, e.Field)
+	}
+	if want := []string{"ServerURL", "ID", "Tokens"}; !slices.Equal(fields, want) {
+		t.Errorf("faults of %q, want %q", fields, want)
+	}
+	if v := cfg.Validate(); v == nil || v.Error() != err.Error() {
+		t.Errorf("Validate: %v; New: %v", v, err)
 	}
 }
 

@@ -41,7 +41,7 @@ type config struct {
 
 // readConfig reads all variables. The error has one line per fault.
 func readConfig(look lookup) (config, error) {
-	s := &settings{lookup: look}
+	s := newSettings(look)
 	var c config
 	for _, name := range later {
 		if s.text(name) != "" {
@@ -56,7 +56,7 @@ func readConfig(look lookup) (config, error) {
 	c.readDebug(s)
 	c.readSecrets(s)
 	c.readTLS(s)
-	c.readAddress(s)
+	urlVariable := c.readAddress(s)
 	c.warnAboutCertificate()
 
 	c.server.Audience = s.text("AUDIENCE")
@@ -73,6 +73,8 @@ func readConfig(look lookup) (config, error) {
 	c.server.DisableH2C = !s.on("H2C", true)
 	c.server.DisablePathIsolation = !s.on("PATH_ISOLATION", true)
 	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"
+
+	c.checkServer(s, urlVariable)
 
 	c.syslogAddr = s.text("SYSLOG_ADDR")
 	if c.syslogAddr != "" {
@@ -159,8 +161,9 @@ func (c *config) readTLS(s *settings) {
 	c.server.TLSConfig = pair.config()
 }
 
-// readAddress reads where to listen and what viewers are told, after readTLS.
-func (c *config) readAddress(s *settings) {
+// readAddress reads where to listen and what viewers are told, after readTLS. It
+// returns the variable that the public URL comes from.
+func (c *config) readAddress(s *settings) (urlVariable string) {
 	// A TLS that is only half configured was meant to be on.
 	wantTLS := s.isSet("TLS_CERTIFICATE") || s.isSet("TLS_KEY")
 	c.port = s.integer("PORT", defaultPort(wantTLS), 0, 65535)
@@ -172,20 +175,22 @@ func (c *config) readAddress(s *settings) {
 	c.server.DisablePathMode = !s.on("PATH_MODE", true)
 	c.server.TrustedProxies = strings.FieldsFunc(s.text("TRUSTED_PROXIES"), func(r rune) bool { return r == ',' || r == ' ' })
 
+	if c.server.DisablePathMode && c.server.ViewerDomain == "" {
+		s.fault("PATH_MODE", "is off, but VIEWER_DOMAIN is not set: viewers would reach no tunnel at all")
+	}
+
 	c.urlPrefix, c.host = s.text("URL_PREFIX"), s.text("HOSTNAME")
-	source := "URL_PREFIX"
+	urlVariable = "URL_PREFIX"
 	switch {
 	case c.urlPrefix != "":
 	case c.host == "":
 		s.fault("URL_PREFIX", "is required, such as https://tunnel.example.com, or HOSTNAME")
-		source = ""
-	case !isHost(c.host):
-		s.fault("HOSTNAME", "%q: it must be a host name or IP address and nothing else; for a whole URL there is URL_PREFIX", redact.URL(c.host))
-		source = ""
 	default:
-		source = "HOSTNAME"
+		urlVariable = "HOSTNAME"
+		if !isHost(c.host) {
+			s.fault("HOSTNAME", "%q: it must be a host name or IP address and nothing else; for a whole URL there is URL_PREFIX", redact.URL(c.host))
+		}
 	}
-	c.checkServer(s, source)
 
 	switch isHTTPS := strings.HasPrefix(strings.ToLower(c.urlPrefix), "https:"); {
 	case isHTTPS && !wantTLS && len(c.server.TrustedProxies) == 0:
@@ -194,40 +199,21 @@ func (c *config) readAddress(s *settings) {
 	case c.urlPrefix != "" && !isHTTPS && wantTLS:
 		c.warn("URL_PREFIX is not https although TLS_CERTIFICATE is set: the URLs that clients get may not work")
 	}
+	return urlVariable
 }
 
-// checkServer has the server package check what it has rules for, and puts the
-// variables' names in place of its own. urlSource is the variable that the
-// public URL comes from, or "" if there is none to check.
-func (c *config) checkServer(s *settings, urlSource string) {
-	try := server.Config{
-		PublicURL:       c.publicURL(max(c.port, 1)),
-		ViewerDomain:    c.server.ViewerDomain,
-		DisablePathMode: c.server.DisablePathMode,
-		Secrets:         [][]byte{[]byte("any")},
-		TrustedProxies:  c.server.TrustedProxies,
-	}
-	if urlSource == "" {
-		try.PublicURL = "http://127.0.0.1"
-	}
-	_, err := server.New(try)
-	if err == nil {
-		return
-	}
-	for line := range strings.SplitSeq(strings.TrimPrefix(err.Error(), "server: "), "\n") {
-		switch field, rule, _ := strings.Cut(line, " "); field {
-		case "PublicURL":
-			s.fault(urlSource, "%s", rule)
-		case "ViewerDomain":
-			s.fault("VIEWER_DOMAIN", "%s", rule)
-		case "DisablePathMode":
-			s.fault("PATH_MODE", "is off, but VIEWER_DOMAIN is not set: viewers would reach no tunnel at all")
-		case "TrustedProxies":
-			s.fault("TRUSTED_PROXIES", "%s", rule)
-		default:
-			s.faults.Add("%s", line) // a rule that has no variable
-		}
-	}
+// checkServer has the server package check what it has rules for. urlVariable is
+// the variable that the public URL comes from.
+func (c *config) checkServer(s *settings, urlVariable string) {
+	full := c.server
+	full.PublicURL = c.publicURL(max(c.port, 1)) // which port 0 becomes is not known yet
+	s.configFaults(full.Validate(), map[string]string{
+		"PublicURL":       urlVariable,
+		"ViewerDomain":    "VIEWER_DOMAIN",
+		"DisablePathMode": "PATH_MODE",
+		"TrustedProxies":  "TRUSTED_PROXIES",
+		"Secrets":         "", // readSecrets has noted why there is none
+	})
 }
 
 // warnAboutCertificate warns if tunnels have hosts that the certificate is not

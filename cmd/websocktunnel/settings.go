@@ -20,16 +20,44 @@ const maxSecretFile = 1 << 20
 type settings struct {
 	lookup lookup
 	faults cliapp.Faults
+	faulty map[string]bool // the variables that have a fault
+}
+
+func newSettings(look lookup) *settings {
+	return &settings{lookup: look, faulty: make(map[string]bool)}
 }
 
 // fault notes that the variable of that name breaks a rule. It names the flag
 // too if that is where the value came from.
 func (s *settings) fault(name, format string, args ...any) {
-	label := name
+	s.faulty[name] = true
+	s.faults.Add("%s %s", s.label(name), fmt.Sprintf(format, args...))
+}
+
+// label returns the name of a variable for a fault, with its flag if that is
+// where the value came from.
+func (s *settings) label(name string) string {
 	if _, byFlag := s.lookup(name); byFlag {
-		label = fmt.Sprintf("%s (flag --%s)", name, flagName(name))
+		return fmt.Sprintf("%s (flag --%s)", name, flagName(name))
 	}
-	s.faults.Add("%s %s", label, fmt.Sprintf(format, args...))
+	return name
+}
+
+// configFaults notes the faults that a package of this project has found in its
+// Config. variables has the variable for each field, "" for one whose fault is
+// noted already. A variable that has a fault gets no second one.
+func (s *settings) configFaults(err error, variables map[string]string) {
+	s.faults.AddConfig(err, func(field string) string {
+		field, _, _ = strings.Cut(field, "[") // Secrets[1]
+		name, ok := variables[field]
+		switch {
+		case !ok:
+			return field // a rule that has no variable
+		case name == "" || s.faulty[name]:
+			return ""
+		}
+		return s.label(name)
+	})
 }
 
 // text returns the value of a variable, "" if it is not set.

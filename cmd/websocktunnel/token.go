@@ -48,35 +48,28 @@ func tokenCommand() *cli.Command {
 // mintToken makes the token that cmd's flags ask for. The error has one line
 // per fault.
 func mintToken(cmd *cli.Command) (string, error) {
-	s := &settings{lookup: func(name string) (string, bool) { return os.Getenv(name), false }}
+	s := newSettings(func(name string) (string, bool) { return os.Getenv(name), false })
 	secret := s.signingSecret(cmd)
 	claims := server.Claims{ID: cmd.String("id"), Audience: cmd.String("audience")}
 	if !cmd.IsSet("audience") {
 		claims.Audience = os.Getenv("AUDIENCE")
 	}
+	if claims.ID == "" {
+		s.fault("--id", "is required: the client id that the token is for")
+	}
 	ttl, err := time.ParseDuration(cmd.String("ttl"))
 	if err != nil {
-		s.faults.Add("--ttl %q: it must be a time such as 90m or 24h; a month is 744h", cmd.String("ttl"))
-		ttl = time.Hour
+		s.fault("--ttl", "%q: it must be a time such as 90m or 24h; a month is 744h", cmd.String("ttl"))
 	}
 	claims.TTL = ttl
-	// Each rule of the service by itself, so that all faults are named.
-	const some = "some"
-	if claims.ID == "" {
-		s.faults.Add("--id is required: the client id that the token is for")
-	} else if _, err := server.MintToken([]byte(some), server.Claims{ID: claims.ID, TTL: time.Hour}); err != nil {
-		s.faults.Add("--id: %v", err)
-	}
-	if _, err := server.MintToken([]byte(some), server.Claims{ID: some, TTL: ttl}); err != nil {
-		s.faults.Add("--ttl %q: %v", cmd.String("ttl"), err)
-	}
-	if _, err := server.MintToken([]byte(some), server.Claims{ID: some, TTL: time.Hour, Audience: claims.Audience}); err != nil {
-		s.faults.Add("--audience: %v", err)
-	}
-	if err := s.faults.Err(); err != nil {
-		return "", err
-	}
-	return server.MintToken([]byte(secret), claims)
+	token, err := server.MintToken([]byte(secret), claims)
+	s.configFaults(err, map[string]string{
+		"Claims.ID":       "--id",
+		"Claims.TTL":      "--ttl",
+		"Claims.Audience": "--audience",
+		"secret":          "", // signingSecret has noted why there is none
+	})
+	return token, s.faults.Err()
 }
 
 // signingSecret returns the secret to sign with.

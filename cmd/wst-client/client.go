@@ -22,16 +22,8 @@ func runClient(c config) error {
 	defer stopSignals()
 
 	told := newAnnouncer(c)
-	cfg := tunnelclient.Config{
-		ServerURL:     c.serverURL,
-		ID:            c.id,
-		Tokens:        c.tokens,
-		HTTPClient:    c.httpClient,
-		Logger:        c.log,
-		OnStateChange: func(st tunnelclient.State) { logState(c, told, st) },
-	}
-	cfg.Conn.PingInterval, cfg.Conn.PingTimeout = c.pingInterval, c.pingTimeout
-	client, err := tunnelclient.New(cfg)
+	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, told, st) }
+	client, err := tunnelclient.New(c.tunnel)
 	if err != nil {
 		return err
 	}
@@ -101,7 +93,7 @@ func (c config) final(err error) error {
 func logState(c config, told *announcer, st tunnelclient.State) {
 	switch st.Phase {
 	case tunnelclient.PhaseConnecting:
-		c.log.Info().Str("id", c.id).Str("service", c.serverURL).Msg("connecting")
+		c.log.Info().Str("id", c.tunnel.ID).Str("service", c.tunnel.ServerURL).Msg("connecting")
 	case tunnelclient.PhaseConnected:
 		told.put(st.URL)
 	case tunnelclient.PhaseDraining, tunnelclient.PhaseWaiting:

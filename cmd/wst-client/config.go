@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
@@ -22,13 +21,9 @@ const tokenVariable = "WST_TOKEN"
 
 // config is what the command line says, checked.
 type config struct {
-	serverURL, id string
-	tokens        tunnelclient.TokenSource
-	fromStdin     bool
-	httpClient    *http.Client
-	handler       http.Handler // sends requests to the target
-
-	pingInterval, pingTimeout time.Duration // zero: the default
+	tunnel    tunnelclient.Config // without OnStateChange
+	handler   http.Handler        // sends requests to the target
+	fromStdin bool                // tokens come from standard input
 
 	outFile string
 	json    bool
@@ -44,11 +39,23 @@ func readConfig(cmd *cli.Command) (config, error) {
 	if setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG")); setting != "" {
 		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, tokens and cookies among them", setting)
 	}
+	c.tunnel.Logger = c.log
 	c.readArguments(cmd, &faults)
 	c.readTokens(cmd, &faults)
-	c.httpClient = newHTTPClient(cmd, c.serverURL, &faults)
-	c.pingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
-	c.pingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
+	c.tunnel.HTTPClient = newHTTPClient(cmd, c.tunnel.ServerURL, &faults)
+	c.tunnel.Conn.PingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
+	c.tunnel.Conn.PingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
+	faults.AddConfig(c.tunnel.Validate(), func(field string) string {
+		switch {
+		case field == "ServerURL" && cmd.NArg() > 0:
+			return "SERVER-URL"
+		case field == "ID" && cmd.NArg() > 1:
+			return "CLIENT-ID"
+		case field == "ServerURL", field == "ID", field == "Tokens":
+			return "" // readArguments and readTokens have noted that it is missing
+		}
+		return field
+	})
 	if c.outFile != "" {
 		checkOutFile(c.outFile, &faults)
 	}
@@ -72,15 +79,11 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	if len(args) != 3 {
 		faults.Add("%d arguments given: there must be three, SERVER-URL CLIENT-ID TARGET; see wst-client --help", len(args))
 	}
-	// Each by itself, with something right in the place of the others, so that
-	// all faults are named.
 	if len(args) > 0 {
-		c.serverURL = args[0]
-		check(faults, "SERVER-URL", tunnelclient.Config{ServerURL: c.serverURL, ID: "any"})
+		c.tunnel.ServerURL = args[0]
 	}
 	if len(args) > 1 {
-		c.id = args[1]
-		check(faults, "CLIENT-ID", tunnelclient.Config{ServerURL: "http://localhost", ID: c.id})
+		c.tunnel.ID = args[1]
 	}
 	var err error
 	if len(args) > 2 {
@@ -95,17 +98,10 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	}
 }
 
-func check(faults *cliapp.Faults, name string, cfg tunnelclient.Config) {
-	cfg.Tokens = tunnelclient.StaticToken("any")
-	if _, err := tunnelclient.New(cfg); err != nil {
-		faults.Add("%s: %s", name, plain(err))
-	}
-}
-
 // plain returns err's text without the names of Go packages and fields.
 func plain(err error) string {
 	s := strings.TrimPrefix(err.Error(), "tunnelclient: ")
-	for _, field := range []string{"ServerURL: ", "ID: ", "HostHeader "} {
+	for _, field := range []string{"HostHeader "} {
 		s = strings.TrimPrefix(s, field)
 	}
 	return s
@@ -118,18 +114,18 @@ func (c *config) readTokens(cmd *cli.Command, faults *cliapp.Faults) {
 	case cmd.IsSet("token") && cmd.IsSet("token-file"):
 		faults.Add("--token and --token-file are both given: only one of them is possible")
 	case cmd.IsSet("token"):
-		c.tokens = staticToken(faults, "--token", token)
+		c.tunnel.Tokens = staticToken(faults, "--token", token)
 	case cmd.IsSet("token-file"):
-		c.tokens = tunnelclient.TokenFile(file)
-		if token, err := c.tokens.Token(context.Background()); err != nil {
+		c.tunnel.Tokens = tunnelclient.TokenFile(file)
+		if token, err := c.tunnel.Tokens.Token(context.Background()); err != nil {
 			faults.Add("--token-file: %v", err)
 		} else {
 			staticToken(faults, fmt.Sprintf("--token-file %q", file), token)
 		}
 	case env != "":
-		c.tokens = staticToken(faults, tokenVariable, env)
+		c.tunnel.Tokens = staticToken(faults, tokenVariable, env)
 	default:
-		c.tokens = tunnelclient.TokenReader(cmd.Reader)
+		c.tunnel.Tokens = tunnelclient.TokenReader(cmd.Reader)
 		c.fromStdin = true
 	}
 }

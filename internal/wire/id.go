@@ -23,17 +23,30 @@ func Reserved(id string) bool {
 }
 
 // CheckID returns nil if id may be used as a client id, and otherwise an error
-// that names the rule it breaks. An id is 1 to [MaxIDLength] bytes of
-// A-Z a-z 0-9 _ ~ . % -, each % followed by two hexadecimal digits, and
+// that names the rule it breaks: see [IDRule].
+func CheckID(id string) error {
+	rule := IDRule(id)
+	switch {
+	case rule == "":
+		return nil
+	case id == "" || len(id) > MaxIDLength:
+		return errors.New("client id " + rule)
+	}
+	return fmt.Errorf("client id %q %s", id, rule)
+}
+
+// IDRule returns "" if id may be used as a client id, and otherwise the rule
+// that it breaks, in words that follow the id. An id is 1 to [MaxIDLength] bytes
+// of A-Z a-z 0-9 _ ~ . % -, each % followed by two hexadecimal digits, and
 // neither "." nor ".." in any percent-spelling, because browsers normalise
 // those away (WHATWG URL, "single-dot" and "double-dot" path segments), nor
 // one of [ReservedIDs]. Ids are compared byte for byte; nothing is decoded.
-func CheckID(id string) error {
+func IDRule(id string) string {
 	if id == "" {
-		return errors.New("client id is empty: it must have 1 to 256 characters")
+		return "is empty: it must have 1 to 256 characters"
 	}
 	if len(id) > MaxIDLength {
-		return fmt.Errorf("client id has %d characters: it must have 1 to %d", len(id), MaxIDLength)
+		return fmt.Sprintf("has %d characters: it must have 1 to %d", len(id), MaxIDLength)
 	}
 	for i := 0; i < len(id); i++ {
 		c := id[i]
@@ -42,20 +55,20 @@ func CheckID(id string) error {
 			c == '_', c == '~', c == '.', c == '-':
 		case c == '%':
 			if i+2 >= len(id) || !isHex(id[i+1]) || !isHex(id[i+2]) {
-				return fmt.Errorf("client id %q has a malformed escape: %% must be followed by two hexadecimal digits", id)
+				return "has a malformed escape: % must be followed by two hexadecimal digits"
 			}
 		default:
-			return fmt.Errorf("client id %q has a character outside A-Z a-z 0-9 _ ~ . %% -", id)
+			return "has a character outside A-Z a-z 0-9 _ ~ . % -"
 		}
 	}
 	switch strings.NewReplacer("%2e", ".", "%2E", ".").Replace(id) {
 	case ".", "..":
-		return fmt.Errorf("client id %q is a dot segment, which browsers remove from paths", id)
+		return "is a dot segment, which browsers remove from paths"
 	}
 	if Reserved(id) {
-		return fmt.Errorf("client id %q is reserved for the service", id)
+		return "is reserved for the service"
 	}
-	return nil
+	return ""
 }
 
 func isHex(c byte) bool {

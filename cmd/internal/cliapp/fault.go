@@ -3,6 +3,8 @@ package cliapp
 import (
 	"fmt"
 	"strings"
+
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
 // Faults collects what is wrong with a command line and its environment, so
@@ -13,6 +15,21 @@ type Faults struct{ lines []string }
 // what to do. It must not hold a secret.
 func (f *Faults) Add(format string, args ...any) {
 	f.lines = append(f.lines, oneLine(fmt.Sprintf(format, args...)))
+}
+
+// AddConfig notes what err, the error of a New or Validate of this project's
+// packages, says about each field that name has a name for. It leaves out
+// fields for which name returns "": their fault is noted already.
+func (f *Faults) AddConfig(err error, name func(field string) string) {
+	all := configerror.All(err)
+	if err != nil && len(all) == 0 {
+		f.Add("%v", err)
+	}
+	for _, e := range all {
+		if label := name(e.Field); label != "" {
+			f.Add("%s %s", label, e.Reason())
+		}
+	}
 }
 
 // Err returns a [*UsageError] with all faults, or nil if there are none.
