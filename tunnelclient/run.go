@@ -115,7 +115,6 @@ func (r *run) loop(ctx context.Context) error {
 		if !r.pause(ctx, p) {
 			return nil
 		}
-		beside := len(r.retired) > 0
 		s, err := r.connect(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -126,9 +125,7 @@ func (r *run) loop(ctx context.Context) error {
 		case err != nil && final(err, r.refusedCount):
 			return err
 		case err != nil:
-			if r.prune(); beside && len(r.retired) == 0 {
-				r.alone()
-			}
+			r.prune()
 			p = r.failed(err)
 			continue
 		}
@@ -147,13 +144,22 @@ func (r *run) pause(ctx context.Context, p pause) bool {
 		return ctx.Err() == nil
 	}
 	begun := time.Now()
+	beside := len(r.retired) > 0
 	r.reportPause(p, begun.Add(p.delay))
 	t := time.NewTimer(p.delay)
 	defer t.Stop()
 	for {
 		var gone <-chan struct{}
-		if r.prune(); len(r.retired) > 0 {
+		switch r.prune(); {
+		case len(r.retired) > 0:
 			gone = r.retired[0].done
+		case beside:
+			beside = false
+			passed := time.Since(begun)
+			left := min(p.delay-passed, max(r.retryDelay(), p.least-passed))
+			t.Reset(left)
+			r.log.Info().Stringer("retry_in", left.Round(time.Millisecond)).Msg("the former session ended")
+			r.reportPause(p, time.Now().Add(left))
 		}
 		select {
 		case <-t.C:
@@ -161,15 +167,6 @@ func (r *run) pause(ctx context.Context, p pause) bool {
 		case <-ctx.Done():
 			return false
 		case <-gone:
-			if r.prune(); len(r.retired) > 0 {
-				continue
-			}
-			r.alone()
-			passed := time.Since(begun)
-			left := min(p.delay-passed, max(r.retryDelay(), p.least-passed))
-			t.Reset(left)
-			r.log.Info().Stringer("retry_in", left.Round(time.Millisecond)).Msg("the former session ended")
-			r.reportPause(p, time.Now().Add(left))
 		}
 	}
 }
@@ -188,13 +185,6 @@ func (r *run) down() {
 	if r.retry.fresh() {
 		r.lost = time.Now()
 	}
-}
-
-// alone notes that the last former session that still served has ended: the
-// tunnel is down only now, and the curve of retries starts again.
-func (r *run) alone() {
-	r.retry.reset()
-	r.down()
 }
 
 // retryDelay returns the next wait of the curve of retries.
@@ -496,8 +486,10 @@ func (r *run) lived(s *session) {
 }
 
 // prune forgets the retired sessions that are gone. How they ended does not
-// matter, unless an operator did it.
+// matter, unless an operator did it. With the last of them, which still served,
+// the tunnel is down, and the curve of retries starts again.
 func (r *run) prune() {
+	beside := len(r.retired) > 0
 	live := r.retired[:0]
 	for _, s := range r.retired {
 		if !s.gone() {
@@ -511,6 +503,10 @@ func (r *run) prune() {
 	}
 	clear(r.retired[len(live):])
 	r.retired = live
+	if beside && len(live) == 0 {
+		r.retry.reset()
+		r.down()
+	}
 }
 
 // report tells the hook.
