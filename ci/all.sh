@@ -22,6 +22,7 @@ step ci/deps.sh
 step ci/fmt.sh --check
 step ci/tidy.sh
 step ci/build.sh
+step ci/api.sh
 step bench_builds
 step ci/lint.sh
 step ci/race.sh
