@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
 export GOTOOLCHAIN=${MATRIX_GO:-go1.27.0}
-read -ra packages <<<"${MATRIX_PACKAGES:-./h2conn/... ./server/... ./tunnelclient/... ./internal/e2e/... ./internal/hostile/...}"
+read -ra packages <<<"${MATRIX_PACKAGES:-./h2conn/... ./server/... ./target/... ./tunnelclient/... ./internal/e2e/... ./internal/hostile/...}"
 
 go version
 echo "with the tag http2legacy"

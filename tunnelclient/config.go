@@ -11,6 +11,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
+	"github.com/websocktunnel/websocktunnel/internal/errorlog"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
@@ -112,7 +113,7 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 	cfg.Logger = cfg.Logger.With().Str("id", cfg.ID).Logger()
 	cfg.Conn.DrainTimeout = max(cfg.DrainTimeout, 0)
 	if cfg.Conn.ErrorLog == nil {
-		cfg.Conn.ErrorLog = errorLog(cfg.Logger)
+		cfg.Conn.ErrorLog = errorlog.New(cfg.Logger)
 	}
 	hc := http.Client{}
 	if cfg.HTTPClient != nil {

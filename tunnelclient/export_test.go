@@ -1,10 +1,8 @@
 package tunnelclient
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"time"
 )
 
@@ -54,28 +52,5 @@ func (b *backoff) Reset()              { b.reset() }
 func (b *backoff) NextWithin(limit time.Duration) time.Duration { return b.nextWithin(limit) }
 
 func ParseRetryAfter(h http.Header, now time.Time) time.Duration { return parseRetryAfter(h, now) }
-func RequestTarget(r *http.Request) url.URL                      { return requestTarget(r, "") }
 func OneLine(s string) string                                    { return oneLine(s) }
 func QuotesToken(text, token string) bool                        { return quotesToken(text, token) }
-
-// NewTargetDialer returns what targets are dialled with.
-func NewTargetDialer() *net.Dialer { return newTargetDialer() }
-
-// SetDialer replaces it.
-func (o *ProxyOptions) SetDialer(d *net.Dialer) { o.dialer = d }
-
-// ParseTarget returns the scheme and host of a target.
-func ParseTarget(s string) (scheme, host string, err error) {
-	t, err := parseTarget(s, newTargetDialer())
-	return t.scheme, t.host, err
-}
-
-// Classify returns the RFC 9209 error type and status for err.
-func Classify(err error) (kind string, status int) {
-	f := classify(err)
-	return f.kind, f.status
-}
-
-// RewriteRedirects changes h, the header of the answer to r, as ProxyTo does
-// with that option. r is the request to the target.
-func RewriteRedirects(r *http.Request, h http.Header) { newRedirectRewriter(r).apply(h) }

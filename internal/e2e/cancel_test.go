@@ -155,7 +155,7 @@ func TestViewerDeparts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+			t.Cleanup(p.CloseIdleConnections)
 			s.client("a", p, h2conn.Config{})
 			before := runtime.NumGoroutine()
 

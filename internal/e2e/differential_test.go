@@ -131,6 +131,6 @@ func (s *service) rawTarget(id, target string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+	s.t.Cleanup(p.CloseIdleConnections)
 	s.client(id, p, h2conn.Config{})
 }

@@ -252,7 +252,7 @@ func TestHostModeOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+		t.Cleanup(p.CloseIdleConnections)
 		base, _ := s.client(id, p, h2conn.Config{})
 		req, err := http.NewRequestWithContext(t.Context(), "OPTIONS", base, nil)
 		if err != nil {

@@ -179,7 +179,7 @@ func (s *service) proxied(id string, h http.Handler, o tunnelclient.ProxyOptions
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+	s.t.Cleanup(p.CloseIdleConnections)
 	url, _ := s.client(id, p, conn)
 	return url
 }

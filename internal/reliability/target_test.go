@@ -49,7 +49,7 @@ func (tg *target) handler(t *testing.T) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+	t.Cleanup(p.CloseIdleConnections)
 	return p
 }
 

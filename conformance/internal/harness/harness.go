@@ -137,7 +137,7 @@ func (s *Service) Target(id, target string, o tunnelclient.ProxyOptions) (url st
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(p.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+	s.t.Cleanup(p.CloseIdleConnections)
 	return s.Client(id, p)
 }
 

@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"context"
@@ -13,30 +13,30 @@ import (
 	"syscall"
 )
 
-// targetFailure is what a viewer learns about why the target gave no answer.
+// failure is what a viewer learns about why the target gave no answer.
 // It names no address: that is the tunnel client's own business.
-type targetFailure struct {
+type failure struct {
 	status int
 	kind   string // RFC 9209, section 2.3, proxy error type
 	text   string
 }
 
 var (
-	failDNS         = targetFailure{http.StatusBadGateway, "dns_error", "the name of the target cannot be resolved"}
-	failDNSTimeout  = targetFailure{http.StatusBadGateway, "dns_timeout", "resolving the name of the target took too long"}
-	failRefused     = targetFailure{http.StatusBadGateway, "connection_refused", "the target refused the connection"}
-	failUnroutable  = targetFailure{http.StatusBadGateway, "destination_ip_unroutable", "there is no route to the target"}
-	failUnavailable = targetFailure{http.StatusBadGateway, "destination_unavailable", "the target cannot be reached"}
-	failConnTimeout = targetFailure{http.StatusBadGateway, "connection_timeout", "connecting to the target took too long"}
-	failTerminated  = targetFailure{http.StatusBadGateway, "connection_terminated", "the target closed the connection before it answered"}
-	failIncomplete  = targetFailure{http.StatusBadGateway, "http_response_incomplete", "the target's answer broke off"}
-	failTimeout     = targetFailure{http.StatusGatewayTimeout, "http_response_timeout", "the target did not answer in time"}
-	failHeader      = targetFailure{http.StatusBadGateway, "http_response_header_section_size", "the header of the target's answer is too large"}
-	failHTTP        = targetFailure{http.StatusBadGateway, "http_protocol_error", "the target's answer is not valid HTTP"}
-	failUpgrade     = targetFailure{http.StatusBadGateway, "http_upgrade_failed", "the target switched to another protocol than the one requested"}
-	failCertificate = targetFailure{http.StatusBadGateway, "tls_certificate_error", "the certificate of the target is not trusted"}
-	failAlert       = targetFailure{http.StatusBadGateway, "tls_alert_received", "the target refused the TLS handshake"}
-	failTLS         = targetFailure{http.StatusBadGateway, "tls_protocol_error", "the target does not speak TLS as expected"}
+	failDNS         = failure{http.StatusBadGateway, "dns_error", "the name of the target cannot be resolved"}
+	failDNSTimeout  = failure{http.StatusBadGateway, "dns_timeout", "resolving the name of the target took too long"}
+	failRefused     = failure{http.StatusBadGateway, "connection_refused", "the target refused the connection"}
+	failUnroutable  = failure{http.StatusBadGateway, "destination_ip_unroutable", "there is no route to the target"}
+	failUnavailable = failure{http.StatusBadGateway, "destination_unavailable", "the target cannot be reached"}
+	failConnTimeout = failure{http.StatusBadGateway, "connection_timeout", "connecting to the target took too long"}
+	failTerminated  = failure{http.StatusBadGateway, "connection_terminated", "the target closed the connection before it answered"}
+	failIncomplete  = failure{http.StatusBadGateway, "http_response_incomplete", "the target's answer broke off"}
+	failTimeout     = failure{http.StatusGatewayTimeout, "http_response_timeout", "the target did not answer in time"}
+	failHeader      = failure{http.StatusBadGateway, "http_response_header_section_size", "the header of the target's answer is too large"}
+	failHTTP        = failure{http.StatusBadGateway, "http_protocol_error", "the target's answer is not valid HTTP"}
+	failUpgrade     = failure{http.StatusBadGateway, "http_upgrade_failed", "the target switched to another protocol than the one requested"}
+	failCertificate = failure{http.StatusBadGateway, "tls_certificate_error", "the certificate of the target is not trusted"}
+	failAlert       = failure{http.StatusBadGateway, "tls_alert_received", "the target refused the TLS handshake"}
+	failTLS         = failure{http.StatusBadGateway, "tls_protocol_error", "the target does not speak TLS as expected"}
 )
 
 // errHeaderTooLarge is about a header that HTTP/1.1 could carry and the tunnel
@@ -53,7 +53,7 @@ type dialError struct{ error }
 func (e dialError) Unwrap() error { return e.error }
 
 // classify finds out how a round trip to the target failed.
-func classify(err error) targetFailure {
+func classify(err error) failure {
 	var (
 		dns    *net.DNSError
 		dial   dialError
@@ -100,7 +100,7 @@ func classify(err error) targetFailure {
 
 // classifyText knows the failures that net/http has no type for. What it does
 // not know comes from the parsers of HTTP.
-func classifyText(s string) targetFailure {
+func classifyText(s string) failure {
 	switch {
 	case strings.Contains(s, "gave HTTP response to HTTPS client"),
 		strings.Contains(s, "tls:"),

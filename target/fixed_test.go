@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"net"
@@ -12,18 +12,17 @@ import (
 // service. What net/http makes of the environment does not hold for loopback
 // addresses, so that a test with a target here would prove nothing.
 func TestNoProxyToTarget(t *testing.T) {
-	for _, target := range []string{"8080", "http://app", "https://app", "h2c://app", "unix:///run/app.sock"} {
-		h, err := ProxyTo(target, ProxyOptions{})
+	for _, addr := range []string{"8080", "http://app", "https://app", "h2c://app", "unix:///run/app.sock"} {
+		p, err := New(addr, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := h.(*targetProxy)
 		for name, tr := range map[string]*http.Transport{"plain": p.plain, "upgrades": p.upgrades} {
 			if tr.Proxy != nil || tr.OnProxyConnectResponse != nil || tr.DialContext == nil {
-				t.Errorf("%s: the transport for %s asks a proxy", target, name)
+				t.Errorf("%s: the transport for %s asks a proxy", addr, name)
 			}
 			if tr.DialTLSContext != nil || tr.Dial != nil || tr.DialTLS != nil { //nolint:staticcheck // deprecated, and to be nil
-				t.Errorf("%s: the transport for %s has a second way to connect", target, name)
+				t.Errorf("%s: the transport for %s has a second way to connect", addr, name)
 			}
 		}
 	}
@@ -40,11 +39,11 @@ func TestURLChoosesNoTarget(t *testing.T) {
 	}
 	defer bait.Close()
 	evil := bait.Addr().String()
-	h, err := ProxyTo(srv.URL, ProxyOptions{})
+	h, err := New(srv.URL, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+	defer h.CloseIdleConnections()
 	for _, tc := range []struct {
 		u    url.URL
 		uri  string

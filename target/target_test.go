@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"bufio"
@@ -27,17 +27,17 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 // proxyTo makes a handler that is cleaned up with the test.
-func proxyTo(t *testing.T, target string, o tunnelclient.ProxyOptions) http.Handler {
+func proxyTo(t *testing.T, addr string, o target.Options) http.Handler {
 	t.Helper()
-	h, err := tunnelclient.ProxyTo(target, o)
+	h, err := target.New(addr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.(interface{ CloseIdleConnections() }).CloseIdleConnections)
+	t.Cleanup(h.CloseIdleConnections)
 	return h
 }
 
@@ -75,17 +75,6 @@ func ways(t *testing.T, h http.Handler, f func(t *testing.T, srv *httptest.Serve
 		defer srv.Close()
 		f(t, srv)
 	})
-}
-
-// tunnelTo opens a tunnel to h. It does not drain at the end, since HTTP/2
-// takes a second for that.
-func tunnelTo(t *testing.T, h http.Handler) *fakeSession {
-	t.Helper()
-	s := newFakeService(t)
-	cfg := s.config(tunnelclient.StaticToken("t1"))
-	cfg.DrainTimeout = -1
-	serve(t, cfg, h)
-	return s.next()
 }
 
 // rawTarget is a TCP server that records the head of each request and answers
@@ -149,7 +138,7 @@ const noContent = "HTTP/1.1 204 No Content\r\n\r\n"
 
 func TestProxyRequestLine(t *testing.T) {
 	addr, heads := rawTarget(t, noContent)
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		for _, target := range []string{
 			"/", "/a/b", "/?", "/?x=1", "/a?", "/?a=1;b=2&c=%zz", "/?a=%", "/??a=b?", "/a;b=1", "/a:b",
 			"//x/%2F/../y", "//", "//evil.example/x", "///a", "//a?b//c", "/./a/../b/", "/%2e%2E/", "/%41", "/%e4%00",
@@ -193,7 +182,7 @@ func TestRequestTarget(t *testing.T) {
 			if tt.path != "" {
 				r.URL.Path, r.URL.RawPath = tt.path, ""
 			}
-			u := tunnelclient.RequestTarget(r)
+			u := target.RequestTarget(r)
 			u.Scheme, u.Host = "http", "target"
 			if got := u.RequestURI(); got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
@@ -204,7 +193,7 @@ func TestRequestTarget(t *testing.T) {
 
 func TestProxyRequestHeader(t *testing.T) {
 	addr, heads := rawTarget(t, noContent)
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		sent := []string{
 			"Accept: */*",
 			"Cookie: a=1; b=2",
@@ -231,13 +220,13 @@ func TestProxyRequestHeader(t *testing.T) {
 
 func TestProxyHostHeader(t *testing.T) {
 	addr, heads := rawTarget(t, noContent)
-	h := proxyTo(t, addr, tunnelclient.ProxyOptions{HostHeader: "app.internal:8080"})
+	h := proxyTo(t, addr, target.Options{HostHeader: "app.internal:8080"})
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://viewer/", nil))
 	if head := <-heads; !strings.Contains(head, "\r\nHost: app.internal:8080\r\n") {
 		t.Errorf("target got %q", head)
 	}
 	for _, bad := range []string{"a b", "a/b", "u@h", "a\r\nb"} {
-		if _, err := tunnelclient.ProxyTo(addr, tunnelclient.ProxyOptions{HostHeader: bad}); err == nil {
+		if _, err := target.New(addr, target.Options{HostHeader: bad}); err == nil {
 			t.Errorf("HostHeader %q was accepted", bad)
 		}
 	}
@@ -247,7 +236,7 @@ func TestProxyHostHeader(t *testing.T) {
 func TestProxyGoesNowhereElse(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	addr, heads := rawTarget(t, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		for _, request := range []string{
 			"GET / HTTP/1.1\r\nHost: 169.254.169.254\r\n",
 			"GET //169.254.169.254/x HTTP/1.1\r\nHost: h\r\n",
@@ -260,7 +249,7 @@ func TestProxyGoesNowhereElse(t *testing.T) {
 		}
 	})
 	rec := httptest.NewRecorder()
-	proxyTo(t, addr, tunnelclient.ProxyOptions{}).ServeHTTP(rec, httptest.NewRequest(http.MethodConnect, "http://x:1", nil))
+	proxyTo(t, addr, target.Options{}).ServeHTTP(rec, httptest.NewRequest(http.MethodConnect, "http://x:1", nil))
 	if rec.Code != http.StatusMethodNotAllowed {
 		t.Errorf("CONNECT: %d", rec.Code)
 	}
@@ -281,7 +270,7 @@ func TestProxyAnswerUnaltered(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			addr, heads := rawTarget(t, tt.answer)
-			ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+			ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 				// The viewer's server of the test adds these itself.
 				inner := srv.Config.Handler
 				srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -360,7 +349,7 @@ func TestProxyPromptness(t *testing.T) {
 					<-step
 				}
 			})
-			ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+			ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 				resp, err := viewer(t).Get(srv.URL) // returns with the header alone
 				if err != nil {
 					t.Fatal(err)
@@ -397,7 +386,7 @@ func TestProxyFullDuplex(t *testing.T) {
 			rc.Flush()
 		}
 	})
-	h := proxyTo(t, addr, tunnelclient.ProxyOptions{})
+	h := proxyTo(t, addr, target.Options{})
 	fs := tunnelTo(t, h)
 	pr, pw := io.Pipe()
 	req, err := http.NewRequest(http.MethodPost, "http://tunnel/", pr)
@@ -433,7 +422,7 @@ func TestProxyTrailers(t *testing.T) {
 		w.Header().Set("X-Announced", "1")
 		w.Header().Set(http.TrailerPrefix+"X-Late", "2")
 	})
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		req, err := http.NewRequest(http.MethodPost, srv.URL, struct{ io.Reader }{strings.NewReader("body")})
 		if err != nil {
 			t.Fatal(err)
@@ -459,7 +448,7 @@ func TestProxyExpectContinue(t *testing.T) {
 		}
 		io.Copy(w, r.Body)
 	})
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		c := viewer(t)
 		c.Transport.(*http.Transport).ExpectContinueTimeout = 20 * time.Second
 		for path, want := range map[string]int{"/yes": 200, "/no": 413} {
@@ -502,7 +491,7 @@ func TestProxyUpgradeChoice(t *testing.T) {
 	} {
 		t.Run(tt.asks+" becomes "+tt.answer, func(t *testing.T) {
 			addr, _ := rawTarget(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+tt.answer+"\r\n\r\nhello")
-			ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+			ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 				if strings.HasSuffix(t.Name(), "/tunnel") && strings.Contains(tt.asks, ",") {
 					t.Skip("the viewer's proxy of this test wants one protocol; internal/e2e has the real one")
 				}
@@ -578,22 +567,22 @@ func TestProxyWebsocket(t *testing.T) {
 			}
 		}
 	}
-	plain := func(t *testing.T, h http.HandlerFunc) (string, tunnelclient.ProxyOptions) {
-		return targetServer(t, h), tunnelclient.ProxyOptions{}
+	plain := func(t *testing.T, h http.HandlerFunc) (string, target.Options) {
+		return targetServer(t, h), target.Options{}
 	}
-	overTLS := func(t *testing.T, h http.HandlerFunc) (string, tunnelclient.ProxyOptions) {
+	overTLS := func(t *testing.T, h http.HandlerFunc) (string, target.Options) {
 		srv := httptest.NewUnstartedServer(h)
 		srv.EnableHTTP2 = true
 		srv.StartTLS()
 		t.Cleanup(srv.Close)
-		return srv.URL, tunnelclient.ProxyOptions{InsecureSkipVerify: true}
+		return srv.URL, target.Options{InsecureSkipVerify: true}
 	}
-	cleartext := func(t *testing.T, h http.HandlerFunc) (string, tunnelclient.ProxyOptions) {
-		return h2cServer(t, h), tunnelclient.ProxyOptions{}
+	cleartext := func(t *testing.T, h http.HandlerFunc) (string, target.Options) {
+		return h2cServer(t, h), target.Options{}
 	}
 	for _, tt := range []struct {
 		name   string
-		target func(*testing.T, http.HandlerFunc) (string, tunnelclient.ProxyOptions)
+		target func(*testing.T, http.HandlerFunc) (string, target.Options)
 		echo   http.HandlerFunc
 	}{
 		{"coder", plain, coder},
@@ -640,7 +629,7 @@ func TestProxyUpgradeRefused(t *testing.T) {
 	addr := targetServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not for you", http.StatusForbidden)
 	})
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		head, body := exchange(t, srv, "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
 		if !strings.HasPrefix(head, "HTTP/1.1 403") || !strings.Contains(body, "not for you") {
 			t.Errorf("%q %q", head, body)
@@ -664,19 +653,19 @@ func TestProxyForms(t *testing.T) {
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %s", r.Proto, r.RequestURI)
 	})
-	get := func(t *testing.T, target string, o tunnelclient.ProxyOptions) string {
+	get := func(t *testing.T, addr string, o target.Options) string {
 		t.Helper()
 		rec := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, "/x", nil)
 		r.RequestURI, r.URL.Path = "//a/%2F?b", "//a///"
 		r.URL.RawPath, r.URL.RawQuery = "//a/%2F", "b"
 		r.URL.Path = "//a//"
-		proxyTo(t, target, o).ServeHTTP(rec, r)
+		proxyTo(t, addr, o).ServeHTTP(rec, r)
 		return fmt.Sprint(rec.Code, " ", rec.Body)
 	}
 	t.Run("port", func(t *testing.T) {
 		_, port, _ := net.SplitHostPort(targetServer(t, echo))
-		if got := get(t, port, tunnelclient.ProxyOptions{}); got != "200 HTTP/1.1 //a/%2F?b" {
+		if got := get(t, port, target.Options{}); got != "200 HTTP/1.1 //a/%2F?b" {
 			t.Error(got)
 		}
 	})
@@ -691,12 +680,12 @@ func TestProxyForms(t *testing.T) {
 		srv.Start()
 		defer srv.Close()
 		_, port, _ := net.SplitHostPort(ln.Addr().String())
-		if got := get(t, port, tunnelclient.ProxyOptions{}); got != "200 HTTP/1.1 //a/%2F?b" {
+		if got := get(t, port, target.Options{}); got != "200 HTTP/1.1 //a/%2F?b" {
 			t.Error(got)
 		}
 	})
 	t.Run("http URL", func(t *testing.T) {
-		if got := get(t, "http://"+targetServer(t, echo)+"/", tunnelclient.ProxyOptions{}); got != "200 HTTP/1.1 //a/%2F?b" {
+		if got := get(t, "http://"+targetServer(t, echo)+"/", target.Options{}); got != "200 HTTP/1.1 //a/%2F?b" {
 			t.Error(got)
 		}
 	})
@@ -711,12 +700,12 @@ func TestProxyForms(t *testing.T) {
 		srv.Listener = ln
 		srv.Start()
 		defer srv.Close()
-		if got := get(t, "unix://"+path, tunnelclient.ProxyOptions{}); got != "200 HTTP/1.1 //a/%2F?b" {
+		if got := get(t, "unix://"+path, target.Options{}); got != "200 HTTP/1.1 //a/%2F?b" {
 			t.Error(got)
 		}
 	})
 	t.Run("h2c", func(t *testing.T) {
-		if got := get(t, h2cServer(t, echo), tunnelclient.ProxyOptions{}); got != "200 HTTP/2.0 //a/%2F?b" {
+		if got := get(t, h2cServer(t, echo), target.Options{}); got != "200 HTTP/2.0 //a/%2F?b" {
 			t.Error(got)
 		}
 	})
@@ -728,12 +717,12 @@ func TestProxyForms(t *testing.T) {
 			srv.StartTLS()
 			defer srv.Close()
 			want := map[bool]string{false: "200 HTTP/1.1 //a/%2F?b", true: "200 HTTP/2.0 //a/%2F?b"}[h2]
-			if got := get(t, srv.URL, tunnelclient.ProxyOptions{InsecureSkipVerify: true}); got != want {
+			if got := get(t, srv.URL, target.Options{InsecureSkipVerify: true}); got != want {
 				t.Errorf("unverified: %s", got)
 			}
 			roots := srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 			cfg := &tls.Config{RootCAs: roots}
-			if got := get(t, srv.URL, tunnelclient.ProxyOptions{TLSConfig: cfg}); got != want {
+			if got := get(t, srv.URL, target.Options{TLSConfig: cfg}); got != want {
 				t.Errorf("verified: %s", got)
 			}
 			if len(cfg.NextProtos) > 0 || cfg.InsecureSkipVerify {
@@ -745,11 +734,11 @@ func TestProxyForms(t *testing.T) {
 
 // gRPC needs HTTP/2 to the end, trailers, and answers that are trailers only.
 func TestProxyTrailersOnly(t *testing.T) {
-	target := h2cServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	addr := h2cServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
 		w.Header().Set("Grpc-Status", "5")
 	}))
-	fs := tunnelTo(t, proxyTo(t, target, tunnelclient.ProxyOptions{}))
+	fs := tunnelTo(t, proxyTo(t, addr, target.Options{}))
 	for range 200 {
 		req, err := http.NewRequest(http.MethodPost, "http://tunnel/svc/Method", strings.NewReader("x"))
 		if err != nil {
@@ -807,8 +796,8 @@ func TestProxyTargetErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var logged bytes.Buffer
-			target := tt.target(t)
-			h := proxyTo(t, target, tunnelclient.ProxyOptions{Logger: zerolog.New(&logged)})
+			addr := tt.target(t)
+			h := proxyTo(t, addr, target.Options{Logger: zerolog.New(&logged)})
 			rec := httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodGet, "/path?secret=1", nil)
 			if tt.name == "other protocol" {
@@ -833,7 +822,7 @@ func TestProxyTargetDiesMidBody(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
 	} {
 		addr, _ := rawTarget(t, answer)
-		ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+		ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 			for range 2 {
 				resp, err := viewer(t).Get(srv.URL)
 				if err != nil {
@@ -857,7 +846,7 @@ func TestProxyViewerLeaves(t *testing.T) {
 		<-r.Context().Done()
 		ended <- struct{}{}
 	})
-	ways(t, proxyTo(t, addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+	ways(t, proxyTo(t, addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -881,7 +870,7 @@ func TestProxyViewerLeaves(t *testing.T) {
 
 // What is too large for the tunnel costs one request, not the tunnel.
 func TestProxyHugeHeaderInTunnel(t *testing.T) {
-	target := targetServer(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := targetServer(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/one":
 			w.Header().Set("X-Big", strings.Repeat("x", 300<<10))
@@ -898,7 +887,7 @@ func TestProxyHugeHeaderInTunnel(t *testing.T) {
 		}
 		hello(w, r)
 	})
-	fs := tunnelTo(t, proxyTo(t, target, tunnelclient.ProxyOptions{}))
+	fs := tunnelTo(t, proxyTo(t, addr, target.Options{}))
 	for _, path := range []string{"/one", "/many"} {
 		fs.expect(path, "the header of the target's answer is too large\n")
 	}

@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"maps"
@@ -9,17 +9,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 func TestRewriteRedirects(t *testing.T) {
 	var header, value string
-	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(header, value)
 		w.WriteHeader(http.StatusFound)
 	}))
-	defer target.Close()
-	host := strings.TrimPrefix(target.URL, "http://")
+	defer site.Close()
+	host := strings.TrimPrefix(site.URL, "http://")
 	for _, tt := range []struct{ header, sent, want string }{
 		{"Location", "/login", "/base/id/login"},
 		{"Location", "/", "/base/id/"},
@@ -84,7 +84,7 @@ func TestRewriteRedirects(t *testing.T) {
 	} {
 		header, value = tt.header, tt.sent
 		for _, on := range []bool{true, false} {
-			p, err := tunnelclient.ProxyTo(host, tunnelclient.ProxyOptions{RewriteRedirects: on})
+			p, err := target.New(host, target.Options{RewriteRedirects: on})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestRewriteRedirects(t *testing.T) {
 			if got := w.Header().Get(tt.header); got != want {
 				t.Errorf("%s: %q became %q, want %q (rewriting %v)", tt.header, tt.sent, got, want, on)
 			}
-			p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+			p.CloseIdleConnections()
 		}
 	}
 }
@@ -160,11 +160,11 @@ func TestRewriteRedirectsAuthority(t *testing.T) {
 		{name: "own host, two slashes", noPrefix: "yes", target: port, location: "http://localhost:" + port + "//evil.example/x", want: "http://localhost:" + port + "//evil.example/x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := tunnelclient.ProxyTo(tt.target, tunnelclient.ProxyOptions{RewriteRedirects: true, HostHeader: tt.hostHeader, InsecureSkipVerify: true})
+			p, err := target.New(tt.target, target.Options{RewriteRedirects: true, HostHeader: tt.hostHeader, InsecureSkipVerify: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+			defer p.CloseIdleConnections()
 			location = tt.location
 			r := httptest.NewRequest("POST", "/new", nil)
 			if tt.viewerHost != "" {
@@ -205,9 +205,9 @@ func FuzzRewriteRedirects(f *testing.F) {
 		r.Host = "t.example"
 		r.Header = http.Header{"X-Forwarded-Prefix": {prefix}, "X-Forwarded-Host": {"t.example"}, "X-Forwarded-Proto": {"http"}}
 		h := http.Header{"Location": {ref}, "Content-Location": {ref}, "Refresh": {ref}, "Set-Cookie": {"a=b; Path=" + ref, ref}}
-		tunnelclient.RewriteRedirects(r, h)
+		target.RewriteRedirects(r, h)
 		once := h.Clone()
-		tunnelclient.RewriteRedirects(r, h)
+		target.RewriteRedirects(r, h)
 		if !maps.EqualFunc(h, once, slices.Equal) {
 			t.Errorf("%q behind %q: once %q, twice %q", ref, prefix, once, h)
 		}
@@ -222,8 +222,8 @@ func FuzzRewriteRedirects(f *testing.F) {
 
 func TestKeepPrefix(t *testing.T) {
 	got := make(chan string, 1)
-	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got <- r.RequestURI }))
-	defer target.Close()
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got <- r.RequestURI }))
+	defer site.Close()
 	for _, tt := range []struct{ prefix, path, original, want string }{
 		{"/id", "/", "/id/", "/id/"},
 		{"/base/a%2Fb", "/x%2Fy?q=%zz", "/a%2Fb/x%2Fy", "/base/a%2Fb/x%2Fy?q=%zz"},
@@ -242,7 +242,7 @@ func TestKeepPrefix(t *testing.T) {
 		{"evil", "/x", "/x", "/x"},
 		{"//evil", "/x", "/x", "/x"},
 	} {
-		p, err := tunnelclient.ProxyTo(strings.TrimPrefix(target.URL, "http://"), tunnelclient.ProxyOptions{KeepPrefix: true})
+		p, err := target.New(strings.TrimPrefix(site.URL, "http://"), target.Options{KeepPrefix: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,6 +262,6 @@ func TestKeepPrefix(t *testing.T) {
 		if g := <-got; g != tt.want {
 			t.Errorf("%q behind %q, of %q: the target saw %q, want %q", tt.path, tt.prefix, tt.original, g, tt.want)
 		}
-		p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+		p.CloseIdleConnections()
 	}
 }

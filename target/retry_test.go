@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 // closingTarget answers the first request of each connection, and ends the
@@ -115,7 +115,7 @@ func TestTargetRetry(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				ct := newClosingTarget(t, reset)
-				ways(t, proxyTo(t, ct.addr, tunnelclient.ProxyOptions{}), func(t *testing.T, srv *httptest.Server) {
+				ways(t, proxyTo(t, ct.addr, target.Options{}), func(t *testing.T, srv *httptest.Server) {
 					v := viewer(t)
 					do := func(method, path, body string) *http.Response {
 						t.Helper()

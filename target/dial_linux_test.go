@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"cmp"
@@ -19,7 +19,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 // These tests are for Linux, where all of 127.0.0.0/8 is this machine's.
@@ -125,14 +125,14 @@ func TestTargetAddresses(t *testing.T) {
 			srv.Start()
 			defer srv.Close()
 			_, port, _ := net.SplitHostPort(ln.Addr().String())
-			d := tunnelclient.NewTargetDialer()
+			d := target.NewDialer()
 			d.Resolver = resolver(t, tt.addrs...)
 			d.FallbackDelay = 10 * time.Second // a busy machine is not to try two families at once
 			if tt.port != "" {
 				d.Timeout = 6 * time.Second // which addresses share
 			}
 			tried := dialled(d)
-			var o tunnelclient.ProxyOptions
+			var o target.Options
 			o.SetDialer(d)
 			rec := httptest.NewRecorder()
 			proxyTo(t, "http://app.test:"+port, o).ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
@@ -153,12 +153,12 @@ func TestTargetAddresses(t *testing.T) {
 
 // TestTargetUnresponsive: a target that does not even take the connection.
 func TestTargetUnresponsive(t *testing.T) {
-	if got := tunnelclient.NewTargetDialer().Timeout; got != 10*time.Second {
+	if got := target.NewDialer().Timeout; got != 10*time.Second {
 		t.Errorf("targets have %v to take a connection", got)
 	}
 	addr := blackhole(t)
-	var o tunnelclient.ProxyOptions
-	d := tunnelclient.NewTargetDialer()
+	var o target.Options
+	d := target.NewDialer()
 	d.Timeout = 300 * time.Millisecond
 	o.SetDialer(d)
 	ways(t, proxyTo(t, addr, o), func(t *testing.T, srv *httptest.Server) {

@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"bufio"
@@ -56,7 +56,7 @@ func (w *unaltered) WriteHeader(status int) {
 	switch {
 	case status == http.StatusSwitchingProtocols:
 		return // an HTTP/2 target's nonsense: real upgrades are hijacked
-	case status < 200 && headerSize(w.Header()) > maxTargetHeader:
+	case status < 200 && headerSize(w.Header()) > maxHeader:
 		return // informational, so nobody depends on it
 	case status >= 200 && !w.wrote:
 		w.wrote = true

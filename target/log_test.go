@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"bytes"
@@ -9,14 +9,14 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 // TestProxyLogIsBounded: viewers cannot fill the log of a tunnel client whose
 // target is down.
 func TestProxyLogIsBounded(t *testing.T) {
 	var log bytes.Buffer
-	p, err := tunnelclient.ProxyTo("127.0.0.1:1", tunnelclient.ProxyOptions{Logger: zerolog.New(&log)})
+	p, err := target.New("127.0.0.1:1", target.Options{Logger: zerolog.New(&log)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package tunnelclient
+// Package errorlog logs what viewers or a service can cause in any number, without
+// filling a disk.
+package errorlog
 
 import (
 	"bytes"
@@ -10,16 +12,15 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
-// errorLog returns a standard logger for code that knows no other, such as
+// New returns a standard logger for code that knows no other, such as
 // net/http's and x/net's. Its lines are about single requests or broken
 // connections and go to debug, but a handler that panicked is an error.
-func errorLog(l zerolog.Logger) *log.Logger {
-	return log.New(lineWriter{fewer(l)}, "", 0)
+func New(l zerolog.Logger) *log.Logger {
+	return log.New(lineWriter{Bounded(l)}, "", 0)
 }
 
-// fewer returns l with at most ten lines a second, for lines that viewers or the
-// service can cause: they must not fill a disk.
-func fewer(l zerolog.Logger) zerolog.Logger {
+// Bounded returns l with at most ten lines a second.
+func Bounded(l zerolog.Logger) zerolog.Logger {
 	return l.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 }
 

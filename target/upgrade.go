@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // upgrade is a connection to the target that has switched protocols, and the
@@ -30,7 +32,7 @@ type targetEnd struct {
 // newTargetEnd also makes the connection break should the process be killed:
 // the kernel would end it cleanly.
 func newTargetEnd(body io.ReadWriteCloser, u *upgrade) *targetEnd {
-	setLinger(u.target, 0)
+	netconn.SetLinger(u.target, 0)
 	return &targetEnd{body, u}
 }
 
@@ -50,11 +52,16 @@ func (e *targetEnd) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (e *targetEnd) CloseWrite() error { return closeWrite(e.ReadWriteCloser) }
+func (e *targetEnd) CloseWrite() error {
+	if cw, ok := e.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
 
 func (e *targetEnd) Close() error {
 	if !e.u.tunnelBroken.Load() && (e.u.ctx.Err() == nil || e.u.tunnelEnded.Load()) {
-		setLinger(e.u.target, -1)
+		netconn.SetLinger(e.u.target, -1)
 	}
 	return e.ReadWriteCloser.Close()
 }
@@ -84,29 +91,13 @@ func (e *tunnelEnd) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (e *tunnelEnd) CloseWrite() error { return closeWrite(e.Conn) }
+func (e *tunnelEnd) CloseWrite() error { return netconn.CloseWrite(e.Conn) }
 
 func (e *tunnelEnd) Close() error {
 	if e.u.targetBroken.Load() {
-		setLinger(e.Conn, 0)
+		netconn.SetLinger(e.Conn, 0)
 	}
 	return e.Conn.Close()
-}
-
-// setLinger sets whether the Close of the connection at the bottom of c breaks
-// it (0) or ends it (-1). It leaves alone what does not know the difference.
-func setLinger(c net.Conn, sec int) {
-	for c != nil {
-		if l, ok := c.(interface{ SetLinger(int) error }); ok {
-			_ = l.SetLinger(sec)
-			return
-		}
-		n, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return
-		}
-		c = n.NetConn()
-	}
 }
 
 // upgradeOf returns the upgrade of a request whose answer is a 101.

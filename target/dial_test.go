@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -57,7 +57,7 @@ func TestParseTarget(t *testing.T) {
 		{"unix://run/app.sock", "", "", "absolute"},
 		{"unix://", "", "", "absolute"},
 	} {
-		scheme, host, err := tunnelclient.ParseTarget(tt.in)
+		scheme, host, err := target.ParseTarget(tt.in)
 		switch {
 		case tt.err == "" && (err != nil || scheme != tt.scheme || host != tt.host):
 			t.Errorf("%q: %s %s, %v", tt.in, scheme, host, err)
@@ -96,7 +96,7 @@ func TestClassify(t *testing.T) {
 		{errors.New("net/http: TLS handshake timeout"), "tls_protocol_error", 502},
 		{errors.New("malformed HTTP response"), "http_protocol_error", 502},
 	} {
-		if kind, status := tunnelclient.Classify(tt.err); kind != tt.kind || status != tt.status {
+		if kind, status := target.Classify(tt.err); kind != tt.kind || status != tt.status {
 			t.Errorf("%v: %s %d, want %s %d", tt.err, kind, status, tt.kind, tt.status)
 		}
 	}

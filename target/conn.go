@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // targetConn is a connection to the target over which HTTP/1.1 goes. It tells
@@ -17,13 +19,13 @@ import (
 // returns only once all of the request's body is read, and a viewer may leave
 // its upload open for ever.
 type targetConn struct {
-	net.Conn
+	netconn.Layer
 	closed context.Context
 	tell   context.CancelFunc
 }
 
-func newTargetConn(c net.Conn) *targetConn {
-	tc := &targetConn{Conn: c}
+func newConn(c net.Conn) *targetConn {
+	tc := &targetConn{Layer: netconn.Layer{Conn: c}}
 	tc.closed, tc.tell = context.WithCancel(context.Background())
 	return tc
 }
@@ -33,20 +35,6 @@ func (c *targetConn) Close() error {
 	err := c.Conn.Close()
 	c.tell()
 	return err
-}
-
-// NetConn returns the connection beneath, as that of a [tls.Conn] does.
-func (c *targetConn) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite is for what looks for it on a *net.TCPConn.
-func (c *targetConn) CloseWrite() error { return closeWrite(c.Conn) }
-
-// closeWrite ends the sending direction of c, if it can.
-func closeWrite(c io.Writer) error {
-	if cw, ok := c.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
 }
 
 // SetLinger is for what looks for it on a *net.TCPConn. A unix socket has none.
@@ -85,7 +73,7 @@ type closedBody struct {
 	io.Closer
 }
 
-// http1Conn returns what newTargetConn made of c, or nil if c carries HTTP/2,
+// http1Conn returns what newConn made of c, or nil if c carries HTTP/2,
 // where net/http closes the body of a stream that fails, and may have another
 // connection read it.
 func http1Conn(c net.Conn) *targetConn {

@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 // quietEnds are ways in which a target ends a connection without an answer.
@@ -57,7 +57,7 @@ type connKey struct{}
 
 // connTarget runs a target whose handler gets at its connection, once the first
 // 3 bytes of the request's body are here, and returns it for ProxyTo.
-func connTarget(t *testing.T, kind string, h func(net.Conn, http.ResponseWriter, *http.Request)) (string, tunnelclient.ProxyOptions) {
+func connTarget(t *testing.T, kind string, h func(net.Conn, http.ResponseWriter, *http.Request)) (string, target.Options) {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
@@ -81,26 +81,26 @@ func connTarget(t *testing.T, kind string, h func(net.Conn, http.ResponseWriter,
 		srv.Listener.Close()
 		srv.Listener = ln
 		srv.Start()
-		return "unix://" + path, tunnelclient.ProxyOptions{}
+		return "unix://" + path, target.Options{}
 	case "https", "https, HTTP/2":
 		srv.EnableHTTP2 = kind != "https"
 		srv.StartTLS()
-		return srv.URL, tunnelclient.ProxyOptions{InsecureSkipVerify: true}
+		return srv.URL, target.Options{InsecureSkipVerify: true}
 	case "h2c":
 		srv.Config.Protocols = new(http.Protocols)
 		srv.Config.Protocols.SetUnencryptedHTTP2(true)
 		srv.Start()
-		return "h2c://" + srv.Listener.Addr().String(), tunnelclient.ProxyOptions{}
+		return "h2c://" + srv.Listener.Addr().String(), target.Options{}
 	}
 	srv.Start()
-	return srv.Listener.Addr().String(), tunnelclient.ProxyOptions{}
+	return srv.Listener.Addr().String(), target.Options{}
 }
 
 var targetKinds = []string{"plain", "unix", "https", "https, HTTP/2", "h2c"}
 
 // quietPost sends the first 3 bytes of a body, and later what is written to
 // rest. The answer has to come by itself.
-func quietPost(t *testing.T, fs *fakeSession, length int64) (resp *http.Response, rest *io.PipeWriter) {
+func quietPost(t *testing.T, fs *tunnel, length int64) (resp *http.Response, rest *io.PipeWriter) {
 	t.Helper()
 	body, rest := io.Pipe()
 	t.Cleanup(func() { rest.CloseWithError(errors.New("the test is over")) })

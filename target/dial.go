@@ -1,4 +1,4 @@
-package tunnelclient
+package target
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
-// targetDialTimeout bounds connecting to a target.
-const targetDialTimeout = 10 * time.Second
+// dialTimeout bounds connecting to a target.
+const dialTimeout = 10 * time.Second
 
-// target is where a [ProxyTo] handler sends requests: nothing in a request
+// endpoint is where a [Proxy] sends requests: nothing in a request
 // can change it.
-type target struct {
+type endpoint struct {
 	scheme string // http, https or h2c
 	host   string // of request URLs; also the TLS server name
 
@@ -27,44 +27,44 @@ type target struct {
 	dial func(context.Context) (net.Conn, error)
 }
 
-// newTargetDialer returns what connects to targets. A name with several
+// newDialer returns what connects to targets. A name with several
 // addresses is tried at each of them.
-func newTargetDialer() *net.Dialer {
-	return &net.Dialer{Timeout: targetDialTimeout, KeepAlive: 30 * time.Second}
+func newDialer() *net.Dialer {
+	return &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 }
 
-// parseTarget understands what ProxyTo documents. The target is dialled with d.
-func parseTarget(s string, d *net.Dialer) (target, error) {
+// parseTarget understands what New documents. The target is dialled with d.
+func parseTarget(s string, d *net.Dialer) (endpoint, error) {
 	if path, ok := strings.CutPrefix(s, "unix://"); ok {
 		if !filepath.IsAbs(path) {
-			return target{}, fmt.Errorf("target %q: the path of the socket must be absolute, as in unix:///run/app.sock", s)
+			return endpoint{}, fmt.Errorf("target %q: the path of the socket must be absolute, as in unix:///run/app.sock", s)
 		}
-		return target{"http", "localhost", func(ctx context.Context) (net.Conn, error) {
+		return endpoint{"http", "localhost", func(ctx context.Context) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", path)
 		}}, nil
 	}
 	if allDigits(s) {
 		if err := checkPort(s); err != nil {
-			return target{}, fmt.Errorf("target %q: %w", s, err)
+			return endpoint{}, fmt.Errorf("target %q: %w", s, err)
 		}
-		return target{"http", net.JoinHostPort("localhost", s), dialLocalhost(d, s)}, nil
+		return endpoint{"http", net.JoinHostPort("localhost", s), dialLocalhost(d, s)}, nil
 	}
 
 	scheme, addr, shown := "http", s, redact.URL(s)
 	if strings.Contains(s, "://") {
 		u, err := url.Parse(s)
 		if err != nil {
-			return target{}, errors.New("target: it cannot be parsed as a URL")
+			return endpoint{}, errors.New("target: it cannot be parsed as a URL")
 		}
 		switch {
 		case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
-			return target{}, fmt.Errorf("target %q: the scheme must be http, https, h2c or unix (websockets work with all of them)", shown)
+			return endpoint{}, fmt.Errorf("target %q: the scheme must be http, https, h2c or unix (websockets work with all of them)", shown)
 		case u.User != nil:
-			return target{}, fmt.Errorf("target %q: a user or password is not supported", shown)
+			return endpoint{}, fmt.Errorf("target %q: a user or password is not supported", shown)
 		case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-			return target{}, fmt.Errorf("target %q: a path or query is not supported, since viewers' paths arrive unchanged", shown)
+			return endpoint{}, fmt.Errorf("target %q: a path or query is not supported, since viewers' paths arrive unchanged", shown)
 		case u.Hostname() == "":
-			return target{}, fmt.Errorf("target %q names no host", shown)
+			return endpoint{}, fmt.Errorf("target %q names no host", shown)
 		}
 		scheme, addr = u.Scheme, u.Host
 		if u.Port() == "" {
@@ -77,12 +77,12 @@ func parseTarget(s string, d *net.Dialer) (target, error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" || strings.ContainsAny(host, "/?#@ ") {
-		return target{}, fmt.Errorf("target %q is none of: a port, host:port, http://host, https://host, h2c://host, unix:///path", shown)
+		return endpoint{}, fmt.Errorf("target %q is none of: a port, host:port, http://host, https://host, h2c://host, unix:///path", shown)
 	}
 	if err := checkPort(port); err != nil {
-		return target{}, fmt.Errorf("target %q: %w", shown, err)
+		return endpoint{}, fmt.Errorf("target %q: %w", shown, err)
 	}
-	return target{scheme, addr, func(ctx context.Context) (net.Conn, error) {
+	return endpoint{scheme, addr, func(ctx context.Context) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr)
 	}}, nil
 }

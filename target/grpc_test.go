@@ -1,4 +1,4 @@
-package tunnelclient_test
+package target_test
 
 import (
 	"io"
@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/websocktunnel/websocktunnel/tunnelclient"
+	"github.com/websocktunnel/websocktunnel/target"
 )
 
 // resettingTarget is an HTTP/2 server that resets every request.
@@ -68,11 +68,11 @@ func TestProxyCancelledGRPC(t *testing.T) {
 		{"not gRPC", http2.ErrCodeCancel, http.Header{"Grpc-Timeout": {"1m"}}, 502, "", "text/plain; charset=utf-8"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p, err := tunnelclient.ProxyTo(resettingTarget(t, tc.code), tunnelclient.ProxyOptions{})
+			p, err := target.New(resettingTarget(t, tc.code), target.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+			defer p.CloseIdleConnections()
 			r := httptest.NewRequest(http.MethodPost, "/a.B/C", strings.NewReader("x"))
 			r.Header = tc.header
 			w := httptest.NewRecorder()
