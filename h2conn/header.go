@@ -107,12 +107,15 @@ func websocketAccept(key string) string {
 	return base64.StdEncoding.EncodeToString(h[:])
 }
 
-// writeHeader is w.WriteHeader, but that it has x/net send an interim answer
-// from a copy of the header. Else x/net writes the frame from the map itself,
-// and if the stream ends meanwhile it does not wait for that, while a handler
-// goes on and changes its header, as ReverseProxy does: then Go ends the process.
-// Where there is a length, x/net takes a copy without it.
-func writeHeader(w http.ResponseWriter, status int) {
+// WriteHeader is w.WriteHeader(status) for an x/net/http2 or net/http server,
+// safe for interim answers (1xx): on return the server no longer uses w.Header.
+//
+// Called directly, an HTTP/2 server encodes an interim answer from the map
+// itself and does not wait for that once the stream has been reset. The handler
+// goes on and changes the map, as httputil.ReverseProxy does, and Go ends the
+// process because of the concurrent access. Where there is a Content-Length, even
+// an empty one, the server drops it from a copy and encodes that copy.
+func WriteHeader(w http.ResponseWriter, status int) {
 	if status < 200 {
 		h := w.Header()
 		if _, ok := h["Content-Length"]; !ok {

@@ -2,8 +2,13 @@ package h2conn_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,6 +129,50 @@ func TestHijackedInterimAnswers(t *testing.T) {
 		if _, err := io.ReadFull(resp.Body, p); resp.StatusCode != 101 || string(p) != "hi" {
 			t.Errorf("got %d %q, %v", resp.StatusCode, p, err)
 		}
+	})
+}
+
+// TestHijackedInterimAnswersAndAborts: x/net goes on writing an interim answer
+// after its stream has been reset, while the handler goes on to the next one. If
+// both used the same map, Go would end the process. The race detector sees it
+// earlier.
+func TestHijackedInterimAnswersAndAborts(t *testing.T) {
+	var head strings.Builder
+	head.WriteString("HTTP/1.1 103 Early Hints\r\n")
+	for i := range 50 {
+		fmt.Fprintf(&head, "X-%d: %d\r\n", i, i)
+	}
+	interim := head.String() + "\r\n"
+	forms(t, func(t *testing.T, cfg h2conn.Config) {
+		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			for range 20 {
+				io.WriteString(conn, interim)
+			}
+			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+		}), cfg, h2conn.Config{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 50 {
+					ctx, cancel := context.WithCancel(t.Context())
+					ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+						cancel()
+						return nil
+					}})
+					if resp, err := tr.RoundTrip(upgradeRequest(t).WithContext(ctx)); err == nil {
+						resp.Body.Close()
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
 	})
 }
 

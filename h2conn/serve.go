@@ -291,7 +291,7 @@ func (w *answerWriter) WriteHeader(status int) {
 			return
 		}
 	}
-	writeHeader(w.ResponseWriter, status)
+	WriteHeader(w.ResponseWriter, status)
 }
 
 func (w *answerWriter) Write(p []byte) (int, error) {

@@ -216,7 +216,7 @@ func (c *hijackedConn) writeHead(p []byte) (int, error) {
 // interim passes on a 1xx answer other than 101.
 func (c *hijackedConn) interim(resp *http.Response) {
 	h := c.takeHeader(resp)
-	c.u.w.WriteHeader(resp.StatusCode)
+	WriteHeader(c.u.w, resp.StatusCode)
 	clear(h)
 }
 

@@ -222,7 +222,7 @@ func (u *upgradeWriter) WriteHeader(status int) {
 		u.wroteHeader = true
 		status = u.form.refused(u.Header(), status)
 	}
-	writeHeader(u.w, status)
+	WriteHeader(u.w, status)
 }
 
 // switchProtocols sends what corresponds to the 101 whose header is set.

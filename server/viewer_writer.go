@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
@@ -77,26 +78,19 @@ func (w *viewerWriter) WriteHeader(status int) {
 		if w.interim != nil {
 			w.interim(h)
 		}
-		// x/net writes the frame from h itself, and if the stream ends meanwhile
-		// it does not wait for that, while ReverseProxy goes on and clears h:
-		// then Go ends the process. Where there is a length, x/net takes a copy
-		// without it, and net/http leaves it out.
-		if _, ok := h["Content-Length"]; !ok {
-			h["Content-Length"] = nil
-			defer delete(h, "Content-Length")
+		h2conn.WriteHeader(w.ResponseWriter, status)
+		return
+	}
+	for _, k := range madeUp {
+		if _, ok := h[k]; !ok {
+			h[k] = nil
 		}
-	} else {
-		for _, k := range madeUp {
-			if _, ok := h[k]; !ok {
-				h[k] = nil
-			}
-		}
-		if w.noLength {
-			h["Content-Length"] = nil
-		}
-		if status >= 200 && w.last != nil && w.last() {
-			h.Set("Connection", "close") // over HTTP/2, x/net makes a GOAWAY of it
-		}
+	}
+	if w.noLength {
+		h["Content-Length"] = nil
+	}
+	if status >= 200 && w.last != nil && w.last() {
+		h.Set("Connection", "close") // over HTTP/2, x/net makes a GOAWAY of it
 	}
 	w.ResponseWriter.WriteHeader(status)
 	if status >= 200 && w.unknownLength {
