@@ -113,8 +113,24 @@ type Config struct {
 	// Logger receives the log. The zero value is silent.
 	Logger zerolog.Logger
 
-	// Conn tunes HTTP/2 inside the tunnels.
-	Conn h2conn.Config
+	// PingInterval is how long a tunnel may be silent before the service pings
+	// it, and PingTimeout how long the answer may take before the tunnel is given
+	// up. Zero means 15 s and 10 s.
+	PingInterval, PingTimeout time.Duration
+
+	// WriteTimeout is how long a write to a tunnel may make no progress at all
+	// before the tunnel is given up. Zero means 10 s.
+	WriteTimeout time.Duration
+
+	// StreamWindow and ConnWindow are how many bytes of one answer, and of all
+	// answers of one tunnel together, may wait for their viewers. Zero means
+	// 1 MiB and 256 MiB; negative values count as zero.
+	StreamWindow, ConnWindow int32
+
+	// NoExtendedConnect sends upgrades to tunnel clients in the fallback form
+	// even where extended CONNECT (RFC 8441) is possible: for tests, and for
+	// tunnel clients whose extended CONNECT is broken.
+	NoExtendedConnect bool
 
 	// now is the wall clock that judges tokens. Nil means time.Now.
 	now func() time.Time
@@ -222,6 +238,18 @@ func checkSecrets(secrets [][]byte, faults *configerror.Faults) {
 		if len(secret) == 0 {
 			faults.Add(fmt.Sprintf("Secrets[%d]", i), "", "is empty: leave it out, or set a secret")
 		}
+	}
+}
+
+// tunnelConfig returns how HTTP/2 inside the tunnels is tuned.
+func (s *settings) tunnelConfig() h2conn.Config {
+	return h2conn.Config{
+		StreamWindow:      s.StreamWindow,
+		ConnWindow:        s.ConnWindow,
+		PingInterval:      s.PingInterval,
+		PingTimeout:       s.PingTimeout,
+		WriteTimeout:      s.WriteTimeout,
+		NoExtendedConnect: s.NoExtendedConnect,
 	}
 }
 

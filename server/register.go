@@ -121,7 +121,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
 		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(g.id)}},
-		WriteTimeout: s.cfg.Conn.WriteTimeout,
+		WriteTimeout: s.cfg.WriteTimeout,
 	})
 	if err != nil {
 		s.registry.withdraw(a)

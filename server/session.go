@@ -106,7 +106,7 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 // start begins HTTP/2 and returns when the client has answered a ping, which
 // proves that it is there and that its settings are known.
 func (s *session) start(ctx context.Context) error {
-	tr, err := h2conn.NewTransport(s.conn, s.srv.cfg.Conn)
+	tr, err := h2conn.NewTransport(s.conn, s.srv.cfg.tunnelConfig())
 	if err != nil {
 		return err
 	}

@@ -537,7 +537,7 @@ func TestViewerExtendedConnect(t *testing.T) {
 	}
 	for _, fallback := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fallback=%v", fallback), func(t *testing.T) {
-			s := newService(t, Config{Conn: h2conn.Config{NoExtendedConnect: fallback}})
+			s := newService(t, Config{NoExtendedConnect: fallback})
 			s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method != "GET" || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-Websocket-Key") == "" {
 					t.Errorf("the target sees %s %v", r.Method, r.Header)

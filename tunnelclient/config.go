@@ -1,6 +1,8 @@
 package tunnelclient
 
 import (
+	"log"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -50,10 +52,23 @@ type Config struct {
 	// Logger receives what happens to the tunnel. The zero value is silent.
 	Logger zerolog.Logger
 
-	// Conn tunes HTTP/2 inside the websocket, and how soon a service that has
-	// vanished is noticed. The zero value is good. Its DrainTimeout is ignored
-	// in favour of the one below, and a nil ErrorLog means Logger.
-	Conn h2conn.Config
+	// PingInterval is how long the service may be silent before the client pings
+	// it, and PingTimeout how long the answer may take before the client opens a
+	// new session. Zero means 15 s and 10 s, negative never.
+	PingInterval, PingTimeout time.Duration
+
+	// WriteTimeout is how long a write to the service may make no progress at all
+	// before the session is given up. Zero means 10 s, negative never.
+	WriteTimeout time.Duration
+
+	// MaxStreams is how many requests the client admits at a time. Zero means
+	// 250; negative values count as zero.
+	MaxStreams int
+
+	// StreamWindow and ConnWindow are how many bytes of one request, and of all
+	// requests together, may wait for the handler. Zero means 1 MiB and 256 MiB;
+	// negative values count as zero.
+	StreamWindow, ConnWindow int32
 
 	// DrainTimeout is how long requests in flight may go on after Serve's
 	// context has ended. Zero means 10 s, negative not at all.
@@ -66,6 +81,10 @@ type Config struct {
 
 	// jitter returns a random duration in [0, bound]. Nil means math/rand.
 	jitter func(bound time.Duration) time.Duration
+
+	// errorLog is where x/net/http2 writes. New sets it, so that all sessions
+	// share its limit.
+	errorLog *log.Logger
 
 	// network is what tells of changes. Nil means the operating system's.
 	network network
@@ -111,10 +130,7 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 		cfg.DrainTimeout = defaultDrainTimeout
 	}
 	cfg.Logger = cfg.Logger.With().Str("id", cfg.ID).Logger()
-	cfg.Conn.DrainTimeout = max(cfg.DrainTimeout, 0)
-	if cfg.Conn.ErrorLog == nil {
-		cfg.Conn.ErrorLog = errorlog.New(cfg.Logger)
-	}
+	cfg.errorLog = errorlog.New(cfg.Logger)
 	hc := http.Client{}
 	if cfg.HTTPClient != nil {
 		hc = *cfg.HTTPClient
@@ -128,6 +144,20 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 		cfg.network = kernel{}
 	}
 	return endpoint, nil
+}
+
+// sessionConfig returns how HTTP/2 inside a session is tuned.
+func (cfg *Config) sessionConfig() h2conn.Config {
+	return h2conn.Config{
+		MaxConcurrentStreams: uint32(min(max(cfg.MaxStreams, 0), math.MaxInt32)),
+		StreamWindow:         cfg.StreamWindow,
+		ConnWindow:           cfg.ConnWindow,
+		PingInterval:         cfg.PingInterval,
+		PingTimeout:          cfg.PingTimeout,
+		WriteTimeout:         cfg.WriteTimeout,
+		DrainTimeout:         max(cfg.DrainTimeout, 0),
+		ErrorLog:             cfg.errorLog,
+	}
 }
 
 // handshakeURL returns the URL to request for a service's URL, after it has noted

@@ -34,7 +34,7 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 			wire.HeaderID:   {c.cfg.ID},
 		},
 		Subprotocol:  wire.Subprotocol,
-		WriteTimeout: c.cfg.Conn.WriteTimeout,
+		WriteTimeout: c.cfg.WriteTimeout,
 	})
 	switch {
 	case err == nil:

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -18,29 +17,29 @@ import (
 func TestLiveness(t *testing.T) {
 	const grace = time.Second // for closing what nobody answers
 	for _, tt := range []struct {
-		name   string
-		conn   h2conn.Config
-		send   bool // the answer to a request is under way
-		fault  func(*memListener)
-		asks   bool // the service goes on asking
-		within time.Duration
+		name              string
+		interval, timeout time.Duration
+		send              bool // the answer to a request is under way
+		fault             func(*memListener)
+		asks              bool // the service goes on asking
+		within            time.Duration
 	}{
-		{"vanished", h2conn.Config{}, false, func(l *memListener) { l.toService().lose(); l.toClient().lose() }, false, 25 * time.Second},
-		{"vanished while sending", h2conn.Config{}, true, func(l *memListener) { l.toService().lose(); l.toClient().lose() }, false, 25 * time.Second},
-		{"half the way vanished", h2conn.Config{}, false, func(l *memListener) { l.toClient().lose() }, false, 25 * time.Second},
-		{"the other half vanished", h2conn.Config{}, false, func(l *memListener) { l.toService().lose() }, false, 25 * time.Second},
+		{"vanished", 0, 0, false, func(l *memListener) { l.toService().lose(); l.toClient().lose() }, false, 25 * time.Second},
+		{"vanished while sending", 0, 0, true, func(l *memListener) { l.toService().lose(); l.toClient().lose() }, false, 25 * time.Second},
+		{"half the way vanished", 0, 0, false, func(l *memListener) { l.toClient().lose() }, false, 25 * time.Second},
+		{"the other half vanished", 0, 0, false, func(l *memListener) { l.toService().lose() }, false, 25 * time.Second},
 		// Its kernel takes some bytes in its place.
-		{"frozen", h2conn.Config{}, false, func(l *memListener) { l.toService().block(64 << 10) }, false, 25 * time.Second},
-		{"frozen while sending", h2conn.Config{}, true, func(l *memListener) { l.toService().block(64 << 10) }, false, 10 * time.Second},
-		{"takes no bytes but sends", h2conn.Config{}, true, func(l *memListener) { l.toService().block(1) }, true, 10 * time.Second},
-		{"takes no bytes", h2conn.Config{}, false, func(l *memListener) { l.toService().block(1) }, false, 25 * time.Second},
-		{"configured", h2conn.Config{PingInterval: 3 * time.Second, PingTimeout: time.Second}, false, func(l *memListener) { l.toClient().lose() }, false, 4 * time.Second},
+		{"frozen", 0, 0, false, func(l *memListener) { l.toService().block(64 << 10) }, false, 25 * time.Second},
+		{"frozen while sending", 0, 0, true, func(l *memListener) { l.toService().block(64 << 10) }, false, 10 * time.Second},
+		{"takes no bytes but sends", 0, 0, true, func(l *memListener) { l.toService().block(1) }, true, 10 * time.Second},
+		{"takes no bytes", 0, 0, false, func(l *memListener) { l.toService().block(1) }, false, 25 * time.Second},
+		{"configured", 3 * time.Second, time.Second, false, func(l *memListener) { l.toClient().lose() }, false, 4 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFakeService(t)
 				cfg := s.config(tunnelclient.StaticToken("t1"))
-				cfg.Conn = tt.conn
+				cfg.PingInterval, cfg.PingTimeout = tt.interval, tt.timeout
 				ended := make(chan tunnelclient.State, 1)
 				cfg.OnStateChange = func(st tunnelclient.State) {
 					if st.Phase == tunnelclient.PhaseWaiting {

@@ -270,7 +270,7 @@ func (r *run) start(ctx context.Context, s *session) {
 	ctx, s.stop = context.WithCancel(ctx)
 	r.wg.Go(func() {
 		defer s.stop()
-		s.serve(ctx, r.handler, r.c.cfg.Conn)
+		s.serve(ctx, r.handler, r.c.cfg.sessionConfig())
 	})
 	for _, old := range r.retired {
 		if !old.yielding {

@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -661,7 +660,7 @@ func TestH2ConnConfigIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeService(t)
 		cfg := s.config(tunnelclient.StaticToken("t1"))
-		cfg.Conn = h2conn.Config{PingInterval: 3 * time.Second, PingTimeout: time.Second}
+		cfg.PingInterval, cfg.PingTimeout = 3*time.Second, time.Second
 		serve(t, cfg, hello)
 		fs := s.next()
 		fs.expect("/", "hello /")

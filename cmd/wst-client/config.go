@@ -43,8 +43,8 @@ func readConfig(cmd *cli.Command) (config, error) {
 	c.readArguments(cmd, &faults)
 	c.readTokens(cmd, &faults)
 	c.tunnel.HTTPClient = newHTTPClient(cmd, c.tunnel.ServerURL, &faults)
-	c.tunnel.Conn.PingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
-	c.tunnel.Conn.PingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
+	c.tunnel.PingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
+	c.tunnel.PingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
 	faults.AddConfig(c.tunnel.Validate(), func(field string) string {
 		switch {
 		case field == "ServerURL" && cmd.NArg() > 0:

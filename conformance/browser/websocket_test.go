@@ -14,7 +14,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -131,7 +130,7 @@ func TestWebsocket(t *testing.T) {
 			if !tc.direct {
 				s := harness.Start(t, harness.Options{
 					TLS:    tc.tls,
-					Server: server.Config{Conn: h2conn.Config{NoExtendedConnect: tc.fallback}},
+					Server: server.Config{NoExtendedConnect: tc.fallback},
 				})
 				s.Target("id", target.URL, tunnelclient.ProxyOptions{})
 				for info := range s.Server.Tunnels() {

@@ -20,7 +20,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -197,7 +196,7 @@ func TestNodeWebsocket(t *testing.T) {
 	for name, fallback := range map[string]bool{"extended CONNECT": false, "fallback": true} {
 		t.Run(name, func(t *testing.T) {
 			port := start(t, nodeReady, node(t), "testdata/node/target.mjs", "5000")[1]
-			s := harness.Start(t, harness.Options{Server: server.Config{Conn: h2conn.Config{NoExtendedConnect: fallback}}})
+			s := harness.Start(t, harness.Options{Server: server.Config{NoExtendedConnect: fallback}})
 			p := pair{"http://127.0.0.1:" + port, s.Target("id", port, tunnelclient.ProxyOptions{})}
 			dial := func(base string, o *websocket.DialOptions) (*websocket.Conn, *http.Response, error) {
 				if o == nil {

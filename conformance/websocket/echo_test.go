@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -263,7 +262,7 @@ func TestLibraries(t *testing.T) {
 	for form, fallback := range map[string]bool{"extended CONNECT": false, "fallback": true} {
 		// Cookies would be confined to the tunnel's path, and so differ.
 		s := harness.Start(t, harness.Options{Server: server.Config{
-			Conn: h2conn.Config{NoExtendedConnect: fallback}, DisablePathIsolation: true,
+			NoExtendedConnect: fallback, DisablePathIsolation: true,
 		}})
 		for _, lib := range libraries {
 			id := strings.ReplaceAll(lib.name, "/", ".")

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -55,7 +54,7 @@ func upgraders(t *testing.T, addr string, cfg server.Config) []*upgrader {
 	all := []*upgrader{{name: "direct", direct: true, url: "http://" + addr, rt: tr}}
 	cfg.DisablePathIsolation = true // cookies are compared
 	for form, fallback := range map[string]bool{"extended CONNECT": false, "fallback": true} {
-		cfg.Conn = h2conn.Config{NoExtendedConnect: fallback}
+		cfg.NoExtendedConnect = fallback
 		s := harness.Start(t, harness.Options{Server: cfg})
 		url := s.Target("id", addr, tunnelclient.ProxyOptions{})
 		nc, err := net.Dial("tcp", s.Addr)

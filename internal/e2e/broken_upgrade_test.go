@@ -76,9 +76,9 @@ func TestBrokenUpgrade(t *testing.T) {
 					t.Errorf("directly: %+v, want %+v", got, tc.want)
 				}
 			}
-			for name, cfg := range map[string]h2conn.Config{"fallback": {NoExtendedConnect: true}, "extended CONNECT": {}} {
+			for name, fallback := range map[string]bool{"fallback": true, "extended CONNECT": false} {
 				t.Run(name, func(t *testing.T) {
-					s := newService(t, server.Config{Conn: cfg})
+					s := newService(t, server.Config{NoExtendedConnect: fallback})
 					s.client("a", proxyTo(t, target), h2conn.Config{})
 					conn, br := upgradeRaw(t, s.addr, "/a/")
 					seen := make(chan string, 1)

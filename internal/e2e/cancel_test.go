@@ -150,7 +150,7 @@ func TestViewerDeparts(t *testing.T) {
 				t.Skip("x/net/http2 of this build cannot send extended CONNECT: needs the tag http2legacy")
 			}
 			dt := newDepartTarget(t)
-			s := newService(t, server.Config{Conn: h2conn.Config{NoExtendedConnect: form == "fallback"}})
+			s := newService(t, server.Config{NoExtendedConnect: form == "fallback"})
 			p, err := tunnelclient.ProxyTo(dt.ln.Addr().String(), tunnelclient.ProxyOptions{})
 			if err != nil {
 				t.Fatal(err)

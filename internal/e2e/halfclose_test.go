@@ -57,9 +57,9 @@ func TestHalfClose(t *testing.T) {
 				view = tc.view(conn, br)
 				return view, <-served
 			}
-			for name, conn := range map[string]h2conn.Config{"fallback": {NoExtendedConnect: true}, "extended CONNECT": {}} {
+			for name, fallback := range map[string]bool{"fallback": true, "extended CONNECT": false} {
 				t.Run(name, func(t *testing.T) {
-					s := newService(t, server.Config{Conn: conn})
+					s := newService(t, server.Config{NoExtendedConnect: fallback})
 					s.client("a", proxyTo(t, target), h2conn.Config{})
 					for _, where := range []struct{ name, addr, path string }{{"direct", target, "/"}, {"tunnelled", s.addr, "/a/"}} {
 						view, serve := exchange(t, where.addr, where.path)

@@ -139,7 +139,7 @@ func (s *service) client(id string, h http.Handler, conn h2conn.Config) (url str
 		ID:         id,
 		Tokens:     tunnelclient.StaticToken(token(s.t, id)),
 		Logger:     testLogger(s.t),
-		Conn:       conn,
+		ConnWindow: conn.ConnWindow,
 		HTTPClient: s.httpClient,
 	})
 	if err != nil {

@@ -43,13 +43,12 @@ func TestUpgradeChoice(t *testing.T) {
 					if !fallback && !h2conn.ExtendedConnect {
 						t.Skip("needs the tag http2legacy")
 					}
-					cfg := h2conn.Config{NoExtendedConnect: fallback}
-					s := newService(t, server.Config{Conn: cfg})
+					s := newService(t, server.Config{NoExtendedConnect: fallback})
 					p, err := tunnelclient.ProxyTo(addr, tunnelclient.ProxyOptions{Logger: testLogger(t)})
 					if err != nil {
 						t.Fatal(err)
 					}
-					s.client("a", p, cfg)
+					s.client("a", p, h2conn.Config{})
 					addr, path = s.addr, "/a/"
 				}
 				c := dialRaw(t, addr)

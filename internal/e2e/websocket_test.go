@@ -117,7 +117,7 @@ func TestWebsockets(t *testing.T) {
 			if form == "extended CONNECT" && !h2conn.ExtendedConnect {
 				t.Skip("x/net/http2 of this build cannot send extended CONNECT: needs the tag http2legacy")
 			}
-			s := newService(t, server.Config{Conn: h2conn.Config{NoExtendedConnect: form == "fallback"}})
+			s := newService(t, server.Config{NoExtendedConnect: form == "fallback"})
 			for target, h := range echoes {
 				id := strings.ReplaceAll(target, "/", "-")
 				inProcess, _ := s.client(id+"-handler", h, h2conn.Config{})

@@ -204,9 +204,7 @@ func noFalseLength(t *testing.T, o outcome) {
 
 // withWriteTimeout is a config with another limit for peers that read nothing.
 func withWriteTimeout(d time.Duration) server.Config {
-	var cfg server.Config
-	cfg.Conn.WriteTimeout = d
-	return cfg
+	return server.Config{WriteTimeout: d}
 }
 
 // manyHeaders are so many small ones that they make size bytes of a list.

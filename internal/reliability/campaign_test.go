@@ -42,7 +42,10 @@ func TestFaultCampaign(t *testing.T) {
 	}
 }
 
-var campaignConfig = server.Config{Conn: quick, StallTimeout: 3 * time.Second, DrainTimeout: 10 * time.Second}
+var campaignConfig = server.Config{
+	PingInterval: quick.PingInterval, PingTimeout: quick.PingTimeout, WriteTimeout: quick.WriteTimeout,
+	StallTimeout: 3 * time.Second, DrainTimeout: 10 * time.Second,
+}
 
 // campaign is a service with tunnels, each with viewers of its own and a
 // goroutine that injects faults.

@@ -109,7 +109,10 @@ func (tun *tunnel) history() string {
 
 // connect starts a client and waits for it.
 func (tun *tunnel) connect() *client {
-	cfg := tunnelclient.Config{Conn: quick, DrainTimeout: 5 * time.Second}
+	cfg := tunnelclient.Config{
+		PingInterval: quick.PingInterval, PingTimeout: quick.PingTimeout, WriteTimeout: quick.WriteTimeout,
+		DrainTimeout: 5 * time.Second,
+	}
 	for range 3 {
 		c, err := tun.c.service.connect(tun.id, tun.c.handler, cfg, 20*time.Second)
 		if err == nil {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
@@ -47,9 +46,9 @@ func TestStalledStreams(t *testing.T) {
 func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved *atomic.Int64)) {
 	noLeaks(t)
 	n := pick(40, 200)
-	conn := h2conn.Config{}
+	var window int32
 	if !long() {
-		conn.ConnWindow = int32(n+10) << 20 // as 256 is to 250
+		window = int32(n+10) << 20 // as 256 is to 250
 	}
 	var moved, begun atomic.Int64 // bytes, requests
 	over := make(chan struct{})
@@ -76,10 +75,10 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 		}
 	})
 	// In memory, where nothing but this process holds what is stuck.
-	s, _, _ := newMemoryService(t, server.Config{MaxStreams: n, Conn: conn, StallTimeout: 10 * time.Minute}, faultnet.Options{
+	s, _, _ := newMemoryService(t, server.Config{MaxStreams: n, ConnWindow: window, StallTimeout: 10 * time.Minute}, faultnet.Options{
 		Up: faultnet.Faults{Buffer: 64 << 10}, Down: faultnet.Faults{Buffer: 64 << 10},
 	})
-	c, err := s.connect("a", h, tunnelclient.Config{Conn: conn, DrainTimeout: -1}, 20*time.Second)
+	c, err := s.connect("a", h, tunnelclient.Config{ConnWindow: window, DrainTimeout: -1}, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -78,12 +77,6 @@ func Start(t testing.TB, o Options) *Service {
 // until it is connected, and returns the URL that viewers use.
 func (s *Service) Client(id string, h http.Handler) (url string) {
 	s.t.Helper()
-	return s.ClientConn(id, h, h2conn.Config{})
-}
-
-// ClientConn is Client with the HTTP/2 inside the tunnel tuned.
-func (s *Service) ClientConn(id string, h http.Handler, conn h2conn.Config) (url string) {
-	s.t.Helper()
 	token, err := server.MintToken(Secret, server.Claims{ID: id, TTL: time.Hour})
 	if err != nil {
 		s.t.Fatal(err)
@@ -93,7 +86,6 @@ func (s *Service) ClientConn(id string, h http.Handler, conn h2conn.Config) (url
 		ID:        id,
 		Tokens:    tunnelclient.StaticToken(token),
 		Logger:    Logger(s.t),
-		Conn:      conn,
 		// Tests end with what they want to wait for; the rest is broken off.
 		DrainTimeout: -1,
 	}
