@@ -2,16 +2,12 @@ package target
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
 // dialTimeout bounds connecting to a target.
@@ -33,38 +29,39 @@ func newDialer() *net.Dialer {
 	return &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 }
 
-// parseTarget understands what New documents. The target is dialled with d.
-func parseTarget(s string, d *net.Dialer) (endpoint, error) {
+// parseTarget understands what New documents, or returns the rule that s breaks.
+// The target is dialled with d.
+func parseTarget(s string, d *net.Dialer) (e endpoint, rule string) {
 	if path, ok := strings.CutPrefix(s, "unix://"); ok {
 		if !filepath.IsAbs(path) {
-			return endpoint{}, fmt.Errorf("target %q: the path of the socket must be absolute, as in unix:///run/app.sock", s)
+			return endpoint{}, "the path of the socket must be absolute, as in unix:///run/app.sock"
 		}
 		return endpoint{"http", "localhost", func(ctx context.Context) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", path)
-		}}, nil
+		}}, ""
 	}
 	if allDigits(s) {
-		if err := checkPort(s); err != nil {
-			return endpoint{}, fmt.Errorf("target %q: %w", s, err)
+		if !isPort(s) {
+			return endpoint{}, portRule
 		}
-		return endpoint{"http", net.JoinHostPort("localhost", s), dialLocalhost(d, s)}, nil
+		return endpoint{"http", net.JoinHostPort("localhost", s), dialLocalhost(d, s)}, ""
 	}
 
-	scheme, addr, shown := "http", s, redact.URL(s)
+	scheme, addr := "http", s
 	if strings.Contains(s, "://") {
 		u, err := url.Parse(s)
 		if err != nil {
-			return endpoint{}, errors.New("target: it cannot be parsed as a URL")
+			return endpoint{}, "it cannot be parsed as a URL"
 		}
 		switch {
 		case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
-			return endpoint{}, fmt.Errorf("target %q: the scheme must be http, https, h2c or unix (websockets work with all of them)", shown)
+			return endpoint{}, "the scheme must be http, https, h2c or unix (websockets work with all of them)"
 		case u.User != nil:
-			return endpoint{}, fmt.Errorf("target %q: a user or password is not supported", shown)
+			return endpoint{}, "a user or password is not supported"
 		case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-			return endpoint{}, fmt.Errorf("target %q: a path or query is not supported, since viewers' paths arrive unchanged", shown)
+			return endpoint{}, "a path or query is not supported, since viewers' paths arrive unchanged"
 		case u.Hostname() == "":
-			return endpoint{}, fmt.Errorf("target %q names no host", shown)
+			return endpoint{}, "it names no host"
 		}
 		scheme, addr = u.Scheme, u.Host
 		if u.Port() == "" {
@@ -77,14 +74,14 @@ func parseTarget(s string, d *net.Dialer) (endpoint, error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" || strings.ContainsAny(host, "/?#@ ") {
-		return endpoint{}, fmt.Errorf("target %q is none of: a port, host:port, http://host, https://host, h2c://host, unix:///path", shown)
+		return endpoint{}, "it must be one of: a port, host:port, http://host, https://host, h2c://host, unix:///path"
 	}
-	if err := checkPort(port); err != nil {
-		return endpoint{}, fmt.Errorf("target %q: %w", shown, err)
+	if !isPort(port) {
+		return endpoint{}, portRule
 	}
 	return endpoint{scheme, addr, func(ctx context.Context) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr)
-	}}, nil
+	}}, ""
 }
 
 // dialLocalhost connects to a port of this machine without asking a resolver:
@@ -107,9 +104,9 @@ func allDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-func checkPort(s string) error {
-	if n, err := strconv.ParseUint(s, 10, 16); err != nil || n == 0 || !allDigits(s) {
-		return errors.New("the port must be a number from 1 to 65535")
-	}
-	return nil
+const portRule = "the port must be a number from 1 to 65535"
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0 && allDigits(s)
 }

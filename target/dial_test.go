@@ -30,20 +30,20 @@ func TestParseTarget(t *testing.T) {
 		{"HTTP://app:81", "http", "app:81", ""},
 		{"unix:///run/app.sock", "http", "localhost", ""},
 
-		{"", "", "", "none of"},
+		{"", "", "", "one of: a port"},
 		{"0", "", "", "1 to 65535"},
 		{"65536", "", "", "1 to 65535"},
 		{"99999999999999999999", "", "", "1 to 65535"},
-		{"app", "", "", "none of"},
-		{":8080", "", "", "none of"},
+		{"app", "", "", "one of: a port"},
+		{":8080", "", "", "one of: a port"},
 		{"app:http", "", "", "1 to 65535"},
 		{"app:", "", "", "1 to 65535"},
 		{"app:80/path", "", "", "1 to 65535"},
-		{"a/b:80", "", "", "none of"},
-		{"u@h:80", "", "", "none of"},
-		{"u:hunter2@h:80", "", "", `"…@h:80" is none of`},
+		{"a/b:80", "", "", "one of: a port"},
+		{"u@h:80", "", "", "one of: a port"},
+		{"u:hunter2@h:80", "", "", `"…@h:80": it must be one of`},
 		{"http://app?q=hunter2", "", "", "a path or query"},
-		{"::1", "", "", "none of"},
+		{"::1", "", "", "one of: a port"},
 		{"http://", "", "", "names no host"},
 		{"http://:80", "", "", "names no host"},
 		{"http://app:99999", "", "", "1 to 65535"},
@@ -98,6 +98,22 @@ func TestClassify(t *testing.T) {
 	} {
 		if kind, status := target.Classify(tt.err); kind != tt.kind || status != tt.status {
 			t.Errorf("%v: %s %d, want %s %d", tt.err, kind, status, tt.kind, tt.status)
+		}
+	}
+}
+
+// All faults come at once, each with the name of its argument or field, and
+// without a password.
+func TestFaults(t *testing.T) {
+	_, err := target.New("http://u:hunter2@app", target.Options{HostHeader: "u:hunter2@h"})
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) != 2 || strings.Contains(err.Error(), "hunter2") {
+		t.Fatalf("got %v", err)
+	}
+	for i, want := range []target.ConfigError{{Field: "target", Value: "http://…@app"}, {Field: "Options.HostHeader", Value: "…@h"}} {
+		var got *target.ConfigError
+		if !errors.As(joined.Unwrap()[i], &got) || got.Field != want.Field || got.Value != want.Value || got.Rule == "" {
+			t.Errorf("fault %d is %+v, want %+v", i, got, want)
 		}
 	}
 }

@@ -16,8 +16,11 @@ func (o *Options) SetDialer(d *net.Dialer) { o.dialer = d }
 
 // ParseTarget returns the scheme and host of a target.
 func ParseTarget(s string) (scheme, host string, err error) {
-	t, err := parseTarget(s, newDialer())
-	return t.scheme, t.host, err
+	if _, err := New(s, Options{}); err != nil {
+		return "", "", err
+	}
+	t, _ := parseTarget(s, newDialer())
+	return t.scheme, t.host, nil
 }
 
 // Classify returns the RFC 9209 error type and status for err.

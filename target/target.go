@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 	"github.com/websocktunnel/websocktunnel/internal/errorlog"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -72,6 +73,16 @@ type Options struct {
 	dialer *net.Dialer
 }
 
+// A ConfigError says that the target or a field of [Options] breaks a rule. [New]
+// returns one for each fault, joined ([errors.Join]). It has the fields
+//
+//	Field string // "target" or, for example, "Options.HostHeader"
+//	Value string // what it is set to, without user, password and query
+//	Rule  string // the rule and what to do: "it must be a host or host:port"
+//
+// It is the same type as in the packages server and tunnelclient.
+type ConfigError = configerror.ConfigError
+
 // New returns a Proxy that sends every request to target, which is one of
 //
 //	8080                   a port of this machine; 127.0.0.1, then ::1 is tried
@@ -93,18 +104,24 @@ type Options struct {
 // 502, or 504 after a timeout, with one line of text and an X-Websocktunnel-Error
 // header that holds an RFC 9209 error type. If it breaks off an answer, the
 // handler panics with [http.ErrAbortHandler], as net/http wants it.
+//
+// The error is a [*ConfigError] for each fault, joined ([errors.Join]).
 func New(target string, o Options) (*Proxy, error) {
 	if o.dialer == nil {
 		o.dialer = newDialer()
 	}
-	t, err := parseTarget(target, o.dialer)
-	if err != nil {
-		return nil, err
+	var faults configerror.Faults
+	t, rule := parseTarget(target, o.dialer)
+	if rule != "" {
+		faults.Add("target", redact.URL(target), rule)
 	}
 	if h := o.HostHeader; h != "" {
 		if u, err := url.Parse("http://" + h); err != nil || u.Host != h {
-			return nil, fmt.Errorf("HostHeader %q must be a host or host:port", h)
+			faults.Add("Options.HostHeader", redact.URL(h), "it must be a host or host:port")
 		}
+	}
+	if err := faults.Err(); err != nil {
+		return nil, err
 	}
 	p := &Proxy{
 		url:      url.URL{Scheme: t.scheme, Host: t.host},

@@ -109,5 +109,5 @@ func ExampleProxyTo() {
 func ExampleProxyTo_invalid() {
 	_, err := tunnelclient.ProxyTo("http://localhost:8080/app", tunnelclient.ProxyOptions{})
 	fmt.Println(err)
-	// Output: tunnelclient: target "http://localhost:8080/app": a path or query is not supported, since viewers' paths arrive unchanged
+	// Output: target "http://localhost:8080/app": a path or query is not supported, since viewers' paths arrive unchanged
 }

@@ -1,10 +1,6 @@
 package tunnelclient
 
-import (
-	"fmt"
-
-	"github.com/websocktunnel/websocktunnel/target"
-)
+import "github.com/websocktunnel/websocktunnel/target"
 
 // ProxyOptions tunes [ProxyTo]. The zero value is ready to use.
 type ProxyOptions = target.Options
@@ -12,9 +8,5 @@ type ProxyOptions = target.Options
 // ProxyTo returns a handler that sends every request to addr, the target, such
 // as "8080" or "https://app". It is [target.New], which has the details.
 func ProxyTo(addr string, o ProxyOptions) (*target.Proxy, error) {
-	p, err := target.New(addr, o)
-	if err != nil {
-		return nil, fmt.Errorf("tunnelclient: %w", err)
-	}
-	return p, nil
+	return target.New(addr, o)
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -69,16 +68,13 @@ func demoAction(cmd *cli.Command) error {
 	}
 	handler, shown := demosite.Handler(), "a small demo site in this process"
 	if target := cmd.String("target"); target != "" {
-		var err error
-		handler, err = tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{
+		proxy, err := tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{
 			KeepPrefix:       cmd.Bool("keep-prefix"),
 			RewriteRedirects: cmd.Bool("rewrite-redirects"),
 			Logger:           log,
 		})
-		if err != nil {
-			faults.Add("--target: %s", strings.TrimPrefix(err.Error(), "tunnelclient: "))
-		}
-		shown = target
+		faults.AddConfig(err, func(string) string { return "--target" })
+		handler, shown = proxy, target
 	}
 	if err := faults.Err(); err != nil {
 		return err

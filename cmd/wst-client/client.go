@@ -33,7 +33,7 @@ func runClient(c config) error {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	served, untold, telling := make(chan error, 1), make(chan error, 1), make(chan struct{})
-	go func() { served <- client.Serve(ctx, c.handler) }()
+	go func() { served <- client.Serve(ctx, c.target) }()
 	go func() {
 		defer close(telling)
 		if err := told.run(ctx); err != nil {
@@ -62,9 +62,7 @@ func runClient(c config) error {
 			case <-telling:
 			case <-time.After(tellTimeout): // nobody reads it
 			}
-			if h, ok := c.handler.(interface{ CloseIdleConnections() }); ok {
-				h.CloseIdleConnections()
-			}
+			c.target.CloseIdleConnections()
 			if err == nil {
 				err = e
 			}

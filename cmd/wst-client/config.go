@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/target"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -22,8 +22,8 @@ const tokenVariable = "WST_TOKEN"
 // config is what the command line says, checked.
 type config struct {
 	tunnel    tunnelclient.Config // without OnStateChange
-	handler   http.Handler        // sends requests to the target
-	fromStdin bool                // tokens come from standard input
+	target    *target.Proxy
+	fromStdin bool // tokens come from standard input
 
 	outFile string
 	json    bool
@@ -85,26 +85,23 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	if len(args) > 1 {
 		c.tunnel.ID = args[1]
 	}
-	var err error
+	address := ""
 	if len(args) > 2 {
-		if c.handler, err = tunnelclient.ProxyTo(args[2], tunnelclient.ProxyOptions{}); err != nil {
-			faults.Add("TARGET: %s", plain(err))
+		address = args[2]
+	}
+	var err error
+	c.target, err = tunnelclient.ProxyTo(address, opts)
+	faults.AddConfig(err, func(field string) string {
+		switch {
+		case field == "Options.HostHeader":
+			return "--host-header"
+		case field == "target" && len(args) > 2:
+			return "TARGET"
+		case field == "target":
+			return "" // that it is missing is noted above
 		}
-	}
-	if _, err := tunnelclient.ProxyTo("80", opts); err != nil {
-		faults.Add("--host-header: %s", plain(err))
-	} else if c.handler != nil {
-		c.handler, _ = tunnelclient.ProxyTo(args[2], opts) // both have been checked
-	}
-}
-
-// plain returns err's text without the names of Go packages and fields.
-func plain(err error) string {
-	s := strings.TrimPrefix(err.Error(), "tunnelclient: ")
-	for _, field := range []string{"HostHeader "} {
-		s = strings.TrimPrefix(s, field)
-	}
-	return s
+		return field
+	})
 }
 
 // readTokens finds out where tokens come from.

@@ -49,13 +49,13 @@ func (e *ConfigError) Reason() string {
 }
 
 // Faults collects what is wrong with a Config, so that all of it can be said at
-// once.
+// once. The zero value is ready to use; its errors name no package.
 type Faults struct {
 	pkg  string
 	errs []error
 }
 
-// New returns an empty list for the Go package called pkg.
+// New returns an empty list whose errors name the Go package pkg.
 func New(pkg string) *Faults { return &Faults{pkg: pkg} }
 
 // Add notes a fault. value may be "", see [ConfigError].
