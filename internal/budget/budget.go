@@ -1,0 +1,388 @@
+package budget
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Times of the relief.
+const (
+	// patience is how long something may keep bytes waiting before it can be
+	// cut for others. Whoever takes a little within that time behaves.
+	patience = time.Second
+
+	// interval is how often a limit that is exceeded is looked at.
+	interval = 100 * time.Millisecond
+)
+
+var (
+	// ErrPeer means that one of the accounts has reached its limit: the peer
+	// holds as much as one may.
+	ErrPeer = errors.New("budget: the peer's share of memory is used up")
+
+	// ErrFull means that all peers together have reached the limit.
+	ErrFull = errors.New("budget: memory is used up")
+)
+
+// Budget is what all peers may hold together. Make one with [New].
+type Budget struct {
+	limit int64 // 0: none
+	held  atomic.Int64
+
+	wake chan struct{} // capacity 1: a limit has been exceeded
+	stop chan struct{}
+	done sync.WaitGroup
+
+	waiters atomic.Int32 // in Room
+
+	mu       sync.Mutex
+	started  bool
+	closed   bool
+	accounts map[any]*Account
+	eased    chan struct{} // closed and replaced when there may be room again
+}
+
+// New returns a Budget of limit bytes. With 0 or less it keeps account and
+// bounds nothing, whatever limits its accounts have. It starts nothing before
+// a limit is exceeded; Close ends what it has started.
+func New(limit int64) *Budget {
+	return &Budget{
+		limit:    max(limit, 0),
+		wake:     make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+		accounts: make(map[any]*Account),
+		eased:    make(chan struct{}),
+	}
+}
+
+// Limit returns the limit in bytes, or 0 if there is none.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// Held returns how many bytes all holdings hold.
+func (b *Budget) Held() int64 { return b.held.Load() }
+
+// Close ends the Budget. Whoever waits for room goes on; nothing is cut any more.
+func (b *Budget) Close() {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.stop)
+	}
+	b.easedLocked()
+	b.mu.Unlock()
+	b.done.Wait()
+}
+
+// Account is what one peer may hold. It exists while something refers to it.
+type Account struct {
+	budget *Budget
+	key    any
+	limit  int64
+	held   atomic.Int64
+
+	// Guarded by budget.mu.
+	refs     int
+	holdings map[*Holding]struct{}
+}
+
+// Account returns the account of key, with a limit in bytes that counts if the
+// account is new; 0 is none. It has to be followed by Close. Keys of different
+// types are different.
+func (b *Budget) Account(key any, limit int64) *Account {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.accounts[key]
+	if a == nil {
+		a = &Account{budget: b, key: key, limit: limit, holdings: make(map[*Holding]struct{})}
+		b.accounts[key] = a
+	}
+	a.refs++
+	return a
+}
+
+// Held returns how many bytes the account's holdings hold.
+func (a *Account) Held() int64 { return a.held.Load() }
+
+// Close drops the reference that Account has given.
+func (a *Account) Close() {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	a.unrefLocked()
+}
+
+func (a *Account) unrefLocked() {
+	if a.refs--; a.refs == 0 {
+		delete(a.budget.accounts, a.key)
+	}
+}
+
+func (a *Account) over() bool { return a.limit > 0 && a.held.Load() > a.limit }
+
+// Holding is one thing that holds memory for a peer. Its methods may be called
+// from any goroutine, but nothing after Release.
+type Holding struct {
+	budget   *Budget
+	accounts []*Account
+	cut      func()
+
+	bytes   atomic.Int64
+	pinned  atomic.Int64
+	waiting atomic.Int64 // Unix nanoseconds since when bytes wait; 0: none do
+	isCut   atomic.Bool
+}
+
+// Hold returns a Holding, of nothing yet, that is charged to accounts, all of
+// this Budget; nil ones are left out. It has to be followed by Release. cut, in a
+// goroutine of the Budget, must make what holds the memory end soon, and must
+// not block; nil means that it cannot be cut.
+func (b *Budget) Hold(cut func(), accounts ...*Account) *Holding {
+	h := &Holding{budget: b, cut: cut, accounts: slices.DeleteFunc(accounts, func(a *Account) bool { return a == nil })}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range h.accounts {
+		a.refs++
+		a.holdings[h] = struct{}{}
+	}
+	return h
+}
+
+// Charge adds a further account, which what h holds is charged to as well. No
+// other method may run at the same time.
+func (h *Holding) Charge(a *Account) {
+	b := h.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.refs++
+	a.holdings[h] = struct{}{}
+	h.accounts = append(h.accounts[:len(h.accounts):len(h.accounts)], a)
+	a.held.Add(h.bytes.Load())
+}
+
+// Admit charges n bytes for something new, or returns ErrPeer or ErrFull and
+// charges nothing.
+func (h *Holding) Admit(n int64) error {
+	b := h.budget
+	if b.limit == 0 {
+		h.add(n)
+		return nil
+	}
+	for _, a := range h.accounts {
+		if a.limit > 0 && a.held.Load()+n > a.limit {
+			return ErrPeer
+		}
+	}
+	if b.held.Load()+n > b.limit {
+		b.relieve() // so that there is room for the next
+		return ErrFull
+	}
+	h.add(n)
+	return nil
+}
+
+// Add charges n bytes for what has come already; a negative n is what has gone,
+// which counts as movement.
+func (h *Holding) Add(n int64) {
+	h.add(n)
+	switch {
+	case n < 0:
+		h.Moved()
+		h.budget.ease()
+	case h.crowded():
+		h.budget.relieve()
+	}
+}
+
+func (h *Holding) add(n int64) {
+	h.bytes.Add(n)
+	h.budget.held.Add(n)
+	for _, a := range h.accounts {
+		a.held.Add(n)
+	}
+}
+
+// Bytes returns how much h holds.
+func (h *Holding) Bytes() int64 { return h.bytes.Load() }
+
+// Pins says that n bytes, which another holding is charged for, wait because of
+// h and would go with it: h counts as if it held them when it is judged.
+func (h *Holding) Pins(n int64) { h.pinned.Store(n) }
+
+// Wait says that bytes wait for the peer from now on, if none did. Moved, or a
+// negative Add, begins the time anew.
+func (h *Holding) Wait() { h.waiting.CompareAndSwap(0, time.Now().UnixNano()) }
+
+// Done says that nothing waits any more.
+func (h *Holding) Done() { h.waiting.Store(0) }
+
+// Moved says that the peer has taken or sent something.
+func (h *Holding) Moved() {
+	if h.waiting.Load() != 0 {
+		h.waiting.Store(time.Now().UnixNano())
+	}
+}
+
+// crowded reports whether a limit that h counts for is exceeded.
+func (h *Holding) crowded() bool {
+	if h.budget.limit == 0 {
+		return false
+	}
+	return h.budget.held.Load() > h.budget.limit || slices.ContainsFunc(h.accounts, (*Account).over)
+}
+
+// Room waits while a limit that h counts for is exceeded, until done is closed:
+// whoever reads more from a peer calls it first, so that no more comes than
+// there is room for.
+func (h *Holding) Room(done <-chan struct{}) {
+	b := h.budget
+	if !h.crowded() {
+		return
+	}
+	b.waiters.Add(1)
+	defer b.waiters.Add(-1)
+	for {
+		b.mu.Lock()
+		eased, closed := b.eased, b.closed
+		b.mu.Unlock()
+		if closed || !h.crowded() {
+			return
+		}
+		b.relieve()
+		select {
+		case <-eased:
+		case <-done:
+			return
+		}
+	}
+}
+
+// Release gives back what h holds.
+func (h *Holding) Release() {
+	h.waiting.Store(0)
+	h.add(-h.bytes.Load())
+	b := h.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range h.accounts {
+		delete(a.holdings, h)
+		a.unrefLocked()
+	}
+	b.easedLocked()
+}
+
+// ease lets those look again who wait for room.
+func (b *Budget) ease() {
+	if b.waiters.Load() == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.easedLocked()
+}
+
+func (b *Budget) easedLocked() {
+	if b.waiters.Load() > 0 {
+		close(b.eased)
+		b.eased = make(chan struct{})
+	}
+}
+
+// relieve has the limits looked at soon.
+func (b *Budget) relieve() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+		return // somebody has asked already
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.started && !b.closed {
+		b.started = true
+		b.done.Go(b.run)
+	}
+}
+
+// run looks at the limits while one is exceeded.
+func (b *Budget) run() {
+	t := time.NewTimer(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-b.stop:
+			return
+		case <-b.wake:
+		case <-t.C:
+		}
+		if b.cutWorst() {
+			t.Reset(interval)
+		}
+	}
+}
+
+// cutWorst cuts what has to go so that the limits are kept, and reports whether
+// one is exceeded.
+func (b *Budget) cutWorst() (exceeded bool) {
+	now := time.Now()
+	var cuts []func()
+	b.mu.Lock()
+	all := make(map[*Holding]struct{})
+	full := b.held.Load() > b.limit
+	for _, a := range b.accounts {
+		if full {
+			for h := range a.holdings {
+				all[h] = struct{}{}
+			}
+		}
+		if a.over() {
+			exceeded = true
+			cuts = append(cuts, worst(a.holdings, a.held.Load()-a.limit, now)...)
+		}
+	}
+	if full {
+		exceeded = true
+		cuts = append(cuts, worst(all, b.held.Load()-b.limit, now)...)
+	}
+	b.mu.Unlock()
+	for _, cut := range cuts {
+		cut()
+	}
+	return exceeded
+}
+
+// worst returns the cuts of the holdings that hold most and have moved least,
+// for excess bytes together and a tenth more.
+func worst(holdings map[*Holding]struct{}, excess int64, now time.Time) []func() {
+	type candidate struct {
+		h     *Holding
+		bytes int64
+		score float64
+	}
+	var list []candidate
+	for h := range holdings {
+		since := h.waiting.Load()
+		if since == 0 || h.cut == nil {
+			continue
+		}
+		if h.isCut.Load() {
+			excess -= h.bytes.Load() + h.pinned.Load() // it is about to go
+			continue
+		}
+		if idle := now.Sub(time.Unix(0, since)); idle >= patience {
+			n := h.bytes.Load() + h.pinned.Load()
+			list = append(list, candidate{h, n, float64(n) * idle.Seconds()})
+		}
+	}
+	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	var cuts []func()
+	for left := excess + excess/10; left > 0 && len(list) > 0; list = list[1:] {
+		h := list[0].h
+		if !h.isCut.Swap(true) {
+			left -= list[0].bytes
+			cuts = append(cuts, h.cut)
+		}
+	}
+	return cuts
+}

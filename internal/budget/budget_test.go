@@ -1,0 +1,271 @@
+package budget_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/budget"
+)
+
+// sleep moves the fake clock.
+func sleep(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // in a synctest bubble
+	synctest.Wait()
+}
+
+func TestAdmit(t *testing.T) {
+	b := budget.New(1000)
+	defer b.Close()
+	a := b.Account("peer", 300)
+	defer a.Close()
+	h := b.Hold(nil, a, nil)
+	if err := h.Admit(300); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Admit(1); !errors.Is(err, budget.ErrPeer) {
+		t.Errorf("over the account's limit: %v", err)
+	}
+	other := b.Hold(nil, b.Account("other", 0))
+	if err := other.Admit(701); !errors.Is(err, budget.ErrFull) {
+		t.Errorf("over the limit of all: %v", err)
+	}
+	if err := other.Admit(700); err != nil {
+		t.Error(err)
+	}
+	if got := b.Held(); got != 1000 {
+		t.Errorf("held %d, want 1000", got)
+	}
+	h.Release()
+	if got := a.Held(); got != 0 {
+		t.Errorf("the account holds %d after Release", got)
+	}
+	other.Release()
+	if got := b.Held(); got != 0 {
+		t.Errorf("held %d after all has been released", got)
+	}
+}
+
+func TestNoLimit(t *testing.T) {
+	b := budget.New(-1)
+	defer b.Close()
+	a := b.Account(1, 10)
+	defer a.Close()
+	h := b.Hold(nil, a)
+	defer h.Release()
+	if err := h.Admit(1 << 40); err != nil {
+		t.Error(err)
+	}
+	h.Room(nil) // must not wait
+	if a.Held() != 1<<40 {
+		t.Error("no account is kept without a limit")
+	}
+}
+
+// The ones that hold most and have moved least go first; what moves, or has
+// nothing waiting, stays.
+func TestWorstIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(1000)
+		defer b.Close()
+		a := b.Account("peer", 0)
+		defer a.Close()
+		var mu sync.Mutex
+		var cut []string
+		hold := func(name string, n int64) *budget.Holding {
+			h := b.Hold(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				cut = append(cut, name)
+			}, a)
+			h.Add(n)
+			return h
+		}
+		quiet := hold("quiet", 300)
+		small := hold("small", 100)
+		small.Wait()
+		large := hold("large", 300)
+		large.Wait()
+		moving := hold("moving", 250)
+		moving.Wait()
+		for range 30 {
+			sleep(time.Second / 2)
+			moving.Moved()
+		}
+		if len(cut) > 0 {
+			t.Fatalf("cut below the limit: %v", cut)
+		}
+		late := hold("late", 200) // 1150
+		late.Wait()
+		sleep(time.Second / 2)
+		mu.Lock()
+		if len(cut) != 1 || cut[0] != "large" {
+			t.Errorf("cut %v, want the large one that does not move", cut)
+		}
+		mu.Unlock()
+		large.Release()
+		sleep(time.Minute)
+		mu.Lock()
+		if len(cut) != 1 {
+			t.Errorf("cut %v, also below the limit", cut)
+		}
+		mu.Unlock()
+		for _, h := range []*budget.Holding{quiet, small, moving, late} {
+			h.Release()
+		}
+	})
+}
+
+// What is charged to nobody but pinned counts when the worst is looked for.
+func TestPinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(1 << 20)
+		defer b.Close()
+		tunnel := b.Account("tunnel", 1000)
+		defer tunnel.Close()
+		session := b.Hold(nil, tunnel)
+		var cuts atomic.Int32
+		for range 10 {
+			h := b.Hold(func() { cuts.Add(1) }, tunnel)
+			h.Pins(200)
+			h.Wait()
+			defer h.Release()
+		}
+		sleep(2 * time.Second)
+		session.Add(1300)
+		sleep(50 * time.Millisecond)
+		if n := cuts.Load(); n != 2 {
+			t.Errorf("%d were cut for 300 bytes too many, of which each pins 200; want 2", n)
+		}
+		session.Release()
+	})
+}
+
+func TestRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(1000)
+		defer b.Close()
+		a := b.Account("peer", 100)
+		defer a.Close()
+		h := b.Hold(nil, a)
+		h.Add(150)
+		var passed atomic.Int32
+		for range 3 {
+			go func() {
+				h.Room(nil)
+				passed.Add(1)
+			}()
+		}
+		gone := make(chan struct{})
+		go func() {
+			h.Room(gone)
+			passed.Add(10)
+		}()
+		sleep(time.Hour)
+		if n := passed.Load(); n != 0 {
+			t.Fatalf("%d did not wait", n)
+		}
+		close(gone)
+		synctest.Wait()
+		if n := passed.Load(); n != 10 {
+			t.Fatalf("%d: the one that is done has to go on, and no other", n)
+		}
+		h.Add(-50)
+		synctest.Wait()
+		if n := passed.Load(); n != 13 {
+			t.Errorf("%d: not all go on when there is room", n)
+		}
+		// Another account is not held up.
+		h.Add(100)
+		other := b.Hold(nil, b.Account("other", 100))
+		other.Room(nil)
+		other.Release()
+		h.Release()
+	})
+}
+
+// Close lets go whoever waits.
+func TestCloseEndsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(10)
+		h := b.Hold(nil, b.Account("peer", 0))
+		h.Add(11)
+		done := make(chan struct{})
+		go func() {
+			h.Room(nil)
+			close(done)
+		}()
+		synctest.Wait()
+		b.Close()
+		<-done
+	})
+}
+
+func TestCharge(t *testing.T) {
+	b := budget.New(1000)
+	defer b.Close()
+	h := b.Hold(nil, b.Account("address", 0))
+	h.Add(50)
+	tunnel := b.Account("tunnel", 60)
+	h.Charge(tunnel)
+	if tunnel.Held() != 50 {
+		t.Errorf("the tunnel holds %d, want 50", tunnel.Held())
+	}
+	if err := h.Admit(20); !errors.Is(err, budget.ErrPeer) {
+		t.Errorf("over the tunnel's limit: %v", err)
+	}
+	h.Release()
+	if tunnel.Held() != 0 || b.Held() != 0 {
+		t.Error("something is left")
+	}
+}
+
+// All at once, for the race detector; nothing is left at the end.
+func TestStress(t *testing.T) {
+	b := budget.New(5000)
+	defer b.Close()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 500 {
+				a := b.Account(j%3, 2000)
+				cut := make(chan struct{})
+				var once sync.Once
+				h := b.Hold(func() { once.Do(func() { close(cut) }) }, a)
+				a.Close()
+				if h.Admit(int64(100*i)) == nil {
+					h.Wait()
+					h.Add(50)
+					h.Add(-20)
+					h.Done()
+				}
+				h.Release()
+			}
+		})
+	}
+	wg.Wait()
+	if b.Held() != 0 {
+		t.Errorf("%d bytes are left", b.Held())
+	}
+}
+
+func BenchmarkExchange(b *testing.B) {
+	all := budget.New(1 << 30)
+	defer all.Close()
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			addr, tunnel := all.Account(1, 1<<26), all.Account("t", 1<<26)
+			h := all.Hold(func() {}, addr, tunnel)
+			addr.Close()
+			tunnel.Close()
+			if h.Admit(4000) != nil {
+				b.Error("refused")
+			}
+			h.Release()
+		}
+	})
+}
