@@ -37,6 +37,12 @@ const (
 	dataGlitch       = 4
 	dataBytesPerUnit = 1024
 
+	// DATA for a stream that is over costs by its size too: it is read, counted
+	// and given back for nothing. A reset earns what may have been on its way
+	// then, which is a stream's window.
+	lateBytesPerCost = 4096
+	resetGlitch      = 256 + askingStreamWindow/lateBytesPerCost
+
 	// A control message costs this and one more for each 64 bytes.
 	controlGlitch       = 10
 	controlBytesPerCost = 64
@@ -61,7 +67,9 @@ type meter struct {
 	first    bool                 // the first frame has come: it must be SETTINGS
 	block    bool                 // a header block is not over: it must be CONTINUATION
 
-	out sentFrames
+	out     sentFrames
+	streams openStreams
+	inflow  inflow
 
 	budget int64
 	last   time.Time    // when time was last counted
@@ -75,6 +83,9 @@ type sentFrames struct {
 	header [frameHeaderLen]byte
 	have   int
 	left   int
+
+	update [4]byte // payload of a WINDOW_UPDATE for the connection, as far as it has come
+	got    int     // bytes of update
 }
 
 // newMeter returns one for a peer that sends preface bytes before its first
@@ -92,6 +103,11 @@ func (m *meter) sent(p []byte) {
 	s := &m.out
 	for len(p) > 0 {
 		if pass := min(s.skip+s.left, len(p)); pass > 0 { // one of them is zero
+			if s.left > 0 && http2.FrameType(s.header[3]) == http2.FrameWindowUpdate && streamOf(s.header[:]) == 0 {
+				if s.got += copy(s.update[s.got:], p[:pass]); s.got == len(s.update) {
+					m.inflow.granted(int64(binary.BigEndian.Uint32(s.update[:]) & (1<<31 - 1)))
+				}
+			}
 			s.skip, s.left = max(s.skip-pass, 0), max(s.left-pass, 0)
 			p = p[pass:]
 			continue
@@ -101,9 +117,11 @@ func (m *meter) sent(p []byte) {
 		if s.have += k; s.have < frameHeaderLen {
 			return
 		}
-		s.have = 0
+		s.have, s.got = 0, 0
 		s.left = frameLength(s.header[:])
-		m.earned.Add(m.earns(http2.FrameType(s.header[3]), http2.Flags(s.header[4]), s.left))
+		kind, flags := http2.FrameType(s.header[3]), http2.Flags(s.header[4])
+		m.streams.sent(kind, streamOf(s.header[:]), !m.requests)
+		m.earned.Add(m.earns(kind, flags, s.left))
 	}
 }
 
@@ -119,9 +137,11 @@ func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int) int64
 		return requestGlitch
 	case http2.FramePing, http2.FrameSettings:
 		if flags&http2.FlagPingAck != 0 { // that of settings is the same
-			return 0 // else a flood would pay for itself
+			return 0 // otherwise a flood would pay for itself
 		}
 		return heavyGlitch
+	case http2.FrameRSTStream:
+		return resetGlitch
 	default:
 		return 0
 	}
@@ -186,7 +206,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
 				m.block = flags&http2.FlagHeadersEndHeaders == 0 // the same in all of them
 			}
-			if !m.account(kind, flags, length) {
+			if !m.account(kind, flags, length, streamOf(h)) {
 				return n, false
 			}
 			if !m.dropping {
@@ -217,9 +237,14 @@ func useless(kind http2.FrameType, length int, stream []byte) bool {
 }
 
 // account pays for one frame.
-func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int) bool {
+func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, stream uint32) bool {
+	open := m.streams.received(kind, flags, stream, m.requests)
 	switch kind {
 	case http2.FrameData:
+		m.inflow.received(int64(length))
+		if !open {
+			return m.spend(lightGlitch + int64(length)/lateBytesPerCost)
+		}
 		// One that is padded and short may be nothing but padding.
 		if length > 256 || length > 0 && flags&http2.FlagDataPadded == 0 {
 			return true

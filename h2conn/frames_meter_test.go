@@ -36,10 +36,14 @@ func through(m *meter, stream []byte, cut func() int) (out []byte, ok bool) {
 }
 
 func frame(kind http2.FrameType, flags http2.Flags, length int) []byte {
+	return frameOn(1, kind, flags, length)
+}
+
+func frameOn(stream uint32, kind http2.FrameType, flags http2.Flags, length int) []byte {
 	b := make([]byte, frameHeaderLen+length)
 	binary.BigEndian.PutUint32(b, uint32(length)<<8|uint32(kind))
 	b[4] = byte(flags)
-	b[8] = 1
+	binary.BigEndian.PutUint32(b[5:], stream)
 	return b
 }
 
@@ -68,6 +72,8 @@ func TestMeterFloods(t *testing.T) {
 		{"HEADERS", frame(http2.FrameHeaders, 0, 10), 10_001},
 		{"large HEADERS", frame(http2.FrameHeaders, 0, 16<<10), 2001},
 		{"CONTINUATION", frame(http2.FrameContinuation, 0, 0), 10_001},
+		{"DATA of one byte for no stream", frameOn(3, http2.FrameData, 0, 1), 10_001},
+		{"DATA of 16 KiB for no stream", frameOn(3, http2.FrameData, 0, 16<<10), 2001},
 		{"DATA of one byte", frame(http2.FrameData, 0, 1), 0},
 		{"DATA of 16 KiB", frame(http2.FrameData, 0, 16<<10), 0},
 		{"DATA of 16 KiB, padded", frame(http2.FrameData, http2.FlagDataPadded, 16<<10), 0},
@@ -75,6 +81,7 @@ func TestMeterFloods(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			m := testMeter()
 			m.first = true
+			m.streams.begin(1)
 			buf := make([]byte, len(tc.frame))
 			for n := range 50_000 {
 				copy(buf, tc.frame)

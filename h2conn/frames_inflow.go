@@ -1,0 +1,39 @@
+package h2conn
+
+import "sync/atomic"
+
+// inflow knows how many bytes of DATA one end of a connection holds that nobody
+// has read: what flow control lets the peer send less than at the start. x/net
+// gives the connection's window back as bodies are read, or closed.
+type inflow struct {
+	window atomic.Int64 // what the peer may send now
+	most   atomic.Int64 // what it may send when nothing is held
+
+	// changed, if not nil, is called with each change of what is held, by the
+	// goroutine that reads or the one that writes.
+	changed func(delta int64)
+}
+
+// received says that n bytes of DATA have come, padding included.
+func (f *inflow) received(n int64) {
+	f.window.Add(-n)
+	if f.changed != nil && n > 0 {
+		f.changed(n)
+	}
+}
+
+// granted says that the peer may send n more. Above what it could send before,
+// that makes the window larger, as both ends of x/net do at the start.
+func (f *inflow) granted(n int64) {
+	window := f.window.Add(n)
+	if more := window - f.most.Load(); more > 0 {
+		f.most.Add(more)
+		n -= more
+	}
+	if f.changed != nil && n > 0 {
+		f.changed(-n)
+	}
+}
+
+// held returns how many bytes are held.
+func (f *inflow) held() int64 { return f.most.Load() - f.window.Load() }
