@@ -15,9 +15,9 @@ const (
 )
 
 // handshakeLimit bounds registrations per second: those of all tunnels, and,
-// while there are many, those of each. Else whoever has a token for one of them
-// could use up what all others need to come back. While there are few, nobody
-// is refused who replaces a session, however often.
+// while there are many, those of each. Otherwise anyone with a token for one
+// tunnel could use up what all others need to come back. While there are few, a
+// tunnel may replace its session as often as it likes.
 type handshakeLimit struct {
 	all  *rate.Limiter
 	each *keyLimiter[label]

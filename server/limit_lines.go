@@ -9,8 +9,8 @@ import (
 
 const (
 	// linesPerSecond is how many lines about one tunnel go to the log within
-	// any second, whatever its client does. The last is kept for what ends a
-	// session. Together with what its client can make others say, those are ten.
+	// any second, whatever its client does. The last is kept for the end of a
+	// session. With the lines that its client can make others write, that is ten.
 	linesPerSecond = 6
 
 	// othersPerSecond is how many lines each of net/http and x/net/http2 may
@@ -20,8 +20,8 @@ const (
 	// suppressedField, on a line, is how many lines were left out before it.
 	suppressedField = "suppressed_lines"
 
-	// minSweep is how many limits there may be before those are looked for
-	// that nobody needs any more.
+	// minSweep is how many limits there may be before idle ones are looked for
+	// and forgotten.
 	minSweep = 1000
 )
 
@@ -30,7 +30,7 @@ type lineLimit struct {
 	mu         sync.Mutex
 	written    [linesPerSecond]time.Time // of the last lines, a ring
 	next       int                       // the oldest in it
-	suppressed int64                     // and not told yet
+	suppressed int64                     // and not logged yet
 }
 
 // allow reports whether one more line may be written now, of at most limit
@@ -44,7 +44,7 @@ func (l *lineLimit) allow(now time.Time, limit int) (suppressed int64, ok bool) 
 	return suppressed, ok
 }
 
-// take is allow for a line that somebody else counts if it is suppressed.
+// take is allow for a line that the caller counts if it is suppressed.
 func (l *lineLimit) take(now time.Time, limit int) (suppressed int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,7 +61,7 @@ func (l *lineLimit) takeLocked(now time.Time, limit int) (suppressed int64, ok b
 	return suppressed, true
 }
 
-// idle reports whether nothing would be lost with l.
+// idle reports whether l can be forgotten.
 func (l *lineLimit) idle(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,8 +25,8 @@ func (l addrLimiter) allow(addr addrKey) (wait time.Duration, ok bool) {
 	return l.keyLimiter.allow(subscriber(addr))
 }
 
-// subscriber returns what addr counts as where addresses are told apart: of
-// IPv6 the /64, which is what one subscriber has.
+// subscriber returns the address that limits count addr as: for IPv6 the /64,
+// which is what one subscriber has.
 func subscriber(addr netip.Addr) netip.Addr {
 	if addr.Is6() && !addr.Is4In6() {
 		if p, err := addr.Prefix(64); err == nil {
@@ -41,7 +41,7 @@ const maxLimited = 10000
 
 // keyLimiter is a token bucket for each key. When it remembers too many keys
 // it forgets those whose buckets have filled up again, and if that does not
-// help much, all: a limiter must not be what takes the service down.
+// help much, all: the limiter itself must not exhaust the service.
 type keyLimiter[K comparable] struct {
 	limit rate.Limit
 	burst int

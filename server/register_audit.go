@@ -34,7 +34,7 @@ const (
 const maxReason = 300
 
 // audit decides which audit lines are written, so that nobody can flood the
-// log, and sums up the others.
+// log, and sums up the rest.
 type audit struct {
 	// Static after construction.
 	log       zerolog.Logger

@@ -11,19 +11,19 @@ import (
 const maxWaiting = 1000
 
 // fairQueue admits a bounded number of requests at a time. While slots are free
-// each gets one at once. Else it waits, and the slots that become free go round
-// the addresses that wait, and among those of one address to who came first: an
-// address with a thousand requests delays another's only one by no more than
-// its own next.
+// a request gets one at once. Otherwise it waits. Slots that become free go to the
+// waiting addresses in turn, and within an address to the request that came first:
+// an address with a thousand requests delays another's only request by no more
+// than one of its own.
 //
-// No address has a share of the slots themselves: a load balancer is one
-// address, and a slot that is taken is never taken back.
+// Addresses share the queue, not the slots themselves: a load balancer is one
+// address, and a slot is never taken back.
 type fairQueue struct {
 	mu      sync.Mutex
 	free    int
 	limit   int // of waiting
 	waiting int
-	turns   []*waitingClass // those with waiters, the next one first
+	turns   []*waitingClass // the addresses with waiters, the next one first
 	classes map[netip.Addr]*waitingClass
 }
 
@@ -37,8 +37,8 @@ type waitingClass struct {
 type waiter struct {
 	class *waitingClass
 
-	// ready has one value as soon as the wait is over: nil, which is a slot, or
-	// errBusy, if the waiter had to make room for that of another address.
+	// ready receives one value when the wait is over: nil, which is a slot, or
+	// errBusy, if the waiter had to make room for one of another address.
 	ready chan error
 }
 
@@ -46,9 +46,9 @@ func newFairQueue(slots, limit int) *fairQueue {
 	return &fairQueue{free: slots, limit: limit, classes: make(map[netip.Addr]*waitingClass)}
 }
 
-// enter takes a slot, or else a place in the queue: then it returns a waiter,
-// which has to be followed by a receive from ready or by leave. It returns
-// errBusy if there is no place either.
+// enter takes a slot. If there is none it takes a place in the queue and returns a
+// waiter: a receive from its ready, or a call of leave, has to follow. It returns
+// errBusy if the queue is full too.
 func (q *fairQueue) enter(addr netip.Addr) (*waiter, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -71,8 +71,8 @@ func (q *fairQueue) enter(addr netip.Addr) (*waiter, error) {
 	return w, nil
 }
 
-// makeRoomLocked sends away the last one of the address with the most waiters,
-// unless c, for which there is to be room, would then have as many.
+// makeRoomLocked sends away the last waiter of the address with the most, unless
+// c, which needs the room, would then have as many.
 func (q *fairQueue) makeRoomLocked(c *waitingClass) bool {
 	own := 0
 	if c != nil {
@@ -96,8 +96,7 @@ func (q *fairQueue) makeRoomLocked(c *waitingClass) bool {
 	return true
 }
 
-// leave is for a waiter whose request waits no longer. If it has got a slot
-// meanwhile, that goes to the next.
+// leave ends the wait of w. If w has a slot by now, that goes to the next.
 func (q *fairQueue) leave(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
