@@ -19,7 +19,12 @@
 //
 // # Ownership
 //
-// A session belongs to the goroutine in [session.run], which alone ends it.
-// The table holds pointers only; a session removes itself, and only if it is
-// still the one in the table. No lock is held across network I/O anywhere.
+// A registration owns its session while that starts, and the goroutine in
+// [session.run] from then on. The owner alone closes the connection; anyone else
+// asks for that. session_state.go has the states of a session.
+//
+// The [registry] knows which ids have which sessions. The order of locks is the
+// registry's, then a session's, then its queue's or connection's; each may be
+// taken without those before it. Neither the registry nor a session waits for the
+// network with its lock held.
 package server

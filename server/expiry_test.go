@@ -21,7 +21,7 @@ func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahea
 // set puts the clock ahead and lets the sessions of s look at it.
 func (c *wallClock) set(s *testService, ahead time.Duration) {
 	c.ahead.Store(int64(ahead))
-	for _, sess := range s.allSessions() {
+	for _, sess := range s.registry.sessions() {
 		sess.notify()
 	}
 }

@@ -238,7 +238,7 @@ func TestHostModeStartup(t *testing.T) {
 	waitFor(t, func() bool {
 		s.registry.mu.Lock()
 		defer s.registry.mu.Unlock()
-		return len(s.registry.expected) == 1
+		return s.registry.expecting == 1
 	})
 	s.connect(id, named(id))
 	if got := <-answer; !strings.Contains(got, id+": GET /x\n") {

@@ -8,7 +8,7 @@ import (
 
 // label is what a client id is called in a host name: <label>.<viewer domain>.
 // It is a valid DNS label in lower case, and no two ids have the same, also
-// where labels are compared without case. So it is the table's key too: a host
+// where labels are compared without case. So it is the registry's key too: a host
 // name leads to its tunnel without the id, which not every label tells.
 type label string
 

@@ -67,7 +67,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !s.draining { // else Shutdown and Close have still to do with it
+		if !s.isDraining() { // else Shutdown and Close have still to do with it
 			delete(s.servers, hs)
 		}
 	}()

@@ -157,7 +157,7 @@ func TestLeavingWhileItRegisters(t *testing.T) {
 // while each of its sessions has a request in flight does not pile them up. Those
 // that are left finish what they have.
 func TestReplacedSessionsAreBounded(t *testing.T) {
-	const registrations = maxReplaced + 20
+	const registrations = maxDraining + 20
 	s := newService(t, Config{})
 	entered, leave := make(chan struct{}), make(chan struct{})
 	finished := make(chan error, registrations)
@@ -181,7 +181,7 @@ func TestReplacedSessionsAreBounded(t *testing.T) {
 		}()
 		<-entered
 	}
-	waitFor(t, func() bool { return len(s.allSessions()) <= maxReplaced+1 })
+	waitFor(t, func() bool { return len(s.registry.sessions()) <= maxDraining+1 })
 	close(leave)
 	cut := 0
 	for range registrations {
@@ -189,8 +189,8 @@ func TestReplacedSessionsAreBounded(t *testing.T) {
 			cut++
 		}
 	}
-	if want := registrations - maxReplaced - 1; cut != want {
+	if want := registrations - maxDraining - 1; cut != want {
 		t.Errorf("%d requests were cut, want %d", cut, want)
 	}
-	waitFor(t, func() bool { return len(s.allSessions()) == 1 })
+	waitFor(t, func() bool { return len(s.registry.sessions()) == 1 })
 }

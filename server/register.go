@@ -129,19 +129,32 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		return
 	}
 	uncountTunnel(r)
-	sess := newSession(s, conn, g, remote, log)
-	if err := sess.start(ctx); err != nil {
+	sess := newSession(s, conn, g, remote, log, cancel)
+	if err = sess.start(ctx); err != nil {
 		s.registry.withdraw(a)
-		release() // not only after the close handshake, which a silent client draws out
-		reason := "no answer to the first HTTP/2 ping"
-		if errors.Is(err, errFewStreams) {
-			reason = errFewStreams.Error()
-		}
-		conn.CloseWith(int(wire.CloseProtocol), reason)
-		s.logFailure(log, g, fmt.Errorf("no HTTP/2 on the websocket: %w", err))
+		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)
+	} else if err = s.adopt(a, sess, log); err == nil {
 		return
 	}
-	s.adopt(a, sess)
+	release() // not only after the close handshake, which a silent client draws out
+	sess.abandon(failureCode(err))
+	s.logFailure(log, g, err)
+}
+
+// failureCode returns the close code for a registration that came to nothing
+// after the 101, and what its client has done wrong, if that is why.
+func failureCode(err error) (code wire.CloseCode, fault string) {
+	switch {
+	case errors.Is(err, errDraining):
+		return wire.CloseDraining, ""
+	case errors.Is(err, errOvertaken):
+		return wire.CloseReplaced, ""
+	case errors.Is(err, errEvicted):
+		return wire.CloseEvicted, ""
+	case errors.Is(err, errFewStreams):
+		return wire.CloseProtocol, errFewStreams.Error()
+	}
+	return wire.CloseProtocol, "no answer to the first HTTP/2 ping"
 }
 
 // authorize returns what r's bearer token entitles to. The errors are for the
@@ -165,11 +178,11 @@ func (s *Server) admitToken(token, id string) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	return g, s.evictions.check(g, s.cfg.now())
+	return g, s.registry.checkEvicted(g, s.cfg.now())
 }
 
 // checkUpgrade returns status 0 if r is a websocket handshake of the tunnel
-// protocol, and else the refusal.
+// protocol, and otherwise the refusal.
 func checkUpgrade(r *http.Request) (status int, reason string) {
 	h := r.Header
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || h2conn.TranslatedConnect(r) ||
@@ -199,9 +212,9 @@ func checkUpgrade(r *http.Request) (status int, reason string) {
 }
 
 // admit counts a registration that is under way; release ends that. A nil
-// release means that there is no room, why, and when to come again: soon where
-// another process takes over, and spread out where there are too many. Whoever
-// replaces a session needs no room.
+// release means that there is no room; then reason says why, and retry when to
+// come again: soon if another process takes over, and spread out if there are too
+// many. A registration that replaces a session needs no room.
 func (s *Server) admit(id string) (release func(), retry time.Duration, reason string) {
 	spread := time.Second + rand.N(5*time.Second)
 	switch {
@@ -220,10 +233,10 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 	}
 }
 
-// refuseStranger refuses a registration from addr that has shown no token that
-// is good now, with status and answer; or, after too many such, with 429. Who
-// has a good token never gets here, whatever others at addr do. g is the grant
-// of a token that was good once, if there is one.
+// refuseStranger refuses a registration from addr without a valid token, with
+// status and answer; or, after too many of those, with 429. A caller with a valid
+// token never gets here, whatever others at addr do. g is the grant of a token
+// that was valid once, if there is one.
 func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, status int, answer, reason string) {
 	if wait, ok := s.failures.allow(addr); !ok {
 		status, answer = http.StatusTooManyRequests, "too many failed registrations from this address"
@@ -249,45 +262,23 @@ func (s *Server) logFailure(log zerolog.Logger, g grant, err error) {
 
 var errOvertaken = errors.New("a later registration of this id was faster")
 
-// adopt publishes a session and starts it. The session it replaces finishes
-// what it has.
-func (s *Server) adopt(a *announcement, sess *session) {
-	g := sess.grant
-	s.mu.Lock()
-	closed := s.draining
-	if !closed {
-		s.sessions[sess] = struct{}{}
-		s.running.Go(sess.run)
+// adopt brings a session into service. The session it replaces finishes what it
+// has.
+func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error {
+	g := sess.grant // before the client can refresh it
+	old, count, err := s.registry.publish(a, sess, s.cfg.now())
+	if err != nil {
+		return err
 	}
-	s.mu.Unlock()
-	// Evict looks at the sessions that it finds there, and may have come before.
-	if s.evictions.check(g, s.cfg.now()) != nil {
-		sess.evict()
-	}
-	if closed {
-		s.registry.withdraw(a)
-		sess.conn.CloseWith(int(wire.CloseDraining), wire.CloseDraining.String())
-		s.logFailure(sess.audited, g, errDraining)
-		return
-	}
-	old, count, ok := s.registry.publish(a, sess)
-	if !ok {
-		sess.retire(wire.CloseReplaced)
-		s.logFailure(sess.audited, g, errOvertaken)
-		return
-	}
-	replaced := old != nil && old.retire(wire.CloseReplaced)
-	if log, ok := s.audit.holder(sess.audited, sess.id, eventRegistered); ok {
+	if log, ok := s.audit.holder(log, sess.id, eventRegistered); ok {
 		e := log.Info().Str("event", eventRegistered).EmbedObject(g).
 			Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
-		if replaced {
+		if old != nil {
 			e = e.Str("replaces", old.remote).Uint64("replacements", count)
 		}
 		e.Msg("tunnel connected")
 	}
-	if sess.isRetired() {
-		s.registry.remove(sess) // it was, or has ended, before it was in the table
-	}
+	return nil
 }
 
 func retryAfter(d time.Duration) string {

@@ -3,19 +3,14 @@ package server
 import (
 	"crypto/sha256"
 	"errors"
-	"sync"
 	"time"
-
-	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 var errEvicted = errors.New("token was in force when an operator evicted the tunnel, or is older than that one")
 
-// evictions are the tokens that operators have thrown out, by client id.
-type evictions struct {
-	mu      sync.Mutex
-	blocked map[string]*eviction
-}
+// evictions are the tokens that operators have thrown out, by client id. The
+// registry has them, under its lock.
+type evictions struct{ blocked map[string]*eviction }
 
 // eviction blocks the tokens of one id that are not newer than the newest one
 // that was evicted.
@@ -27,8 +22,6 @@ type eviction struct {
 
 // block refuses g's token, and all that are older, until it expires.
 func (e *evictions) block(g grant, now time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	for id, old := range e.blocked {
 		if !now.Before(old.until) {
 			delete(e.blocked, id)
@@ -53,8 +46,6 @@ func (e *evictions) block(g grant, now time.Time) {
 
 // check returns errEvicted if g's token is blocked.
 func (e *evictions) check(g grant, now time.Time) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	b := e.blocked[g.id]
 	switch {
 	case b == nil:
@@ -68,9 +59,8 @@ func (e *evictions) check(g grant, now time.Time) error {
 	return nil
 }
 
+// lift unblocks the tokens of id, and reports whether any were blocked.
 func (e *evictions) lift(id string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	_, ok := e.blocked[id]
 	delete(e.blocked, id)
 	return ok
@@ -81,18 +71,7 @@ func (e *evictions) lift(id string) bool {
 // Unblock is called; a newer token is a new chance. This process alone knows of
 // it: a restart forgets. Evict reports whether there was such a tunnel.
 func (s *Server) Evict(id string) bool {
-	found := false
-	for _, sess := range s.allSessions() {
-		if sess.id != id {
-			continue
-		}
-		found = true
-		sess.mu.Lock()
-		g := sess.grant
-		sess.mu.Unlock()
-		s.evictions.block(g, s.cfg.now())
-		sess.evict()
-	}
+	found := s.registry.evict(labelOf(id), s.cfg.now())
 	if found {
 		s.log.Warn().Str("event", eventEvicted).Str("id", id).Msg("tunnel evicted by an operator")
 	}
@@ -102,19 +81,9 @@ func (s *Server) Evict(id string) bool {
 // Unblock lets the tokens of an evicted tunnel in again. It reports whether
 // any were blocked.
 func (s *Server) Unblock(id string) bool {
-	lifted := s.evictions.lift(id)
+	lifted := s.registry.unblock(id)
 	if lifted {
 		s.log.Info().Str("event", eventUnblocked).Str("id", id).Msg("evicted tunnel unblocked")
 	}
 	return lifted
-}
-
-// evict ends the session without regard for requests in flight.
-func (s *session) evict() {
-	s.mu.Lock()
-	s.retireLocked(wire.CloseEvicted)
-	s.setCodeLocked(wire.CloseEvicted) // also if it was ending for another reason
-	s.closeBy = time.Time{}
-	s.mu.Unlock()
-	go s.conn.Close() // run may be sending to a client that takes its time
 }

@@ -34,8 +34,8 @@ func TestStartupWait(t *testing.T) {
 	waiting := func(id string, n int) bool {
 		s.registry.mu.Lock()
 		defer s.registry.mu.Unlock()
-		e := s.registry.expected[labelOf(id)]
-		return n == 0 && e == nil || e != nil && e.waiting == n
+		tun := s.registry.tunnels[labelOf(id)]
+		return n == 0 && tun == nil || tun != nil && tun.expecting == n
 	}
 	go get()
 	go get()
@@ -68,8 +68,10 @@ func TestStartupWait(t *testing.T) {
 	if resp, _ := s.get("/c/"); resp.StatusCode != 404 {
 		t.Errorf("later: %d, want 404", resp.StatusCode)
 	}
-	if n := len(s.registry.expected); n != 0 {
-		t.Errorf("%d ids are still expected", n)
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	if n := s.registry.expecting; n != 0 || len(s.registry.tunnels) != 1 {
+		t.Errorf("%d still expect a tunnel, of %d known", n, len(s.registry.tunnels))
 	}
 }
 

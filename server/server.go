@@ -23,24 +23,23 @@ const (
 )
 
 const (
-	// restTimeout is how long the rest of a request may take of which nobody
-	// wants to know any more. If it comes in time, its connection can be used
-	// again.
+	// restTimeout is how long the rest of a request may take that has been
+	// answered already. If it comes in time, its connection can be used again.
 	restTimeout = 250 * time.Millisecond
 
 	// lastBytes is how long Shutdown gives viewers for the ends of answers.
 	lastBytes = 5 * time.Second
 
 	// leaveGap is how long after its goaway delay a session without requests
-	// stays if its client does not say that it has connected elsewhere. It has
-	// time for an attempt that is refused once.
+	// stays if its client does not say that it has connected elsewhere. That is
+	// time enough for the client to be refused once.
 	leaveGap = 5 * time.Second
 
 	// breakOff is how long Close waits for requests to break off.
 	breakOff = 250 * time.Millisecond
 
 	// goawaySpacing is how far apart goaways are spread, within the drain
-	// timeout: a restart is to be a ramp and not a storm.
+	// timeout: reconnections after a restart are to ramp up, not to storm.
 	goawaySpacing = 2 * time.Millisecond
 )
 
@@ -63,21 +62,15 @@ type Server struct {
 	misses      addrLimiter     // viewers' 404s
 	handshakes  *handshakeLimit // registrations
 	handshaking chan struct{}   // one element per registration under way
-	evictions   evictions
-	retired     retiredSessions
-	lines       lineLimits // of the log
+	lines       lineLimits      // of the log
 
 	expectUntil time.Time     // until when viewers wait for tunnels that have not connected yet
 	closing     chan struct{} // closed by Close
 	headWait    time.Duration // the constant, but for tests
 
-	running sync.WaitGroup // the sessions' run
-
-	mu       sync.Mutex
-	draining bool
-	closed   bool
-	sessions map[*session]struct{} // active and retired
-	servers  map[*http.Server]struct{}
+	mu      sync.Mutex
+	closed  bool
+	servers map[*http.Server]struct{}
 }
 
 var _ http.Handler = (*Server)(nil)
@@ -104,7 +97,6 @@ func New(cfg Config) (*Server, error) {
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  newHandshakeLimit(),
 		handshaking: make(chan struct{}, maxHandshakes),
-		sessions:    make(map[*session]struct{}),
 		servers:     make(map[*http.Server]struct{}),
 		expectUntil: time.Now().Add(max(set.StartupWait, 0)),
 		closing:     make(chan struct{}),
@@ -176,29 +168,7 @@ func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 	}
 }
 
-func (s *Server) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
-}
-
-// forget is called once for each session that has ended.
-func (s *Server) forget(sess *session) {
-	s.retired.remove(sess)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, sess)
-}
-
-func (s *Server) allSessions() []*session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]*session, 0, len(s.sessions))
-	for sess := range s.sessions {
-		list = append(list, sess)
-	}
-	return list
-}
+func (s *Server) isDraining() bool { return s.registry.draining.Load() }
 
 // Shutdown ends the service without losing a request:
 //
@@ -215,14 +185,9 @@ func (s *Server) allSessions() []*session {
 // If ctx ends first, what is left is closed at once and its error returned. A
 // call of Close has the same effect.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	first := !s.draining
-	if first {
-		s.draining = true
-	}
-	s.mu.Unlock()
-
-	if first && s.cfg.DrainDelay > 0 && len(s.allSessions()) > 0 {
+	first := s.registry.drain()
+	sessions := s.registry.sessions()
+	if first && s.cfg.DrainDelay > 0 && len(sessions) > 0 {
 		s.log.Info().Stringer("delay", s.cfg.DrainDelay).Msg("the heartbeat fails from now on")
 		t := time.NewTimer(s.cfg.DrainDelay)
 		select {
@@ -231,8 +196,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-s.closing:
 		}
 		t.Stop()
+		sessions = s.registry.sessions()
 	}
-	sessions := s.allSessions()
 	if first {
 		s.log.Info().Int("tunnels", len(sessions)).Msg("shutting down")
 		spread := min(time.Duration(len(sessions))*goawaySpacing, s.cfg.DrainTimeout/2)
@@ -242,7 +207,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	done := make(chan struct{})
 	go func() {
-		s.running.Wait()
+		s.registry.running.Wait()
 		close(done)
 	}()
 	select {
@@ -271,17 +236,13 @@ func (s *Server) Close() error {
 	if !s.closed {
 		close(s.closing)
 	}
-	s.draining, s.closed = true, true
+	s.closed = true
 	s.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, sess := range s.allSessions() {
-		wg.Go(func() {
-			sess.kill(wire.CloseDraining)
-			sess.conn.Close()
-		})
+	s.registry.drain()
+	for _, sess := range s.registry.sessions() {
+		sess.cut(wire.CloseDraining, "")
 	}
-	wg.Wait()
-	s.running.Wait()
+	s.registry.running.Wait()
 	// Without tunnels the requests in flight break off by themselves, each so
 	// that its viewer notices; closing their connections would not do that.
 	ctx, cancel := context.WithTimeout(context.Background(), breakOff)

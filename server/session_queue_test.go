@@ -195,7 +195,7 @@ func TestWaitEnds(t *testing.T) {
 	c := s.connect("a", http.NotFoundHandler())
 	s.waitActive(c)
 	active, _ := s.registry.lookup(t.Context(), "a")
-	sess := &session{slots: newFairQueue(1, 10), full: make(chan struct{}), tr: active.tr}
+	sess := &session{slots: newFairQueue(1, 10), full: make(chan struct{}), tr: active.tr, state: stateActive}
 	if err := sess.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,61 +1,107 @@
 package server
 
 import (
-	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// registry is who serves which id in this process, by the ids' labels. Of the
-// sessions of one id, the one that registered last is active, whatever order
-// their handshakes finish in. It is one small type so that a lookup that misses
-// has one place to go when there are several nodes.
+const (
+	// maxComing is how many registrations of one id may be under way. The newest
+	// is the one that counts, so the oldest makes room. Otherwise anyone who has
+	// one token could take all of maxHandshakes.
+	maxComing = 8
+
+	// maxDraining is how many sessions of one tunnel may finish what they have at
+	// a time. Each holds a connection, which no other limit counts, and anyone
+	// who has a token can make hundreds a second.
+	maxDraining = 64
+)
+
+// registry is who serves which id in this process, by the ids' labels, and who
+// may not. Of the sessions of one id, the one that registered last is active,
+// whatever order their handshakes finish in. A lookup that misses has one place
+// to go, session_lookup.go, for the time when there are several nodes.
+//
+// All of it is under one lock, so that what it decides about a session is decided
+// at once. It may be held while a session's lock is taken, and never the other
+// way round.
 type registry struct {
+	// draining is set once, under mu: no session comes into service after that.
+	draining atomic.Bool
+
+	running sync.WaitGroup // the run of every session that has come into service
+
 	mu        sync.Mutex
 	seq       uint64 // of the last announcement
 	tunnels   map[label]*tunnel
-	expected  map[label]*expectation
-	expecting int // how many wait for one of those
+	up        int // how many of them are up
+	expecting int // how many wait for one to be up
+	evictions evictions
 }
 
-// expectation is an id that has no entry and for whose first registration
-// somebody waits.
-type expectation struct {
-	waiting   int
-	announced chan struct{} // closed when it comes
-}
-
-// maxExpecting is how many may wait like that, for all ids together. It bounds
-// what viewers of made up ids can pile up.
-const maxExpecting = 20_000
-
-// tunnel is one id's entry. It exists while it has a session or expects one.
+// tunnel is one id's entry. It exists while there is anything to know of the id.
+// Limits for all sessions of a tunnel belong here.
 type tunnel struct {
-	active *session
-	seq    uint64          // of the active session's announcement
-	coming []*announcement // registrations whose first ping is under way
-	settle chan struct{}   // closed and replaced whenever one of them is settled
-	await  int             // how many wait for that; at most maxWaiting
+	label   label
+	up      bool            // it has a session that serves or a registration under way
+	active  *session        // nil, or the one that serves
+	seq     uint64          // of its announcement
+	coming  []*announcement // registrations whose first ping is under way
+	older   []*session      // draining and closing, the one longest there first
+	changed chan struct{}   // closed and replaced when it comes up, and when an announcement is settled
 
-	replacements uint64 // of a live session by a newer one
+	awaiting  int // how many wait for a session; at most maxWaiting
+	expecting int // how many wait for an announcement
+
+	replacements uint64 // of a live session by a newer one, since it is up
 	replaced     string // remote address of the last one that was
 }
 
 // announcement is a registration that has been admitted, before its session
 // can take requests. Viewers that find no session wait for it.
 type announcement struct {
-	label  label
+	tunnel *tunnel
 	seq    uint64
 	giveUp func() // ends the wait for its first ping
 }
 
-// maxComing is how many registrations of one id may be under way. The newest
-// is the one that counts, so the oldest makes room: else whoever has one token
-// could take all of maxHandshakes.
-const maxComing = 8
+func newRegistry() *registry { return &registry{tunnels: make(map[label]*tunnel)} }
 
-func newRegistry() *registry {
-	return &registry{tunnels: make(map[label]*tunnel), expected: make(map[label]*expectation)}
+// tunnelLocked returns l's entry, a new one if need be: tidyLocked has to follow.
+func (g *registry) tunnelLocked(l label) *tunnel {
+	tun := g.tunnels[l]
+	if tun == nil {
+		tun = &tunnel{label: l, changed: make(chan struct{})}
+		g.tunnels[l] = tun
+	}
+	return tun
+}
+
+// tidyLocked follows every change of an entry.
+func (g *registry) tidyLocked(tun *tunnel) {
+	switch up := tun.active != nil || len(tun.coming) > 0; {
+	case up && !tun.up:
+		tun.up = true
+		g.up++
+		tun.wakeLocked()
+	case !up && tun.up:
+		tun.up = false
+		g.up--
+		tun.replacements, tun.replaced = 0, ""
+	}
+	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 {
+		delete(g.tunnels, tun.label)
+	}
+}
+
+// wakeLocked wakes all who wait for a change.
+func (tun *tunnel) wakeLocked() {
+	close(tun.changed)
+	tun.changed = make(chan struct{})
 }
 
 // announce says that a session of l is about to come. It has to be followed
@@ -63,18 +109,10 @@ func newRegistry() *registry {
 func (g *registry) announce(l label, giveUp func()) *announcement {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	tun := g.tunnelLocked(l)
+	defer g.tidyLocked(tun)
 	g.seq++
-	a := &announcement{label: l, seq: g.seq, giveUp: giveUp}
-	tun := g.tunnels[l]
-	if tun == nil {
-		tun = &tunnel{settle: make(chan struct{})}
-		g.tunnels[l] = tun
-		if e := g.expected[l]; e != nil {
-			close(e.announced)
-			delete(g.expected, l)
-			g.expecting -= e.waiting
-		}
-	}
+	a := &announcement{tunnel: tun, seq: g.seq, giveUp: giveUp}
 	tun.coming = append(tun.coming, a)
 	if n := len(tun.coming) - maxComing; n > 0 {
 		tun.coming[n-1].giveUp() // those before it have been told
@@ -82,49 +120,130 @@ func (g *registry) announce(l label, giveUp func()) *announcement {
 	return a
 }
 
-// publish makes s the active session and returns the one it replaces, if any,
-// and how many have been replaced. It reports false if a later registration of
-// the id has been published already: then s is not in the table.
-func (g *registry) publish(a *announcement, s *session) (replaced *session, count uint64, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	tun := g.settleLocked(a)
-	if tun.active != nil && tun.seq > a.seq {
-		return nil, 0, false
-	}
-	if replaced = tun.active; replaced != nil {
-		tun.replacements++
-		tun.replaced = replaced.remote
-	}
-	tun.active, tun.seq = s, a.seq
-	return replaced, tun.replacements, true
-}
-
 // withdraw takes back an announcement whose session did not come about.
 func (g *registry) withdraw(a *announcement) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	tun := g.settleLocked(a)
-	g.forgetLocked(a.label, tun)
+	g.settleLocked(a)
+	g.tidyLocked(a.tunnel)
 }
 
-func (g *registry) settleLocked(a *announcement) *tunnel {
-	tun := g.tunnels[a.label]
-	for i, c := range tun.coming {
-		if c == a {
-			tun.coming = append(tun.coming[:i], tun.coming[i+1:]...)
-			break
+func (g *registry) settleLocked(a *announcement) {
+	tun := a.tunnel
+	if i := slices.Index(tun.coming, a); i >= 0 {
+		tun.coming = slices.Delete(tun.coming, i, i+1)
+	}
+	tun.wakeLocked()
+}
+
+// publish settles a by making s the active session, which runs from now on. It
+// returns the one that s replaces, if any, and how many have been replaced. On
+// error s has not come into service, and belongs to the caller still.
+func (g *registry) publish(a *announcement, s *session, now time.Time) (replaced *session, count uint64, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settleLocked(a)
+	tun := a.tunnel
+	defer g.tidyLocked(tun)
+	switch {
+	case g.draining.Load():
+		return nil, 0, errDraining
+	case tun.active != nil && tun.seq > a.seq:
+		return nil, 0, errOvertaken
+	case g.evictions.check(s.grant, now) != nil:
+		return nil, 0, errEvicted
+	}
+	if _, ok := s.enter(stateActive, 0, ""); !ok {
+		return nil, 0, errRetired
+	}
+	if replaced = tun.active; replaced != nil {
+		tun.replacements++
+		tun.replaced = replaced.remote
+		tun.moveLocked(replaced, stateDraining, wire.CloseReplaced, "")
+	}
+	tun.active, tun.seq = s, a.seq
+	g.running.Go(s.run)
+	return replaced, tun.replacements, nil
+}
+
+// end moves s to a state in which it does not serve, and reports false if that
+// is not allowed any more: see session.enter. It is the one way out of service.
+func (g *registry) end(s *session, next state, code wire.CloseCode, fault string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.tunnels[s.label]
+	if tun == nil { // s is starting, or has ended
+		_, ok := s.enter(next, code, fault)
+		return ok
+	}
+	defer g.tidyLocked(tun)
+	return tun.moveLocked(s, next, code, fault)
+}
+
+// moveLocked is session.enter for a state in which s does not serve. If too many
+// sessions of the tunnel drain, the one that has for the longest is cut.
+func (tun *tunnel) moveLocked(s *session, next state, code wire.CloseCode, fault string) bool {
+	was, ok := s.enter(next, code, fault)
+	if !ok {
+		return false
+	}
+	if was.serves() {
+		tun.active = nil
+		tun.older = append(tun.older, s)
+	}
+	switch next {
+	case stateDraining:
+		drain := slices.DeleteFunc(slices.Clone(tun.older), func(old *session) bool { return !old.is(stateDraining) })
+		if len(drain) > maxDraining {
+			drain[0].enter(stateClosing, 0, "")
+		}
+	case stateEnded:
+		if i := slices.Index(tun.older, s); i >= 0 {
+			tun.older = slices.Delete(tun.older, i, i+1)
 		}
 	}
-	close(tun.settle)
-	tun.settle = make(chan struct{})
-	return tun
+	return true
 }
 
-func (g *registry) forgetLocked(l label, tun *tunnel) {
-	if tun.active == nil && len(tun.coming) == 0 {
-		delete(g.tunnels, l)
+// evict blocks the tokens in force of the tunnel l, and those that are older, and
+// cuts its sessions. It reports whether there were any.
+func (g *registry) evict(l label, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.tunnels[l]
+	if tun == nil {
+		return false
 	}
+	defer g.tidyLocked(tun)
+	all := tun.sessions()
+	for _, s := range all {
+		g.evictions.block(s.inForce(), now)
+		tun.moveLocked(s, stateClosing, wire.CloseEvicted, "")
+	}
+	return len(all) > 0
+}
+
+// checkEvicted returns errEvicted if gr's token is blocked.
+func (g *registry) checkEvicted(gr grant, now time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.evictions.check(gr, now)
+}
+
+// unblock lets the evicted tokens of id in again, and reports whether there
+// were any.
+func (g *registry) unblock(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.evictions.lift(id)
+}
+
+// drain lets no session come into service any more. It reports whether it is the
+// first to do so.
+func (g *registry) drain() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.draining.Swap(true)
 }
 
 // hasRoom reports whether a session of l can come without there being more
@@ -132,109 +251,27 @@ func (g *registry) forgetLocked(l label, tun *tunnel) {
 func (g *registry) hasRoom(l label, limit int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.tunnels[l] != nil || len(g.tunnels) < limit
-}
-
-// remove takes s out of the table if it is still the active session of its
-// id, and reports whether it was.
-func (g *registry) remove(s *session) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	l := labelOf(s.id)
 	tun := g.tunnels[l]
-	if tun == nil || tun.active != s {
-		return false
-	}
-	tun.active = nil
-	g.forgetLocked(l, tun)
-	return true
+	return tun != nil && tun.up || g.up < limit
 }
 
-// settleWait is how long a request waits for the first session of its tunnel: for
-// one registration, and for one more if that came to nothing. A tunnel client
-// that registers again and again is not to hold its viewers for ever.
-const settleWait = 2 * readyTimeout
-
-// lookup returns the active session of l. If there is none but one has been
-// announced, it waits for that, up to settleWait. It returns nil if there is
-// none, or if ctx ends first, and errBusy if too many wait already.
-func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
-	var late <-chan time.Time
-	for {
-		g.mu.Lock()
-		tun := g.tunnels[l]
-		if tun == nil {
-			g.mu.Unlock()
-			return nil, nil
-		}
-		if s := tun.active; s != nil {
-			g.mu.Unlock()
-			return s, nil
-		}
-		if tun.await >= maxWaiting {
-			g.mu.Unlock()
-			return nil, errBusy
-		}
-		tun.await++
-		settled := tun.settle
-		g.mu.Unlock()
-		if late == nil {
-			timer := time.NewTimer(settleWait)
-			defer timer.Stop()
-			late = timer.C
-		}
-		over := false
-		select {
-		case <-settled:
-		case <-late:
-			over = true
-		case <-ctx.Done():
-			over = true
-		}
-		g.mu.Lock()
-		tun.await--
-		g.mu.Unlock()
-		if over {
-			return nil, nil
-		}
-	}
-}
-
-// expect waits until a registration of l is announced, or until ctx ends, and
-// reports which.
-func (g *registry) expect(ctx context.Context, l label) bool {
-	g.mu.Lock()
-	if g.tunnels[l] != nil {
-		g.mu.Unlock()
-		return true
-	}
-	if g.expecting >= maxExpecting {
-		g.mu.Unlock()
-		return false
-	}
-	e := g.expected[l]
-	if e == nil {
-		e = &expectation{announced: make(chan struct{})}
-		g.expected[l] = e
-	}
-	e.waiting++
-	g.expecting++
-	g.mu.Unlock()
-	select {
-	case <-e.announced:
-		return true
-	case <-ctx.Done():
-	}
+// sessions returns all that have come into service and have not ended.
+func (g *registry) sessions() []*session {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.expected[l] != e {
-		return true // just now
+	list := make([]*session, 0, g.up)
+	for _, tun := range g.tunnels {
+		list = append(list, tun.sessions()...)
 	}
-	g.expecting--
-	if e.waiting--; e.waiting == 0 {
-		delete(g.expected, l)
+	return list
+}
+
+func (tun *tunnel) sessions() []*session {
+	list := slices.Clone(tun.older)
+	if tun.active != nil {
+		list = append(list, tun.active)
 	}
-	return false
+	return list
 }
 
 // active returns a copy of the entries that have an active session, in no
@@ -242,7 +279,7 @@ func (g *registry) expect(ctx context.Context, l label) bool {
 func (g *registry) active() []tunnel {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	list := make([]tunnel, 0, len(g.tunnels))
+	list := make([]tunnel, 0, g.up)
 	for _, tun := range g.tunnels {
 		if tun.active != nil {
 			list = append(list, *tun)

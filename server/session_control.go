@@ -1,0 +1,108 @@
+package server
+
+import (
+	"errors"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const (
+	// maxRefusals is how many fresh tokens may be refused in the life of a
+	// session. Each is a line in the log.
+	maxRefusals = 20
+
+	// controlBacklog is how many control messages may wait for their answer.
+	controlBacklog = 16
+)
+
+// onControl is called by the goroutine that reads, and must not block.
+func (s *session) onControl(b []byte) {
+	fault := "too many control messages"
+	m, err := wire.ParseControl(b)
+	switch {
+	case err != nil:
+		fault = "malformed control message"
+	case m.Type != wire.TypeToken && m.Type != wire.TypeGoaway:
+		return // of a later version of the protocol
+	default:
+		select {
+		case s.control <- m:
+			return
+		default:
+			err = errors.New("they come faster than they can be answered")
+		}
+	}
+	if s.cut(wire.CloseProtocol, fault) { // more may come until it has ended
+		s.log.Warn().Err(err).Msg(fault)
+	}
+}
+
+// handleControl is called by run.
+func (s *session) handleControl(m wire.Control) {
+	switch m.Type {
+	case wire.TypeToken:
+		s.refresh(m.Token)
+	case wire.TypeGoaway:
+		if !s.hasLeft() && s.retire(wire.CloseDraining) {
+			s.log.Debug().Msg("tunnel client asked to be drained")
+		}
+	}
+}
+
+// refresh puts a fresh token in force, or keeps the old one.
+func (s *session) refresh(token string) {
+	g, err := s.srv.admitToken(token, s.id)
+	if err != nil {
+		if s.refusals++; s.refusals > maxRefusals {
+			const fault = "too many refused tokens"
+			s.log.Warn().Msg(fault + ": session ends")
+			s.cut(wire.CloseProtocol, fault)
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && !s.state.serves() { // it would not be taken back into service
+		err = errRetired
+	}
+	ok := err == nil
+	answer := wire.Control{Type: wire.TypeToken, OK: &ok}
+	if ok {
+		s.grant = g
+		answer.Exp = g.expires.Unix()
+		s.log.Debug().Time("expires", g.expires).Msg("token refreshed")
+	} else {
+		s.log.Warn().Err(err).Msg("fresh token refused; the old one stays in force")
+	}
+	s.sendLocked(answer)
+}
+
+// sendLocked leaves m for run to send.
+func (s *session) sendLocked(m wire.Control) {
+	s.outbox = append(s.outbox, m)
+	s.notify()
+}
+
+// send starts to send what is in the outbox. The channel is closed when that is
+// done; it is nil if there is nothing. A client that takes nothing blocks the
+// sending until the connection ends, and run, which is to see to that, must not
+// wait for it.
+func (s *session) send() <-chan struct{} {
+	s.mu.Lock()
+	outbox := s.outbox
+	s.outbox = nil
+	s.mu.Unlock()
+	if len(outbox) == 0 {
+		return nil
+	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for _, m := range outbox {
+			if err := s.conn.SendControl(m.Encode()); err != nil {
+				s.log.Debug().Err(err).Str("type", m.Type).Msg("control message not sent")
+			}
+		}
+	}()
+	return sent
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// checkRegistry checks what is true of a registry at every moment.
+func checkRegistry(t *testing.T, g *registry) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	up := 0
+	for l, tun := range g.tunnels {
+		if tun.up {
+			up++
+		}
+		if tun.up != (tun.active != nil || len(tun.coming) > 0) || tun.label != l {
+			t.Errorf("%s: %+v", l, tun)
+		}
+		if !tun.up && len(tun.older) == 0 && tun.expecting == 0 {
+			t.Errorf("%s: an entry of which nothing is known", l)
+		}
+		if s := tun.active; s != nil && !s.is(stateActive) && !s.is(stateLeaving) {
+			t.Errorf("%s: the active session does not serve", l)
+		}
+		draining := 0
+		for _, s := range tun.older {
+			switch {
+			case s.is(stateDraining):
+				draining++
+			case !s.is(stateClosing):
+				t.Errorf("%s: an older session is neither draining nor closing", l)
+			}
+		}
+		if draining > maxDraining {
+			t.Errorf("%s: %d sessions drain", l, draining)
+		}
+	}
+	if up != g.up {
+		t.Errorf("%d tunnels are up, and %d are counted", up, g.up)
+	}
+}
+
+// TestRegistryStress: clients register, replace each other, leave and break,
+// operators evict, and sessions are retired and cut, all in random order.
+// Whatever happens, the registry keeps its rules, the newest registration wins,
+// and in the end nothing is left.
+func TestRegistryStress(t *testing.T) {
+	const workers, ids = 8, 3
+	steps := 150
+	if testing.Short() {
+		steps = 40
+	}
+	s := newService(t, Config{StartupWait: time.Hour, DrainTimeout: 100 * time.Millisecond})
+	s.handshakes.all.SetBurst(1e6)
+	s.handshakes.all.SetLimit(1e6)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+
+	var mu sync.Mutex
+	clients := make(map[*h2conn.Conn]struct{})
+	register := func(id string, r *rand.Rand) {
+		c, resp, err := s.dial(id, mint(t, id))
+		if err != nil {
+			if resp == nil || resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusTooManyRequests {
+				t.Errorf("registration: %v", err)
+			}
+			return
+		}
+		c.conn.OnControl(func([]byte) {})
+		mu.Lock()
+		clients[c.conn] = struct{}{}
+		mu.Unlock()
+		if r.IntN(8) > 0 { // otherwise it does not go on after the 101
+			c.serve(echoHandler)
+		}
+	}
+	some := func(f func(*h2conn.Conn)) {
+		mu.Lock()
+		var conn *h2conn.Conn
+		for conn = range clients {
+			break
+		}
+		mu.Unlock()
+		if conn != nil {
+			f(conn)
+		}
+	}
+
+	over, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case <-time.After(time.Millisecond):
+				checkRegistry(t, s.registry)
+			case <-over:
+				return
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for n := range workers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(n)))
+			for range steps {
+				id := fmt.Sprint("id-", r.IntN(ids))
+				switch r.IntN(12) {
+				case 0, 1, 2, 3:
+					register(id, r)
+				case 4:
+					some(func(c *h2conn.Conn) { c.SendControl(wire.Control{Type: wire.TypeGoaway}.Encode()) })
+				case 5:
+					some(func(c *h2conn.Conn) { c.SendControl([]byte("{")) })
+				case 6:
+					some(func(c *h2conn.Conn) {
+						mu.Lock()
+						delete(clients, c)
+						mu.Unlock()
+						c.Close()
+					})
+				case 7:
+					s.Evict(id)
+					s.Unblock(id)
+				case 8, 9:
+					ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+					req, _ := http.NewRequestWithContext(ctx, "GET", s.url+"/"+id+"/", nil)
+					if resp, err := s.http.Do(req); err == nil {
+						resp.Body.Close()
+					}
+					cancel()
+				default:
+					all := s.registry.sessions()
+					if len(all) == 0 {
+						continue
+					}
+					switch sess := all[r.IntN(len(all))]; r.IntN(3) {
+					case 0:
+						sess.leave(0)
+					case 1:
+						sess.retire(wire.CloseTokenExpired)
+					case 2:
+						sess.cut(wire.CloseReplaced, "")
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for n := range ids { // while older ones of each still come and go
+		c := s.connect(fmt.Sprint("id-", n), echoHandler)
+		s.waitActive(c)
+		clients[c.conn] = struct{}{}
+	}
+	close(over)
+	<-watched
+	for c := range clients {
+		wg.Go(func() { c.Close() })
+	}
+	wg.Wait()
+	waitFor(t, func() bool {
+		checkRegistry(t, s.registry)
+		s.registry.mu.Lock()
+		defer s.registry.mu.Unlock()
+		return len(s.registry.tunnels) == 0 && s.registry.up == 0 && s.registry.expecting == 0
+	})
+	s.registry.running.Wait()
+}
