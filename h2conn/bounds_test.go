@@ -101,7 +101,10 @@ func TestServeBounds(t *testing.T) {
 					mu.Lock()
 					busy--
 					mu.Unlock()
-				}), h2conn.Config{MaxConcurrentStreams: streams, MaxHeaderBytes: header, StreamWindow: window, ConnWindow: window})
+				}), h2conn.ServeConfig{
+					Config:               h2conn.Config{MaxHeaderBytes: header, StreamWindow: window, ConnWindow: window},
+					MaxConcurrentStreams: streams,
+				})
 			}()
 			defer func() {
 				cancel()

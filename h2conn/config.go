@@ -5,14 +5,10 @@ import (
 	"time"
 )
 
-// Config tunes HTTP/2 on one end of a [Conn]. The zero value is ready to use.
-// For every duration, zero means the default named and negative switches the
-// mechanism off.
+// Config tunes what both ends of HTTP/2 have, each for itself. The zero value is
+// ready to use. For every duration, zero means the default named and negative
+// switches the mechanism off.
 type Config struct {
-	// MaxConcurrentStreams is how many streams the answering end admits at
-	// once; the asking end ignores it. Zero means 250.
-	MaxConcurrentStreams uint32
-
 	// StreamWindow and ConnWindow are this end's receive windows in bytes:
 	// how much the peer may send on one stream, and on all streams together,
 	// before this end's reader has taken it. ConnWindow is also how much
@@ -20,11 +16,12 @@ type Config struct {
 	StreamWindow int32
 	ConnWindow   int32
 
-	// MaxFrameSize is the largest frame that this end admits, in bytes.
-	// Zero means 64 KiB. What it received once, a connection keeps as buffer.
+	// MaxFrameSize is the largest frame that this end accepts, in bytes.
+	// Zero means 64 KiB. A connection keeps a buffer as large as the largest
+	// frame it has received.
 	MaxFrameSize uint32
 
-	// MaxHeaderBytes bounds the header list of one message that this end
+	// MaxHeaderBytes limits the header list of one message that this end
 	// receives. Zero means 256 KiB at the asking end and 1 MiB at the
 	// answering end.
 	MaxHeaderBytes uint32
@@ -33,26 +30,40 @@ type Config struct {
 	// pings it. Zero means 15 s.
 	PingInterval time.Duration
 
-	// PingTimeout is how long the answer to a ping may take before the
-	// connection is given up. Zero means 10 s.
+	// PingTimeout is how long the answer to a ping may take before this end
+	// gives up the connection. Zero means 10 s.
 	PingTimeout time.Duration
 
 	// WriteTimeout is how long a write may make no progress at all before
-	// the connection is given up. Zero means 10 s.
+	// this end gives up the connection. Zero means 10 s.
 	WriteTimeout time.Duration
+}
 
-	// DrainTimeout, at the answering end, is how long requests in flight may
-	// go on after Serve's context has ended. Zero or negative: not at all.
+// TransportConfig tunes the asking end. The zero value is ready to use.
+type TransportConfig struct {
+	Config
+
+	// NoExtendedConnect makes upgrades take the fallback form even where
+	// extended CONNECT (RFC 8441) is possible. It exists for tests and for
+	// peers whose extended CONNECT is broken.
+	NoExtendedConnect bool
+}
+
+// ServeConfig tunes the answering end. The zero value is ready to use.
+type ServeConfig struct {
+	Config
+
+	// MaxConcurrentStreams is how many requests the peer may have in flight
+	// at once. Zero means 250.
+	MaxConcurrentStreams uint32
+
+	// DrainTimeout is how long requests in flight may go on after Serve's
+	// context has ended. Zero or negative: not at all.
 	DrainTimeout time.Duration
 
-	// NoExtendedConnect makes the asking end send upgrades in the fallback
-	// form even where extended CONNECT (RFC 8441) is possible. It exists for
-	// tests and for peers whose extended CONNECT is broken.
-	NoExtendedConnect bool
-
-	// ErrorLog, at the answering end, receives what x/net/http2 has to say,
-	// such as panics of handlers. Nil means the standard logger, which is also
-	// where x/net/http2 writes at the asking end.
+	// ErrorLog receives what x/net/http2 has to say, and panics of handlers.
+	// Nil means the standard logger, which is also where x/net/http2 writes at
+	// the asking end.
 	ErrorLog *log.Logger
 }
 

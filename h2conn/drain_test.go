@@ -22,9 +22,9 @@ func TestLastAnswerOfDrain(t *testing.T) {
 				close(arrived)
 				<-release
 				io.WriteString(w, "whole")
-			}), h2conn.Config{DrainTimeout: 10 * time.Second})
+			}), h2conn.ServeConfig{DrainTimeout: 10 * time.Second})
 		}()
-		tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+		tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -193,14 +193,14 @@ func meteredPair(t testing.TB, h http.Handler, load func(*Transport)) (asking, a
 		t.Fatal(err)
 	}
 	c := <-accepted
-	tr, err := NewTransport(c, Config{})
+	tr, err := NewTransport(c, TransportConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		Serve(context.Background(), dialled, h, Config{})
+		Serve(context.Background(), dialled, h, ServeConfig{})
 	}()
 	if err := tr.Ping(t.Context()); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestTargetEndsFirst(t *testing.T) {
 	for _, first := range []string{"", "goodbye", strings.Repeat("long ", 1<<19)} {
 		for _, after := range []string{"", "reply", strings.Repeat("tail ", 1<<19)} {
 			t.Run(fmt.Sprintf("%d then %d bytes", len(first), len(after)), func(t *testing.T) {
-				forms(t, func(t *testing.T, cfg h2conn.Config) {
+				forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 					got := make(chan string, 1)
 					read := make(chan struct{})
 					srv := front(t, tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +56,7 @@ func TestTargetEndsFirst(t *testing.T) {
 							t.Error(err)
 						}
 						got <- string(b)
-					}), cfg, h2conn.Config{}))
+					}), cfg, h2conn.ServeConfig{}))
 					conn, err := net.Dial("tcp", strings.TrimPrefix(srv.URL, "http://"))
 					if err != nil {
 						t.Fatal(err)
@@ -112,7 +112,7 @@ func TestCloseWriteUnsupported(t *testing.T) {
 				}
 				io.WriteString(conn, switchedToX+"abc")
 				result <- conn.(closeWriter).CloseWrite()
-			}), h2conn.Config{})
+			}), h2conn.ServeConfig{})
 			cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(accepted)
 			if err != nil {
 				t.Fatal(err)
@@ -174,9 +174,9 @@ func TestForgedUpgradeEnd(t *testing.T) {
 				}
 			}
 			io.WriteString(conn, switchedToX+"abcdef")
-		}), h2conn.Config{})
+		}), h2conn.ServeConfig{})
 	}()
-	tr, err := h2conn.NewTransport(accepted, h2conn.Config{NoExtendedConnect: true})
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{NoExtendedConnect: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func conns(t testing.TB) (dialled, accepted *h2conn.Conn) {
 }
 
 // tunnel runs h at the answering end and returns the asking end.
-func tunnel(t testing.TB, h http.Handler, asking, answering h2conn.Config) *h2conn.Transport {
+func tunnel(t testing.TB, h http.Handler, asking h2conn.TransportConfig, answering h2conn.ServeConfig) *h2conn.Transport {
 	t.Helper()
 	dialled, accepted := conns(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -67,12 +67,12 @@ func tunnel(t testing.TB, h http.Handler, asking, answering h2conn.Config) *h2co
 }
 
 // forms runs f once for each form of an upgrade that this build can do.
-func forms(t *testing.T, f func(t *testing.T, cfg h2conn.Config)) {
-	t.Run("fallback", func(t *testing.T) { f(t, h2conn.Config{NoExtendedConnect: true}) })
+func forms(t *testing.T, f func(t *testing.T, cfg h2conn.TransportConfig)) {
+	t.Run("fallback", func(t *testing.T) { f(t, h2conn.TransportConfig{NoExtendedConnect: true}) })
 	t.Run("extended CONNECT", func(t *testing.T) {
 		if !h2conn.ExtendedConnect {
 			t.Skip("x/net/http2 of this build cannot send extended CONNECT: needs the tag http2legacy")
 		}
-		f(t, h2conn.Config{})
+		f(t, h2conn.TransportConfig{})
 	})
 }

@@ -30,7 +30,7 @@ const switched = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\
 // TestHijackedCloseEndsWrite: websocket libraries time out a write by closing
 // the connection.
 func TestHijackedCloseEndsWrite(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		ended := make(chan struct{})
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
@@ -46,7 +46,7 @@ func TestHijackedCloseEndsWrite(t *testing.T) {
 					return
 				}
 			}
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		resp, err := tr.RoundTrip(upgradeRequest(t))
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func TestPanicAfterHijack(t *testing.T) {
 			wrote <- err
 		}()
 		panic(http.ErrAbortHandler)
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	if resp, err := tr.RoundTrip(upgradeRequest(t)); err == nil {
 		defer resp.Body.Close()
 	}
@@ -90,7 +90,7 @@ func TestPanicAfterHijack(t *testing.T) {
 func TestConnectionCloseWithoutWrite(t *testing.T) {
 	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	for range 3 {
 		resp := get(t, tr, "/")
 		body(t, resp)
@@ -105,7 +105,7 @@ func TestConnectionCloseWithoutWrite(t *testing.T) {
 
 // TestHijackedInterimAnswers: 1xx may come before the 101.
 func TestHijackedInterimAnswers(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err != nil {
@@ -117,7 +117,7 @@ func TestHijackedInterimAnswers(t *testing.T) {
 				io.WriteString(conn, part)
 			}
 			conn.Read(make([]byte, 1))
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		resp, err := tr.RoundTrip(upgradeRequest(t).WithContext(ctx))
@@ -143,7 +143,7 @@ func TestHijackedInterimAnswersAndAborts(t *testing.T) {
 		fmt.Fprintf(&head, "X-%d: %d\r\n", i, i)
 	}
 	interim := head.String() + "\r\n"
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err != nil {
@@ -155,7 +155,7 @@ func TestHijackedInterimAnswersAndAborts(t *testing.T) {
 				io.WriteString(conn, interim)
 			}
 			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
@@ -178,7 +178,7 @@ func TestHijackedInterimAnswersAndAborts(t *testing.T) {
 
 // TestHijackedRefusalBreaksOff: what is not whole does not look so.
 func TestHijackedRefusalBreaksOff(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err != nil {
@@ -187,7 +187,7 @@ func TestHijackedRefusalBreaksOff(t *testing.T) {
 			}
 			defer conn.Close()
 			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n9\r\nwor")
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		resp, err := tr.RoundTrip(upgradeRequest(t))
 		if err != nil {
 			return // the reset came first

@@ -13,7 +13,7 @@ import (
 func BenchmarkRequest(b *testing.B) {
 	tr := tunnel(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, "ok")
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	b.ReportAllocs()
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {

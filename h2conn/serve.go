@@ -42,7 +42,7 @@ const (
 //
 // h sees upgrades as HTTP/1.1 requests and can hijack them. A handler that
 // panics fails its own request only.
-func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
+func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error {
 	hs := &http.Server{
 		ErrorLog:       cfg.ErrorLog,
 		MaxHeaderBytes: int(defaultInt(cfg.MaxHeaderBytes, answeringMaxHeaderBytes)),
@@ -79,7 +79,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg Config) error {
 	}()
 
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
-	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg), &http2.ServeConnOpts{
+	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg.Config), &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,

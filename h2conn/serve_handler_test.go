@@ -71,7 +71,7 @@ func TestDeafHandlers(t *testing.T) {
 					return
 				}
 				io.WriteString(w, "ok")
-			}), h2conn.Config{}, h2conn.Config{})
+			}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 			once := sync.OnceFunc(func() { close(release); deaf.Wait() })
 			defer once()
 			var viewers sync.WaitGroup

@@ -34,7 +34,8 @@ type Transport struct {
 	conn *Conn
 	cc   *http2.ClientConn
 	peer *peerSettings
-	cfg  Config
+
+	noExtendedConnect bool
 
 	upgrades openUpgrades
 }
@@ -43,16 +44,16 @@ var _ http.RoundTripper = (*Transport)(nil)
 
 // NewTransport takes over c and starts HTTP/2 on it. It does not wait for the
 // peer; Ping does.
-func NewTransport(c *Conn, cfg Config) (*Transport, error) {
-	t := &Transport{conn: c, peer: newPeerSettings(0), cfg: cfg}
+func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
+	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect}
 	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)), true)
-	t2, err := sharedTransport(cfg)
+	t2, err := sharedTransport(cfg.Config)
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	c.ownControl = t.upgrades.control
-	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, m, cfg))
+	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, m, cfg.Config))
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("h2conn: starting HTTP/2: %w", err)
@@ -65,8 +66,6 @@ func NewTransport(c *Conn, cfg Config) (*Transport, error) {
 var sharedTransports sync.Map // Config → *http2.Transport
 
 func sharedTransport(cfg Config) (*http2.Transport, error) {
-	// What does not matter here must not tell configurations apart.
-	cfg.ErrorLog, cfg.DrainTimeout, cfg.MaxConcurrentStreams, cfg.NoExtendedConnect = nil, 0, 0, false
 	if t, ok := sharedTransports.Load(cfg); ok {
 		return t.(*http2.Transport), nil
 	}
@@ -184,7 +183,7 @@ func (t *Transport) MaxConcurrentStreams() (n uint32, ok bool) {
 func (t *Transport) ExtendedConnect() bool {
 	select {
 	case <-t.peer.ready:
-		return ExtendedConnect && !t.cfg.NoExtendedConnect && t.peer.extendedConnect
+		return ExtendedConnect && !t.noExtendedConnect && t.peer.extendedConnect
 	default:
 		return false
 	}

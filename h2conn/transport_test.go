@@ -48,7 +48,7 @@ func TestRequests(t *testing.T) {
 		w.Header().Set("X-Host", r.Host)
 		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %s", r.Method, r.RequestURI, b)
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
@@ -76,7 +76,7 @@ func TestConnectionCloseKeepsTunnel(t *testing.T) {
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Keep-Alive", "timeout=5")
 		io.WriteString(w, "ok")
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	for range 3 {
 		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/", nil)
 		req.Header.Set("Connection", "close")
@@ -113,7 +113,7 @@ func TestStreamsBothWays(t *testing.T) {
 			t.Error(err)
 		}
 		w.Header().Set("X-Sum", fmt.Sprintf("%x", h.Sum(nil)))
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	const size = 32 << 20
 	pr, pw := io.Pipe()
 	sent := sha256.New()
@@ -160,7 +160,7 @@ func TestStalledUploadsDoNotStarve(t *testing.T) {
 			return
 		}
 		io.Copy(io.Discard, r.Body)
-	}), h2conn.Config{}, h2conn.Config{})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -209,7 +209,7 @@ func TestHandlerPanicFailsItsRequestOnly(t *testing.T) {
 			panic("on purpose")
 		}
 		io.WriteString(w, "ok")
-	}), h2conn.Config{}, h2conn.Config{ErrorLog: log.New(&logged, "", 0)})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{ErrorLog: log.New(&logged, "", 0)})
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/panic", nil)
 	if resp, err := tr.RoundTrip(req); err == nil {
 		t.Errorf("got %d", resp.StatusCode)
@@ -251,7 +251,7 @@ func TestHeaderOverLimitFailsItsRequestOnly(t *testing.T) {
 			return
 		}
 		io.WriteString(w, "ok")
-	}), h2conn.Config{}, h2conn.Config{ErrorLog: log.New(io.Discard, "", 0)})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{ErrorLog: log.New(io.Discard, "", 0)})
 	for _, tc := range []struct {
 		path   string
 		status int
@@ -302,9 +302,9 @@ func TestShutdown(t *testing.T) {
 			close(arrived)
 			<-release
 			io.WriteString(w, "finished")
-		}), h2conn.Config{})
+		}), h2conn.ServeConfig{})
 	}()
-	tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,9 +341,9 @@ func TestServeDrains(t *testing.T) {
 				t.Error("the request's context ended while draining")
 			}
 			io.WriteString(w, "finished")
-		}), h2conn.Config{DrainTimeout: 10 * time.Second})
+		}), h2conn.ServeConfig{DrainTimeout: 10 * time.Second})
 	}()
-	tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,8 +368,8 @@ func TestPeerGone(t *testing.T) {
 		w.(http.Flusher).Flush()
 		close(arrived)
 		<-r.Context().Done()
-	}), h2conn.Config{})
-	tr, err := h2conn.NewTransport(accepted, h2conn.Config{})
+	}), h2conn.ServeConfig{})
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +391,7 @@ func TestPeerGone(t *testing.T) {
 func TestLiveness(t *testing.T) {
 	dialled, accepted := conns(t)
 	_ = dialled // nobody reads it, so nobody answers
-	tr, err := h2conn.NewTransport(accepted, h2conn.Config{PingInterval: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{Config: h2conn.Config{PingInterval: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestLiveness(t *testing.T) {
 func TestLivenessOfAskingEnd(t *testing.T) {
 	dialled, accepted := conns(t)
 	accepted.Write([]byte(http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no more
-	err := h2conn.Serve(t.Context(), dialled, http.NotFoundHandler(), h2conn.Config{PingInterval: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	err := h2conn.Serve(t.Context(), dialled, http.NotFoundHandler(), h2conn.ServeConfig{Config: h2conn.Config{PingInterval: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}})
 	if err == nil || !strings.Contains(err.Error(), "has not answered a ping") {
 		t.Errorf("the cause is %v", err)
 	}

@@ -88,8 +88,8 @@ var echoServers = map[string]http.Handler{
 func TestWebsocketEcho(t *testing.T) {
 	for name, h := range echoServers {
 		t.Run(name, func(t *testing.T) {
-			forms(t, func(t *testing.T, cfg h2conn.Config) {
-				tr := tunnel(t, h, cfg, h2conn.Config{})
+			forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
+				tr := tunnel(t, h, cfg, h2conn.ServeConfig{})
 				if tr.ExtendedConnect() == cfg.NoExtendedConnect {
 					t.Fatalf("ExtendedConnect is %v", tr.ExtendedConnect())
 				}
@@ -145,7 +145,7 @@ func TestWebsocketEcho(t *testing.T) {
 
 // TestCloseCodeFromTarget: the target's close frame passes untouched.
 func TestCloseCodeFromTarget(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := coder.Accept(w, r, nil)
 			if err != nil {
@@ -153,7 +153,7 @@ func TestCloseCodeFromTarget(t *testing.T) {
 				return
 			}
 			c.Close(4321, "a reason")
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		c, _, err := coder.Dial(t.Context(), front(t, tr).URL, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func TestRefusedUpgrade(t *testing.T) {
 		{"403", 403, false}, {"426", 426, false}, {"501", 501, false}, {"hijacked 403", 403, true}, {"hijacked 200", 200, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			forms(t, func(t *testing.T, cfg h2conn.Config) {
+			forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 				tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					const text = "because"
 					if tc.hijack {
@@ -197,7 +197,7 @@ func TestRefusedUpgrade(t *testing.T) {
 					if tc.status != 204 {
 						io.WriteString(w, text)
 					}
-				}), cfg, h2conn.Config{})
+				}), cfg, h2conn.ServeConfig{})
 				_, resp, err := coder.Dial(t.Context(), front(t, tr).URL, &coder.DialOptions{HTTPClient: &http.Client{
 					CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 				}})
@@ -243,8 +243,8 @@ func TestOtherUpgrades(t *testing.T) {
 		{"POST chunked", "POST", "Transfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			forms(t, func(t *testing.T, cfg h2conn.Config) {
-				srv := front(t, tunnel(t, target, cfg, h2conn.Config{}))
+			forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
+				srv := front(t, tunnel(t, target, cfg, h2conn.ServeConfig{}))
 				conn, err := net.Dial("tcp", strings.TrimPrefix(srv.URL, "http://"))
 				if err != nil {
 					t.Fatal(err)
@@ -278,8 +278,8 @@ func TestOtherUpgrades(t *testing.T) {
 // TestMalformedKeyIsTheTargetsToRefuse: the service must not make a valid
 // handshake of an invalid one.
 func TestMalformedKeyIsTheTargetsToRefuse(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
-		tr := tunnel(t, echoServers["coder"], cfg, h2conn.Config{})
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
+		tr := tunnel(t, echoServers["coder"], cfg, h2conn.ServeConfig{})
 		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/", nil)
 		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"short"}}
 		resp, err := tr.RoundTrip(req)
@@ -295,7 +295,7 @@ func TestMalformedKeyIsTheTargetsToRefuse(t *testing.T) {
 // TestHijackedConnDeadlines: deadlines behave as on a TCP connection, also
 // after one has passed.
 func TestHijackedConnDeadlines(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		result := make(chan error, 1)
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
@@ -330,7 +330,7 @@ func TestHijackedConnDeadlines(t *testing.T) {
 				}
 				return nil
 			}()
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/", nil)
 		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
 		resp, err := tr.RoundTrip(req)
@@ -356,7 +356,7 @@ func isTimeout(err error) bool {
 
 // TestUpgradeCancelled: when either side goes away the other one learns it.
 func TestUpgradeCancelled(t *testing.T) {
-	forms(t, func(t *testing.T, cfg h2conn.Config) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
 		ended := make(chan error, 1)
 		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, _, _ := w.(http.Hijacker).Hijack()
@@ -364,7 +364,7 @@ func TestUpgradeCancelled(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 			_, err := conn.Read(make([]byte, 1))
 			ended <- err
-		}), cfg, h2conn.Config{})
+		}), cfg, h2conn.ServeConfig{})
 		ctx, cancel := context.WithCancel(t.Context())
 		req, _ := http.NewRequestWithContext(ctx, "GET", "http://target/", nil)
 		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}

@@ -39,7 +39,10 @@ func TestUploadsReadInSmallPieces(t *testing.T) {
 		if n != window {
 			t.Errorf("%d bytes, want %d", n, window)
 		}
-	}), h2conn.Config{}, h2conn.Config{MaxConcurrentStreams: uploads, StreamWindow: window, ConnWindow: uploads * window})
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{
+		Config:               h2conn.Config{StreamWindow: window, ConnWindow: uploads * window},
+		MaxConcurrentStreams: uploads,
+	})
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

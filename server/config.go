@@ -242,13 +242,15 @@ func checkSecrets(secrets [][]byte, faults *configerror.Faults) {
 }
 
 // tunnelConfig returns how HTTP/2 inside the tunnels is tuned.
-func (s *settings) tunnelConfig() h2conn.Config {
-	return h2conn.Config{
-		StreamWindow:      s.StreamWindow,
-		ConnWindow:        s.ConnWindow,
-		PingInterval:      s.PingInterval,
-		PingTimeout:       s.PingTimeout,
-		WriteTimeout:      s.WriteTimeout,
+func (s *settings) tunnelConfig() h2conn.TransportConfig {
+	return h2conn.TransportConfig{
+		Config: h2conn.Config{
+			StreamWindow: s.StreamWindow,
+			ConnWindow:   s.ConnWindow,
+			PingInterval: s.PingInterval,
+			PingTimeout:  s.PingTimeout,
+			WriteTimeout: s.WriteTimeout,
+		},
 		NoExtendedConnect: s.NoExtendedConnect,
 	}
 }

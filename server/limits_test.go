@@ -167,7 +167,9 @@ func TestTunnelHeaderLimit(t *testing.T) {
 	}
 	t.Cleanup(func() { c.conn.Close() })
 	served := make(chan error, 1)
-	go func() { served <- h2conn.Serve(t.Context(), c.conn, echoHandler, h2conn.Config{MaxHeaderBytes: 4096}) }()
+	go func() {
+		served <- h2conn.Serve(t.Context(), c.conn, echoHandler, h2conn.ServeConfig{Config: h2conn.Config{MaxHeaderBytes: 4096}})
+	}()
 	s.waitActive(c)
 	get := func(size int) int {
 		resp, _ := s.get("/a/", "X", strings.Repeat("x", size))
@@ -239,7 +241,7 @@ func TestHTTP2Floods(t *testing.T) {
 	s.waitActive(c)
 	const (
 		bound         = 5000
-		clientStreams = 250 // the default of h2conn.Config.MaxConcurrentStreams
+		clientStreams = 250 // the default of h2conn.ServeConfig.MaxConcurrentStreams
 	)
 	for name, tc := range map[string]struct {
 		send func(f *flood, i int) error

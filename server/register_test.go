@@ -299,7 +299,7 @@ func TestTooFewStreamsIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go h2conn.Serve(t.Context(), c.conn, echoHandler, h2conn.Config{MaxConcurrentStreams: minStreams - 1})
+	go h2conn.Serve(t.Context(), c.conn, echoHandler, h2conn.ServeConfig{MaxConcurrentStreams: minStreams - 1})
 	<-c.conn.Done()
 	var ce *h2conn.CloseError
 	if err := c.conn.Err(); !errors.As(err, &ce) || ce.Code != int(wire.CloseProtocol) || !strings.Contains(ce.Reason, "16 concurrent streams") {

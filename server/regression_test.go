@@ -213,7 +213,7 @@ func TestStalledLastPiece(t *testing.T) {
 	}
 	go h2conn.Serve(context.Background(), c.conn, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done() // reads nothing
-	}), h2conn.Config{StreamWindow: 64 << 10})
+	}), h2conn.ServeConfig{Config: h2conn.Config{StreamWindow: 64 << 10}})
 	t.Cleanup(func() { c.conn.Close() })
 	s.waitActive(c)
 	n := 64<<10 + 100
@@ -340,7 +340,7 @@ func TestTooFewStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = h2conn.Serve(context.Background(), c.conn, echoHandler, h2conn.Config{MaxConcurrentStreams: 3})
+	err = h2conn.Serve(context.Background(), c.conn, echoHandler, h2conn.ServeConfig{MaxConcurrentStreams: 3})
 	if err == nil || !strings.Contains(err.Error(), "4004") {
 		t.Errorf("Serve returned %v", err)
 	}

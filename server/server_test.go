@@ -124,7 +124,7 @@ func TestReplacementsBehindProxy(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		go h2conn.Serve(t.Context(), conn, echoHandler, h2conn.Config{})
+		go h2conn.Serve(t.Context(), conn, echoHandler, h2conn.ServeConfig{})
 		waitFor(t, func() bool {
 			for info := range s.Tunnels() {
 				return info.RemoteAddr == from

@@ -149,7 +149,7 @@ func (s *testService) dial(id, token string) (*testClient, *http.Response, error
 }
 
 func (c *testClient) serve(h http.Handler) {
-	go func() { c.served <- h2conn.Serve(context.Background(), c.conn, h, h2conn.Config{}) }()
+	go func() { c.served <- h2conn.Serve(context.Background(), c.conn, h, h2conn.ServeConfig{}) }()
 }
 
 // connect registers id and serves h until the test ends.

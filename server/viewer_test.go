@@ -504,7 +504,7 @@ func TestViewerProtocols(t *testing.T) {
 			defer conn.Close()
 			go h2conn.Serve(context.Background(), conn, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprint(w, r.Header.Get("X-Forwarded-Proto"))
-			}), h2conn.Config{})
+			}), h2conn.ServeConfig{})
 			resp, err := (&http.Client{Transport: tr}).Get(url + "/a/")
 			if tc.proto == "" {
 				if err == nil {

@@ -37,9 +37,9 @@ func tunnelTo(t *testing.T, h http.Handler) *tunnel {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		h2conn.Serve(context.Background(), c, h, cfg)
+		h2conn.Serve(context.Background(), c, h, h2conn.ServeConfig{Config: cfg})
 	}()
-	asking, err := h2conn.NewTransport(<-accepted, cfg)
+	asking, err := h2conn.NewTransport(<-accepted, h2conn.TransportConfig{Config: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,14 +147,16 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 }
 
 // sessionConfig returns how HTTP/2 inside a session is tuned.
-func (cfg *Config) sessionConfig() h2conn.Config {
-	return h2conn.Config{
+func (cfg *Config) sessionConfig() h2conn.ServeConfig {
+	return h2conn.ServeConfig{
+		Config: h2conn.Config{
+			StreamWindow: cfg.StreamWindow,
+			ConnWindow:   cfg.ConnWindow,
+			PingInterval: cfg.PingInterval,
+			PingTimeout:  cfg.PingTimeout,
+			WriteTimeout: cfg.WriteTimeout,
+		},
 		MaxConcurrentStreams: uint32(min(max(cfg.MaxStreams, 0), math.MaxInt32)),
-		StreamWindow:         cfg.StreamWindow,
-		ConnWindow:           cfg.ConnWindow,
-		PingInterval:         cfg.PingInterval,
-		PingTimeout:          cfg.PingTimeout,
-		WriteTimeout:         cfg.WriteTimeout,
 		DrainTimeout:         max(cfg.DrainTimeout, 0),
 		ErrorLog:             cfg.errorLog,
 	}

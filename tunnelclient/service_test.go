@@ -109,7 +109,7 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fs.controls <- m
 	})
-	fs.asking, err = h2conn.NewTransport(conn, h2conn.Config{PingInterval: -1})
+	fs.asking, err = h2conn.NewTransport(conn, h2conn.TransportConfig{Config: h2conn.Config{PingInterval: -1}})
 	if err != nil {
 		s.t.Error(err)
 		return

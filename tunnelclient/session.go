@@ -97,7 +97,7 @@ func putNewest(ch chan wire.Control, m wire.Control) {
 
 // serve answers requests until the session is gone. When ctx ends, the
 // session says goodbye and finishes what is in flight.
-func (s *session) serve(ctx context.Context, h http.Handler, cfg h2conn.Config) {
+func (s *session) serve(ctx context.Context, h http.Handler, cfg h2conn.ServeConfig) {
 	defer close(s.done)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

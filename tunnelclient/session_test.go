@@ -18,6 +18,29 @@ import (
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
+// TestMaxStreams: the service learns how many requests a session takes.
+func TestMaxStreams(t *testing.T) {
+	for _, tt := range []struct {
+		set  int
+		want uint32
+	}{{0, 250}, {20, 20}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeService(t)
+			cfg := s.config(tunnelclient.StaticToken("t1"))
+			cfg.MaxStreams = tt.set
+			r := serve(t, cfg, hello)
+			fs := s.next()
+			if err := fs.asking.Ping(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n, ok := fs.asking.MaxConcurrentStreams(); n != tt.want || !ok {
+				t.Errorf("with %d set the session takes %d (%v), want %d", tt.set, n, ok, tt.want)
+			}
+			r.stop()
+		})
+	}
+}
+
 func TestServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeService(t)

@@ -26,7 +26,7 @@ func TestAskingEnd(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); relay(conn, dialled) }()
 		// The suite takes it for granted that clients admit frames of 16 KiB only.
-		tr, err := h2conn.NewTransport(accepted, h2conn.Config{MaxFrameSize: 16 << 10})
+		tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{Config: h2conn.Config{MaxFrameSize: 16 << 10}})
 		if err != nil {
 			t.Error(err)
 		}

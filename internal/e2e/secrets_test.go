@@ -209,7 +209,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 	}
 	replies := make(chan []byte, 2)
 	conn.OnControl(func(b []byte) { replies <- b })
-	wg.Go(func() { _ = h2conn.Serve(ctx, conn, http.NotFoundHandler(), h2conn.Config{}) })
+	wg.Go(func() { _ = h2conn.Serve(ctx, conn, http.NotFoundHandler(), h2conn.ServeConfig{}) })
 	for _, tok := range []string{canary, mint(secrets[1], "other")} {
 		_ = conn.SendControl([]byte(`{"type":"token","token":"` + tok + `"}`))
 		<-replies
