@@ -1,0 +1,165 @@
+package tunneltest
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/server"
+)
+
+// patience bounds the waits for what takes milliseconds unless the machine is
+// busy.
+const patience = 20 * time.Second
+
+// Service is a running [server.Server].
+type Service struct {
+	// Server is the running one. [Service.Restart] replaces it.
+	Server *server.Server
+
+	// URL is the public URL, without a slash at the end.
+	URL string
+
+	// Addr is the address of the first listener, which is the one for tunnel
+	// clients where there are several.
+	Addr string
+
+	t     testing.TB
+	cfg   server.Config
+	conns connections
+	stop  func()
+}
+
+// NewService runs a service on the given listeners until the test ends. Without
+// any it listens on a free port of 127.0.0.1.
+//
+// Where they are zero it fills in PublicURL (from Addr), Secrets ([Secret]) and
+// Logger ([NewLogger]). It speaks TLS if cfg has a TLSConfig, such as
+// [ServerTLS] returns.
+func NewService(t testing.TB, cfg server.Config, listeners ...net.Listener) *Service {
+	t.Helper()
+	if len(listeners) == 0 {
+		listeners = []net.Listener{Listen(t)}
+	}
+	s := &Service{Addr: listeners[0].Addr().String(), t: t}
+	if cfg.PublicURL == "" {
+		cfg.PublicURL = "http://" + s.Addr
+		if cfg.TLSConfig != nil {
+			cfg.PublicURL = "https://" + s.Addr
+		}
+	}
+	if cfg.Secrets == nil {
+		cfg.Secrets = [][]byte{Secret}
+	}
+	if reflect.ValueOf(cfg.Logger).IsZero() {
+		cfg.Logger = NewLogger(t)
+	}
+	s.URL, s.cfg = cfg.PublicURL, cfg
+	s.start(listeners)
+	t.Cleanup(s.Stop)
+	return s
+}
+
+func (s *Service) start(listeners []net.Listener) {
+	s.t.Helper()
+	srv, err := server.New(s.cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	for i, ln := range listeners {
+		if i == 0 {
+			ln = recordingListener{ln, &s.conns}
+		}
+		serving.Go(func() {
+			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {
+				s.t.Errorf("Serve of the service returned %v", err)
+			}
+		})
+	}
+	s.Server = srv
+	s.stop = sync.OnceFunc(func() {
+		srv.Close()
+		serving.Wait()
+	})
+}
+
+// Stop ends the service at once, with all its connections, as the end of the
+// test does. It may be called more than once.
+func (s *Service) Stop() { s.stop() }
+
+// Restart stops the service and starts another with the same Config, on Addr
+// alone, which has to be one of TCP.
+func (s *Service) Restart() {
+	s.t.Helper()
+	s.Stop()
+	ln, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.start([]net.Listener{ln})
+}
+
+// Token returns a token for id that the service accepts for an hour.
+func (s *Service) Token(id string) string {
+	s.t.Helper()
+	return mint(s.t, s.cfg.Secrets[0], id)
+}
+
+// Tunnel returns what the service says of a tunnel, and whether there is one.
+// Any goroutine may call it.
+func (s *Service) Tunnel(id string) (server.TunnelInfo, bool) {
+	for info := range s.Server.Tunnels() {
+		if info.ID == id {
+			return info, true
+		}
+	}
+	return server.TunnelInfo{}, false
+}
+
+// WaitTunnel waits until the tunnel takes requests: shortly after its client
+// is connected, as far as that knows.
+func (s *Service) WaitTunnel(id string) (info server.TunnelInfo) {
+	s.t.Helper()
+	if !Poll(patience, func() (ok bool) { info, ok = s.Tunnel(id); return ok }) {
+		s.t.Fatalf("no tunnel %q", id)
+	}
+	return info
+}
+
+// InFlight returns how many requests all tunnels carry. Any goroutine may call
+// it.
+func (s *Service) InFlight() (n int) {
+	for info := range s.Server.Tunnels() {
+		n += info.InFlight
+	}
+	return n
+}
+
+// CutTunnels closes the connections of all active sessions without a word to
+// their tunnel clients. Any goroutine may call it.
+func (s *Service) CutTunnels() {
+	for info := range s.Server.Tunnels() {
+		s.Cut(info.RemoteAddr)
+	}
+}
+
+// Cut closes the service's end of the connection that came from remoteAddr to
+// the first listener, if there is one. Any goroutine may call it.
+func (s *Service) Cut(remoteAddr string) { s.conns.cut(func(a string) bool { return a == remoteAddr }) }
+
+// CutOthers closes the service's end of all connections of the first listener
+// but the one that came from remoteAddr. Any goroutine may call it.
+func (s *Service) CutOthers(remoteAddr string) {
+	s.conns.cut(func(a string) bool { return a != remoteAddr })
+}
+
+// ServerTLS returns the configuration of a TLS server with [Certificate]. The
+// caller may change it.
+func ServerTLS() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{Certificate()}}
+}
