@@ -12,7 +12,9 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // ending says how a connection ended for its reader.
@@ -78,13 +80,13 @@ func TestBrokenUpgrade(t *testing.T) {
 			}
 			for name, fallback := range map[string]bool{"fallback": true, "extended CONNECT": false} {
 				t.Run(name, func(t *testing.T) {
-					s := newService(t, server.Config{NoExtendedConnect: fallback})
-					s.client("a", proxyTo(t, target), h2conn.Config{})
-					conn, br := upgradeRaw(t, s.addr, "/a/")
+					s := tunneltest.NewService(t, server.Config{NoExtendedConnect: fallback})
+					s.Proxy("a", target, tunnelclient.ProxyOptions{})
+					conn, br := upgradeRaw(t, s.Addr, "/a/")
 					seen := make(chan string, 1)
 					if tc.cut {
 						br.Peek(1)
-						s.cutTunnels()
+						s.CutTunnels()
 					}
 					go func() { seen <- tc.viewer(conn, br) }()
 					got := end{viewer: <-seen}
@@ -103,9 +105,9 @@ func TestBrokenUpgradeHTTP2(t *testing.T) {
 		t.Skip("x/net/http2 of this build cannot serve extended CONNECT: needs the tag http2legacy")
 	}
 	open := func(t *testing.T, target string) (*io.PipeWriter, *http.Response, *http2.ClientConn) {
-		s := newService(t, server.Config{})
-		s.client("a", proxyTo(t, target), h2conn.Config{})
-		conn, err := net.Dial("tcp", s.addr)
+		s := tunneltest.NewService(t, server.Config{})
+		s.Proxy("a", target, tunnelclient.ProxyOptions{})
+		conn, err := net.Dial("tcp", s.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +117,7 @@ func TestBrokenUpgradeHTTP2(t *testing.T) {
 			t.Fatal(err)
 		}
 		pr, pw := io.Pipe()
-		req, _ := http.NewRequestWithContext(t.Context(), "CONNECT", s.url+"/a/", pr)
+		req, _ := http.NewRequestWithContext(t.Context(), "CONNECT", s.URL+"/a/", pr)
 		req.Header = http.Header{":protocol": {"x"}}
 		resp, err := cc.RoundTrip(req)
 		if err != nil || resp.StatusCode != 200 {

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // TestPathBytes: the target gets the path and query that the viewer sent, byte
@@ -62,10 +64,10 @@ func TestPathBytes(t *testing.T) {
 		return "?" + b.String()
 	}
 
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	target := newStrictTarget()
-	s.rawTarget("id", serveConns(t, target.serveHTTP1).Addr().String())
-	c := dialRaw(t, s.addr)
+	s.Proxy("id", serveConns(t, target.serveHTTP1).Addr().String(), tunnelclient.ProxyOptions{})
+	c := dialRaw(t, s.Addr)
 	br := bufio.NewReader(c)
 	for range n {
 		want := path() + query()

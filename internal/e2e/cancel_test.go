@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -150,13 +151,8 @@ func TestViewerDeparts(t *testing.T) {
 				t.Skip("x/net/http2 of this build cannot send extended CONNECT: needs the tag http2legacy")
 			}
 			dt := newDepartTarget(t)
-			s := newService(t, server.Config{NoExtendedConnect: form == "fallback"})
-			p, err := tunnelclient.ProxyTo(dt.ln.Addr().String(), tunnelclient.ProxyOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(p.CloseIdleConnections)
-			s.client("a", p, h2conn.Config{})
+			s := tunneltest.NewService(t, server.Config{NoExtendedConnect: form == "fallback"})
+			s.Proxy("a", dt.ln.Addr().String(), tunnelclient.ProxyOptions{})
 			before := runtime.NumGoroutine()
 
 			rounds := 20
@@ -167,7 +163,7 @@ func TestViewerDeparts(t *testing.T) {
 			late := make(map[string][]time.Duration)
 			for i := range rounds {
 				for _, d := range departures {
-					took := dt.depart(t, s.addr, d, i%2 == 0)
+					took := dt.depart(t, s.Addr, d, i%2 == 0)
 					if took > time.Second {
 						name := fmt.Sprintf("%s (reset %v)", d.name, i%2 == 0)
 						late[name] = append(late[name], took)
@@ -184,7 +180,7 @@ func TestViewerDeparts(t *testing.T) {
 
 			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 				inFlight := 0
-				for info := range s.srv.Tunnels() {
+				for info := range s.Server.Tunnels() {
 					inFlight += info.InFlight
 				}
 				if n := runtime.NumGoroutine(); inFlight == 0 && n <= before+5 {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -33,13 +33,13 @@ var serviceAdds = []string{
 // TestDifferential makes every exchange directly, over HTTP/1.1, and through a
 // tunnel in every way.
 func TestDifferential(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	targets := make(map[int]*rawTarget)
 	for version, serve := range map[int]func(*rawTarget, *testing.T, net.Conn){1: (*rawTarget).serveHTTP1, 2: (*rawTarget).serveHTTP2} {
 		targets[version] = newRawTarget(t, serve)
 	}
-	s.rawTarget("one", "http://"+targets[1].addr())
-	s.rawTarget("two", "h2c://"+targets[2].addr())
+	s.Proxy("one", "http://"+targets[1].addr(), tunnelclient.ProxyOptions{})
+	s.Proxy("two", "h2c://"+targets[2].addr(), tunnelclient.ProxyOptions{})
 
 	var rows strings.Builder
 	run := 0
@@ -70,7 +70,7 @@ func TestDifferential(t *testing.T) {
 					}
 					method, rest, _ := strings.Cut(x.request, " ")
 					tunnelTarget, tunnelViewer := targets[w.target].observe(t, x.answer, func() []message {
-						return ask(t, s.addr, method+" /"+id+rest)
+						return ask(t, s.Addr, method+" /"+id+rest)
 					})
 					tunnelTarget.drop(serviceAdds...)
 					check(t, "the target", w.target, false, directTarget, tunnelTarget, x.atTarget)
@@ -122,15 +122,4 @@ func check(t *testing.T, who string, version int, answer bool, direct, tunnelled
 		t.Errorf("through the tunnel %s saw\n\t%s\nand that should differ from a direct exchange by\n\t%s\nbut differs by\n\t%s",
 			who, strings.Join(tunnelled.lines(), "\n\t"), strings.Join(want, "\n\t"), strings.Join(got, "\n\t"))
 	}
-}
-
-// rawTarget runs a tunnel client for target.
-func (s *service) rawTarget(id, target string) {
-	s.t.Helper()
-	p, err := tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{Logger: testLogger(s.t)})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(p.CloseIdleConnections)
-	s.client(id, p, h2conn.Config{})
 }

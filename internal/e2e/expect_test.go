@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -85,14 +85,10 @@ func TestExpectContinue(t *testing.T) {
 				}
 				tc.target(t, c, br)
 			}()
-			s := newService(t, server.Config{})
-			p, err := tunnelclient.ProxyTo(ln.Addr().String(), tunnelclient.ProxyOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.client("a", p, h2conn.Config{})
+			s := tunneltest.NewService(t, server.Config{})
+			s.Proxy("a", ln.Addr().String(), tunnelclient.ProxyOptions{})
 
-			conn, err := net.Dial("tcp", s.addr)
+			conn, err := net.Dial("tcp", s.Addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,13 +147,9 @@ func TestExpectRefused(t *testing.T) {
 				if strings.HasPrefix(rest, "Content-Length: 0") {
 					times = 10 // net/http holds such an answer back for a moment, in the hope that the body gets written
 				}
-				s := newService(t, server.Config{})
-				p, err := tunnelclient.ProxyTo(ln.Addr().String(), tunnelclient.ProxyOptions{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				s.client("a", p, h2conn.Config{})
-				for addr, path := range map[string]string{ln.Addr().String(): "/", s.addr: "/a/"} {
+				s := tunneltest.NewService(t, server.Config{})
+				s.Proxy("a", ln.Addr().String(), tunnelclient.ProxyOptions{})
+				for addr, path := range map[string]string{ln.Addr().String(): "/", s.Addr: "/a/"} {
 					for range times {
 						conn := dialRaw(t, addr)
 						io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -59,9 +59,9 @@ func TestHalfClose(t *testing.T) {
 			}
 			for name, fallback := range map[string]bool{"fallback": true, "extended CONNECT": false} {
 				t.Run(name, func(t *testing.T) {
-					s := newService(t, server.Config{NoExtendedConnect: fallback})
-					s.client("a", proxyTo(t, target), h2conn.Config{})
-					for _, where := range []struct{ name, addr, path string }{{"direct", target, "/"}, {"tunnelled", s.addr, "/a/"}} {
+					s := tunneltest.NewService(t, server.Config{NoExtendedConnect: fallback})
+					s.Proxy("a", target, tunnelclient.ProxyOptions{})
+					for _, where := range []struct{ name, addr, path string }{{"direct", target, "/"}, {"tunnelled", s.Addr, "/a/"}} {
 						view, serve := exchange(t, where.addr, where.path)
 						if want := last + " <nil>"; view != want {
 							t.Errorf("%s: the viewer saw %q, want %q", where.name, view, want)
@@ -121,13 +121,4 @@ func upgradeRaw(t *testing.T, addr, path string) (*net.TCPConn, *bufio.Reader) {
 		t.Fatalf("got %v, %v", resp, err)
 	}
 	return conn.(*net.TCPConn), br
-}
-
-func proxyTo(t *testing.T, target string) http.Handler {
-	t.Helper()
-	h, err := tunnelclient.ProxyTo(target, tunnelclient.ProxyOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -26,11 +27,11 @@ func TestRollingRestart(t *testing.T) {
 
 func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
 	cfg := server.Config{DrainTimeout: 10 * time.Second}
-	services := []*service{newService(t, cfg), newService(t, cfg)}
-	services[1].stop()
-	ways := make(map[*service]string) // by which tunnel clients come
+	services := []*tunneltest.Service{tunneltest.NewService(t, cfg), tunneltest.NewService(t, cfg)}
+	services[1].Stop()
+	ways := make(map[*tunneltest.Service]string) // by which tunnel clients come
 	for _, s := range services {
-		r, err := faultnet.NewRelay(s.addr, faultnet.Options{Up: way, Down: way})
+		r, err := faultnet.NewRelay(s.Addr, faultnet.Options{Up: way, Down: way})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,13 +41,15 @@ func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
 
 	// What is in front of them leads tunnel clients to the one that does not
 	// drain, and viewers to the one that has the tunnel.
-	var current atomic.Pointer[service]
+	var current atomic.Pointer[tunneltest.Service]
 	current.Store(services[0])
-	c, err := tunnelclient.New(tunnelclient.Config{
-		ServerURL: services[0].url,
-		ID:        "a",
-		Tokens:    tunnelclient.StaticToken(token(t, "a")),
-		Logger:    testLogger(t),
+	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-time.After(500 * time.Millisecond)
+		}
+		io.WriteString(w, "ok")
+	})
+	c := services[0].StartClient("a", ok, tunnelclient.Config{
 		HTTPClient: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				var d net.Dialer
@@ -60,29 +63,13 @@ func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
 			}
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() {
-		if err := c.Serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/slow" {
-				<-time.After(500 * time.Millisecond)
-			}
-			io.WriteString(w, "ok")
-		})); err != nil {
-			t.Error(err)
-		}
-	})
-	services[0].await("a")
+	defer c.Stop()
+	services[0].WaitTunnel("a")
 
-	var holder atomic.Pointer[service] // of the tunnel
+	var holder atomic.Pointer[tunneltest.Service] // of the tunnel
 	holder.Store(services[0])
 	var requests atomic.Int32
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	stop := make(chan struct{})
 	var load sync.WaitGroup
 	for _, path := range []string{"/", "/", "/slow"} {
@@ -94,12 +81,12 @@ func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
 				case <-time.After(2 * time.Millisecond):
 				}
 				s := holder.Load()
-				resp, err := v.Get(s.url + "/a" + path)
+				resp, err := v.Get(s.URL + "/a" + path)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if body := readAll(t, resp); resp.StatusCode != http.StatusOK || body != "ok" {
+				if body := tunneltest.ReadAll(t, resp); resp.StatusCode != http.StatusOK || body != "ok" {
 					t.Errorf("%s: %d %q", path, resp.StatusCode, body)
 				}
 				requests.Add(1)
@@ -108,35 +95,18 @@ func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
 	}
 	for i := range restarts {
 		old, next := services[i%2], services[(i+1)%2]
-		next.restart()
+		next.Restart()
 		current.Store(next)
 		done := make(chan error, 1)
-		go func() { done <- old.srv.Shutdown(context.Background()) }()
-		next.await("a")
+		go func() { done <- old.Server.Shutdown(context.Background()) }()
+		next.WaitTunnel("a")
 		holder.Store(next)
 		if err := <-done; err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
-		old.stop()
+		old.Stop()
 	}
 	close(stop)
 	load.Wait()
 	t.Logf("%d requests", requests.Load())
-}
-
-// await waits until the tunnel with this id takes requests.
-func (s *service) await(id string) {
-	s.t.Helper()
-	for deadline := time.After(20 * time.Second); ; {
-		for info := range s.srv.Tunnels() {
-			if info.ID == id {
-				return
-			}
-		}
-		select {
-		case <-deadline:
-			s.t.Fatalf("the tunnel of %q is not there", id)
-		case <-time.After(time.Millisecond):
-		}
-	}
 }

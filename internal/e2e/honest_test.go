@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -56,18 +56,14 @@ func TestHonestEnds(t *testing.T) {
 							c.(*net.TCPConn).SetLinger(0)
 						}
 					}()
-					s := newService(t, server.Config{})
-					p, err := tunnelclient.ProxyTo(ln.Addr().String(), tunnelclient.ProxyOptions{})
-					if err != nil {
-						t.Fatal(err)
-					}
-					_, stop := s.client("a", p, h2conn.Config{})
-					read := begin(t, s.addr)
+					s := tunneltest.NewService(t, server.Config{})
+					c := s.Proxy("a", ln.Addr().String(), tunnelclient.ProxyOptions{})
+					read := begin(t, s.Addr)
 					switch dies {
 					case "tunnel client":
-						s.cutTunnels() // it would say goodbye if it could
+						s.CutTunnels() // it would say goodbye if it could
 					case "service":
-						s.srv.Close()
+						s.Server.Close()
 					default:
 						close(die)
 					}
@@ -78,7 +74,7 @@ func TestHonestEnds(t *testing.T) {
 						close(die)
 					}
 					<-dead
-					stop()
+					c.Stop()
 				})
 			}
 		}

@@ -4,15 +4,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // TestHopByHop: what is about one connection goes no further, in either
 // direction, nor does what only the service and its clients tell each other.
 func TestHopByHop(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	tgt := newRawTarget(t, (*rawTarget).serveHTTP1)
-	s.rawTarget("id", tgt.addr())
+	s.Proxy("id", tgt.addr(), tunnelclient.ProxyOptions{})
 	const internal = "X-Websocktunnel-Id: i\r\nX-Websocktunnel-Upgrade: i\r\nX-Websocktunnel-Upgrade-Body: 5\r\nX-Websocktunnel-Expect: 100-continue\r\n" +
 		"X-Websocktunnel-Error: dns_error\r\nX-Websocktunnel-Anything: i\r\nx_websocktunnel_upgrade: i\r\n"
 	for _, tc := range []struct{ name, request, answer string }{
@@ -29,7 +31,7 @@ func TestHopByHop(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			seen, got := tgt.observe(t, "HTTP/1.1 200 OK\r\nX-Kept: 1\r\n"+tc.answer+"Content-Length: 2\r\n\r\nok", func() []message {
-				return askHTTP1(t, s.addr, "GET /id/ HTTP/1.1\r\nHost: h\r\nX-Kept: 1\r\n"+tc.request+"\r\n")
+				return askHTTP1(t, s.Addr, "GET /id/ HTTP/1.1\r\nHost: h\r\nX-Kept: 1\r\n"+tc.request+"\r\n")
 			})
 			seen.drop(serviceAdds...)
 			if all := strings.Join(seen.headers, "\n"); all != "host: h\nx-kept: 1" {

@@ -2,14 +2,9 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -18,24 +13,23 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	coder "github.com/coder/websocket"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // viewerAt returns an HTTP client of its own, with a cookie jar, for which all
 // host names lead to s.
-func viewerAt(t testing.TB, s *service, config *tls.Config) *http.Client {
+func viewerAt(t testing.TB, s *tunneltest.Service, config *tls.Config) *http.Client {
 	tr := &http.Transport{
 		DisableCompression: true,
 		TLSClientConfig:    config,
 		ForceAttemptHTTP2:  config != nil,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, s.addr)
+			return new(net.Dialer).DialContext(ctx, network, s.Addr)
 		},
 	}
 	t.Cleanup(tr.CloseIdleConnections)
@@ -44,31 +38,6 @@ func viewerAt(t testing.TB, s *service, config *tls.Config) *http.Client {
 		t.Fatal(err)
 	}
 	return &http.Client{Transport: tr, Jar: jar}
-}
-
-// wildcard returns a certificate for *.domain and 127.0.0.1, and who trusts it.
-func wildcard(t testing.TB, domain string) (service, viewer *tls.Config) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"*." + domain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}}, &tls.Config{RootCAs: roots}
 }
 
 // TestHostMode: a login with redirects and cookies, streams with trailers,
@@ -80,14 +49,9 @@ func TestHostMode(t *testing.T) {
 			cfg := server.Config{ViewerDomain: "tunnels.test", DisablePathMode: true}
 			var viewerTLS *tls.Config
 			if encrypted {
-				cfg.TLSConfig, viewerTLS = wildcard(t, cfg.ViewerDomain)
+				cfg.TLSConfig, viewerTLS = tunneltest.ServerTLS(), tunneltest.ClientTLS()
 			}
-			s := newService(t, cfg)
-			if encrypted {
-				tr := &http.Transport{TLSClientConfig: viewerTLS.Clone()}
-				t.Cleanup(tr.CloseIdleConnections)
-				s.httpClient = &http.Client{Transport: tr}
-			}
+			s := tunneltest.NewService(t, cfg)
 			v := viewerAt(t, s, viewerTLS)
 			own := func(r *http.Request) string { return r.Header.Get("X-Forwarded-Proto") + "://" + r.Host }
 			none := func(*http.Request) string { return "" }
@@ -105,11 +69,11 @@ func TestHostMode(t *testing.T) {
 			var urls []string
 			for _, id := range []string{"build-42", "team%2FBuild"} {
 				// These two are for path mode, and harmless here.
-				urls = append(urls, s.proxied(id, site, tunnelclient.ProxyOptions{KeepPrefix: true, RewriteRedirects: true}, h2conn.Config{}))
+				urls = append(urls, s.Target(id, site, tunnelclient.ProxyOptions{KeepPrefix: true, RewriteRedirects: true}).URL)
 			}
 			for _, base := range urls {
 				u, err := url.Parse(base)
-				if err != nil || u.Path != "" || !strings.HasSuffix(u.Hostname(), ".tunnels.test") || u.Scheme != strings.SplitN(s.url, ":", 2)[0] {
+				if err != nil || u.Path != "" || !strings.HasSuffix(u.Hostname(), ".tunnels.test") || u.Scheme != strings.SplitN(s.URL, ":", 2)[0] {
 					t.Fatalf("client URL %q", base)
 				}
 
@@ -122,7 +86,7 @@ func TestHostMode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got, want := readAll(t, resp), fmt.Sprintf(`/__version__?x of %s, prefix [], id "the target's"`, u.Host); got != want {
+				if got, want := tunneltest.ReadAll(t, resp), fmt.Sprintf(`/__version__?x of %s, prefix [], id "the target's"`, u.Host); got != want {
 					t.Errorf("reserved path: %q, want %q", got, want)
 				}
 				if encrypted && resp.ProtoMajor != 2 {
@@ -135,7 +99,7 @@ func TestHostMode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				readAll(t, resp)
+				tunneltest.ReadAll(t, resp)
 				if resp.StatusCode != http.StatusNotFound || resp.Request.URL.String() != base+"/login" {
 					t.Errorf("before the login: %s at %s", resp.Status, resp.Request.URL)
 				}
@@ -143,7 +107,7 @@ func TestHostMode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := readAll(t, resp); got != "ann at /home?welcome=/yes" || resp.Request.URL.String() != base+"/home?welcome=/yes" {
+				if got := tunneltest.ReadAll(t, resp); got != "ann at /home?welcome=/yes" || resp.Request.URL.String() != base+"/home?welcome=/yes" {
 					t.Errorf("after the login: %q at %s", got, resp.Request.URL)
 				}
 
@@ -156,7 +120,7 @@ func TestHostMode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := readAll(t, resp); got != "hello world" || resp.Trailer.Get("X-Sum") != "11!" {
+				if got := tunneltest.ReadAll(t, resp); got != "hello world" || resp.Trailer.Get("X-Sum") != "11!" {
 					t.Errorf("stream: %q, trailers %v", got, resp.Trailer)
 				}
 
@@ -195,7 +159,7 @@ func TestHostMode(t *testing.T) {
 					t.Errorf("%s: cookies %q", u, names)
 				}
 			}
-			u, _ := url.Parse(s.url)
+			u, _ := url.Parse(s.URL)
 			if c := v.Jar.Cookies(u); len(c) != 0 {
 				t.Errorf("the service's host has cookies: %v", c)
 			}
@@ -206,7 +170,7 @@ func TestHostMode(t *testing.T) {
 // TestHostModeCookieDomain: a cookie for the whole viewer domain comes back to
 // the tunnel that set it, and to no other.
 func TestHostModeCookieDomain(t *testing.T) {
-	s := newService(t, server.Config{ViewerDomain: "tunnels.test"})
+	s := tunneltest.NewService(t, server.Config{ViewerDomain: "tunnels.test"})
 	v := viewerAt(t, s, nil)
 	site := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/set" {
@@ -215,13 +179,13 @@ func TestHostModeCookieDomain(t *testing.T) {
 		}
 		io.WriteString(w, r.Header.Get("Cookie"))
 	})
-	a, b := s.target("a", site, h2conn.Config{}), s.target("b", site, h2conn.Config{})
-	for _, c := range []struct{ url, want string }{{a + "/set", ""}, {a + "/", "wide=1"}, {b + "/", ""}, {s.url + "/a/", ""}} {
+	a, b := s.Target("a", site, tunnelclient.ProxyOptions{}).URL, s.Target("b", site, tunnelclient.ProxyOptions{}).URL
+	for _, c := range []struct{ url, want string }{{a + "/set", ""}, {a + "/", "wide=1"}, {b + "/", ""}, {s.URL + "/a/", ""}} {
 		resp, err := v.Get(c.url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := readAll(t, resp); got != c.want {
+		if got := tunneltest.ReadAll(t, resp); got != c.want {
 			t.Errorf("%s: cookies %q, want %q", c.url, got, c.want)
 		}
 	}
@@ -241,19 +205,14 @@ func TestHostModeCookieDomain(t *testing.T) {
 // TestHostModeOptions: a request for the server as a whole reaches the target as
 // one.
 func TestHostModeOptions(t *testing.T) {
-	s := newService(t, server.Config{ViewerDomain: "tunnels.test"})
+	s := tunneltest.NewService(t, server.Config{ViewerDomain: "tunnels.test"})
 	got := make(chan string, 1)
 	target := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Method + " " + r.RequestURI }))
 	target.Config.DisableGeneralOptionsHandler = true
 	target.Start()
 	t.Cleanup(target.Close)
 	for id, keep := range map[string]bool{"plain": false, "kept": true} {
-		p, err := tunnelclient.ProxyTo(target.URL, tunnelclient.ProxyOptions{KeepPrefix: keep})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.CloseIdleConnections)
-		base, _ := s.client(id, p, h2conn.Config{})
+		base := s.Proxy(id, target.URL, tunnelclient.ProxyOptions{KeepPrefix: keep}).URL
 		req, err := http.NewRequestWithContext(t.Context(), "OPTIONS", base, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -263,7 +222,7 @@ func TestHostModeOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		readAll(t, resp)
+		tunneltest.ReadAll(t, resp)
 		if resp.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %s", id, resp.Status)
 		}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -24,7 +24,7 @@ import (
 // the handler goes on too. ReverseProxy then clears the map, and Go ends the
 // process, which no recover can hinder. The race detector sees it earlier.
 func TestInterimAnswersAndAborts(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	target := serveConns(t, func(c net.Conn) {
 		buf := make([]byte, 4<<10)
 		if _, err := c.Read(buf); err != nil {
@@ -37,15 +37,11 @@ func TestInterimAnswersAndAborts(t *testing.T) {
 		// More than the service admits: it resets the stream in the middle.
 		_, _ = io.WriteString(c, strings.Repeat("HTTP/1.1 103 Early\r\n"+header.String()+"\r\n", 20)+"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	})
-	p, err := tunnelclient.ProxyTo(target.Addr().String(), tunnelclient.ProxyOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	url, _ := s.client("a", p, h2conn.Config{})
+	url := s.Proxy("a", target.Addr().String(), tunnelclient.ProxyOptions{}).URL
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			conn, err := net.Dial("tcp", s.addr)
+			conn, err := net.Dial("tcp", s.Addr)
 			if err != nil {
 				t.Error(err)
 				return

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -22,17 +21,17 @@ func TestServiceRestart(t *testing.T) {
 	for _, outage := range []time.Duration{0, time.Second, 2900 * time.Millisecond} {
 		t.Run(outage.String(), func(t *testing.T) {
 			t.Parallel()
-			s := newService(t, server.Config{})
-			url, _ := s.client("a", http.HandlerFunc(ok), h2conn.Config{})
-			v := viewer(t)
-			s.stop()
+			s := tunneltest.NewService(t, server.Config{})
+			url := s.Client("a", http.HandlerFunc(ok), tunnelclient.Config{}).URL
+			v := tunneltest.NewViewer(t)
+			s.Stop()
 			<-time.After(outage)
-			s.restart()
+			s.Restart()
 			back := time.Now()
 			for {
 				resp, err := v.Get(url)
 				if err == nil {
-					body := readAll(t, resp)
+					body := tunneltest.ReadAll(t, resp)
 					if resp.StatusCode == 200 && body == "ok" {
 						break
 					}
@@ -54,16 +53,16 @@ func TestServiceRestart(t *testing.T) {
 // TestTwoClientsOneID: the newer serves at once, a request in flight on the
 // older completes, and they do not evict each other in a loop.
 func TestTwoClientsOneID(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	arrived, release := make(chan struct{}), make(chan struct{})
-	url, _ := s.client("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := s.Client("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(arrived)
 			<-release
 		}
 		io.WriteString(w, "older")
-	}), h2conn.Config{})
-	v := viewer(t)
+	}), tunnelclient.Config{}).URL
+	v := tunneltest.NewViewer(t)
 	inFlight := make(chan string, 1)
 	go func() {
 		resp, err := v.Get(url + "/slow")
@@ -71,10 +70,10 @@ func TestTwoClientsOneID(t *testing.T) {
 			inFlight <- err.Error()
 			return
 		}
-		inFlight <- readAll(t, resp)
+		inFlight <- tunneltest.ReadAll(t, resp)
 	}()
 	<-arrived
-	url2, _ := s.client("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "newer") }), h2conn.Config{})
+	url2 := s.Client("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "newer") }), tunnelclient.Config{}).URL
 	if url2 != url {
 		t.Errorf("URLs are %q and %q", url, url2)
 	}
@@ -84,7 +83,7 @@ func TestTwoClientsOneID(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch got := readAll(t, resp); {
+		switch got := tunneltest.ReadAll(t, resp); {
 		case got == "newer":
 			newer++
 		case newer > 0 || time.Now().After(deadline):
@@ -100,31 +99,38 @@ func TestTwoClientsOneID(t *testing.T) {
 // TestURLMeansReady: a viewer that comes the moment the client knows its URL
 // is served.
 func TestURLMeansReady(t *testing.T) {
-	s := newService(t, server.Config{})
-	v := viewer(t)
+	s := tunneltest.NewService(t, server.Config{})
+	v := tunneltest.NewViewer(t)
 	for i := range 50 {
-		url, stop := s.client(fmt.Sprint("c", i), http.HandlerFunc(ok), h2conn.Config{})
-		resp, err := v.Get(url)
+		c := s.Client(fmt.Sprint("c", i), http.HandlerFunc(ok), tunnelclient.Config{})
+		resp, err := v.Get(c.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := readAll(t, resp); resp.StatusCode != 200 || got != "ok" {
+		if got := tunneltest.ReadAll(t, resp); resp.StatusCode != 200 || got != "ok" {
 			t.Errorf("client %d: %d %q", i, resp.StatusCode, got)
 		}
-		stop()
+		c.Stop()
 	}
 }
 
 // TestTokensFromReader: a second token while running drops nothing and is
 // used for the next reconnect, when the first has expired.
 func TestTokensFromReader(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	pr, pw := io.Pipe()
 	defer pw.Close()
 	var connects atomic.Int32
 	connected := make(chan struct{}, 10)
-	c, err := tunnelclient.New(tunnelclient.Config{
-		ServerURL: s.url, ID: "a", Tokens: tunnelclient.TokenReader(pr), Logger: testLogger(t),
+	arrived, release := make(chan struct{}), make(chan struct{})
+	c := s.StartClient("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-release
+		}
+		io.WriteString(w, "ok")
+	}), tunnelclient.Config{
+		Tokens: tunnelclient.TokenReader(pr),
 		OnStateChange: func(st tunnelclient.State) {
 			if st.Phase == tunnelclient.PhaseConnected && st.Err == nil {
 				connects.Add(1)
@@ -132,47 +138,32 @@ func TestTokensFromReader(t *testing.T) {
 			}
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	arrived, release := make(chan struct{}), make(chan struct{})
-	go func() {
-		done <- c.Serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/slow" {
-				close(arrived)
-				<-release
-			}
-			io.WriteString(w, "ok")
-		}))
-	}()
 	// Expired for the service's clock in 60 s leeway minus a little.
-	first, err := server.MintToken(secret, server.Claims{ID: "a", TTL: time.Second, NotBefore: time.Now().Add(-30 * time.Second)})
+	first, err := server.MintToken(tunneltest.Secret, server.Claims{ID: "a", TTL: time.Second, NotBefore: time.Now().Add(-30 * time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(pw, first)
 	<-connected
-	url, err := c.URL(ctx)
+	url, err := c.Client.URL(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	inFlight := make(chan string, 1)
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	go func() {
 		resp, err := v.Get(url + "/slow")
 		if err != nil {
 			inFlight <- err.Error()
 			return
 		}
-		inFlight <- readAll(t, resp)
+		inFlight <- tunneltest.ReadAll(t, resp)
 	}()
 	<-arrived
-	fmt.Fprintln(pw, token(t, "a"))
+	fmt.Fprintln(pw, tunneltest.Token(t, "a"))
 	deadline := time.After(10 * time.Second)
 	for refreshed := false; !refreshed; {
-		for info := range s.srv.Tunnels() {
+		for info := range s.Server.Tunnels() {
 			refreshed = time.Until(info.TokenExpires) > 30*time.Minute
 		}
 		select {
@@ -189,11 +180,7 @@ func TestTokensFromReader(t *testing.T) {
 		t.Errorf("the request in flight got %q", got)
 	}
 	// The service comes back with another clock: the first token is long over.
-	s.stop()
-	s.restart()
+	s.Restart()
 	<-connected
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	c.Stop()
 }

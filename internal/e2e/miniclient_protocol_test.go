@@ -20,17 +20,18 @@ import (
 
 	coder "github.com/coder/websocket"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
 // mini registers a mini client, which is broken off when the test ends.
-func (s *service) mini(id string, handler func(*miniStream)) *miniClient {
-	s.t.Helper()
-	c, err := miniRegister(s.url, id, token(s.t, id), handler)
+func startMini(t testing.TB, s *tunneltest.Service, id string, handler func(*miniStream)) *miniClient {
+	t.Helper()
+	c, err := miniRegister(s.URL, id, tunneltest.Token(t, id), handler)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(c.Close)
+	t.Cleanup(c.Close)
 	return c
 }
 
@@ -72,15 +73,15 @@ func randomBytes(n int) []byte {
 func hello(st *miniStream) { st.answer("200", "hello") }
 
 func TestMiniRegistration(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("a%2fb", hello)
-	if want := s.url + "/a%2fb"; c.URL != want {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "a%2fb", hello)
+	if want := s.URL + "/a%2fb"; c.URL != want {
 		t.Errorf("client URL %q, want %q", c.URL, want)
 	}
-	if got := readAll(t, roundTrip(t, viewer(t), request(t, "GET", c.URL, nil))); got != "hello" {
+	if got := tunneltest.ReadAll(t, roundTrip(t, tunneltest.NewViewer(t), request(t, "GET", c.URL, nil))); got != "hello" {
 		t.Errorf("answer %q", got)
 	}
-	for info := range s.srv.Tunnels() {
+	for info := range s.Server.Tunnels() {
 		if info.ExtendedConnect {
 			t.Error("extended CONNECT without the setting")
 		}
@@ -92,10 +93,10 @@ func TestMiniRegistration(t *testing.T) {
 	}{
 		{"%2e.", "x", http.StatusBadRequest},
 		{"__version__", "x", http.StatusBadRequest},
-		{"other", token(t, "a%2Fb"), http.StatusUnauthorized},
+		{"other", tunneltest.Token(t, "a%2Fb"), http.StatusUnauthorized},
 		{"other", "x", http.StatusUnauthorized},
 	} {
-		c, err := miniRegister(s.url, tt.id, tt.token, hello)
+		c, err := miniRegister(s.URL, tt.id, tt.token, hello)
 		var refused miniRefused
 		if !errors.As(err, &refused) || refused.StatusCode != tt.want {
 			t.Errorf("registering %q: %v, want %d", tt.id, err, tt.want)
@@ -107,28 +108,28 @@ func TestMiniRegistration(t *testing.T) {
 }
 
 func TestMiniRequest(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	got := make(chan *miniStream, 1)
-	c := s.mini("mini", func(st *miniStream) {
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		got <- st
 		hello(st)
 	})
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 
 	req := request(t, "GET", c.URL+"//x%2Fy;z/?q=%zz", nil)
 	req.Header.Set("X-Viewer", "here")
 	resp := roundTrip(t, v, req)
-	if body := readAll(t, resp); resp.StatusCode != 200 || body != "hello" || resp.ContentLength != 5 {
+	if body := tunneltest.ReadAll(t, resp); resp.StatusCode != 200 || body != "hello" || resp.ContentLength != 5 {
 		t.Errorf("status %s, body %q, length %d", resp.Status, body, resp.ContentLength)
 	}
 	st := await(t, got)
-	if st.method != "GET" || st.path != "//x%2Fy;z/?q=%zz" || st.authority != s.addr {
+	if st.method != "GET" || st.path != "//x%2Fy;z/?q=%zz" || st.authority != s.Addr {
 		t.Errorf("stream is %s %s %s", st.method, st.authority, st.path)
 	}
 	for name, want := range map[string]string{
 		"X-Viewer":                      "here",
 		"X-Forwarded-For":               "127.0.0.1",
-		"X-Forwarded-Host":              s.addr,
+		"X-Forwarded-Host":              s.Addr,
 		"X-Forwarded-Proto":             "http",
 		"X-Forwarded-Prefix":            "/mini",
 		"X-Websocktunnel-Original-Path": "/mini//x%2Fy;z/",
@@ -147,12 +148,12 @@ func TestMiniRequest(t *testing.T) {
 }
 
 func TestMiniHead(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(true, ":status", "200", "content-length", "1234567", "etag", `"`+st.method+`"`)
 	})
-	resp := roundTrip(t, viewer(t), request(t, "HEAD", c.URL, nil))
-	if resp.ContentLength != 1234567 || resp.Header.Get("ETag") != `"HEAD"` || readAll(t, resp) != "" {
+	resp := roundTrip(t, tunneltest.NewViewer(t), request(t, "HEAD", c.URL, nil))
+	if resp.ContentLength != 1234567 || resp.Header.Get("ETag") != `"HEAD"` || tunneltest.ReadAll(t, resp) != "" {
 		t.Errorf("%s, %v", resp.Status, resp.Header)
 	}
 }
@@ -160,14 +161,14 @@ func TestMiniHead(t *testing.T) {
 // A body many windows large goes up and comes back on the same stream, of known
 // length and of unknown.
 func TestMiniPost(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(false, ":status", "200", "x-length", st.header.Get("Content-Length"))
 		if _, err := io.Copy(st, st); err == nil {
 			st.closeWrite()
 		}
 	})
-	v, body := viewer(t), randomBytes(20*miniStreamWindow+1)
+	v, body := tunneltest.NewViewer(t), randomBytes(20*miniStreamWindow+1)
 	for _, length := range []int{len(body), -1} {
 		req := request(t, "POST", c.URL, bytes.NewReader(body))
 		want := strconv.Itoa(length)
@@ -175,7 +176,7 @@ func TestMiniPost(t *testing.T) {
 			req.ContentLength, want = -1, ""
 		}
 		resp := roundTrip(t, v, req)
-		if got := readAll(t, resp); got != string(body) {
+		if got := tunneltest.ReadAll(t, resp); got != string(body) {
 			t.Errorf("%d bytes came back, or others than %d sent", len(got), len(body))
 		}
 		if got := resp.Header.Get("X-Length"); got != want {
@@ -186,8 +187,8 @@ func TestMiniPost(t *testing.T) {
 
 // More headers than fit into one frame, in both directions.
 func TestMiniContinuation(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		v := st.header.Get("X-Large")
 		st.headers(false, ":status", "200", "x-1", v, "x-2", v, "x-3", v, "x-4", v)
 		st.closeWrite()
@@ -195,7 +196,7 @@ func TestMiniContinuation(t *testing.T) {
 	req := request(t, "GET", c.URL, nil)
 	large := base64.StdEncoding.EncodeToString(randomBytes(32 << 10)) // 6 bits remain of each byte
 	req.Header.Set("X-Large", large)
-	resp := roundTrip(t, viewer(t), req)
+	resp := roundTrip(t, tunneltest.NewViewer(t), req)
 	for _, name := range []string{"X-1", "X-2", "X-3", "X-4"} {
 		if resp.Header.Get(name) != large {
 			t.Errorf("%s: %s has %d bytes", resp.Status, name, len(resp.Header.Get(name)))
@@ -207,8 +208,8 @@ func TestMiniContinuation(t *testing.T) {
 // it goes on when the viewer reads.
 func TestMiniStreaming(t *testing.T) {
 	const size = 32 << 20
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		if st.path != "/large" {
 			hello(st)
 			return
@@ -225,11 +226,11 @@ func TestMiniStreaming(t *testing.T) {
 		}
 		st.closeWrite()
 	})
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	resp := roundTrip(t, v, request(t, "GET", c.URL+"/large", nil))
 	await(t, c.Stalled)
 	for range 3 {
-		if got := readAll(t, roundTrip(t, v, request(t, "GET", c.URL, nil))); got != "hello" {
+		if got := tunneltest.ReadAll(t, roundTrip(t, v, request(t, "GET", c.URL, nil))); got != "hello" {
 			t.Errorf("answer %q", got)
 		}
 	}
@@ -251,9 +252,9 @@ func TestMiniStreaming(t *testing.T) {
 
 // An upload that nobody reads stops at its window, and others pass it.
 func TestMiniStalledUpload(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	read := make(chan struct{})
-	c := s.mini("mini", func(st *miniStream) {
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(false, ":status", "200")
 		if st.path == "/stalled" {
 			select {
@@ -266,20 +267,20 @@ func TestMiniStalledUpload(t *testing.T) {
 			st.closeWrite()
 		}
 	})
-	v, body := viewer(t), make([]byte, 8<<20)
+	v, body := tunneltest.NewViewer(t), make([]byte, 8<<20)
 	stalled := roundTrip(t, v, request(t, "PUT", c.URL+"/stalled", bytes.NewReader(body)))
-	if got := readAll(t, roundTrip(t, v, request(t, "PUT", c.URL, bytes.NewReader(body)))); got != "8388608" {
+	if got := tunneltest.ReadAll(t, roundTrip(t, v, request(t, "PUT", c.URL, bytes.NewReader(body)))); got != "8388608" {
 		t.Errorf("%s bytes came", got)
 	}
 	close(read)
-	if got := readAll(t, stalled); got != "8388608" {
+	if got := tunneltest.ReadAll(t, stalled); got != "8388608" {
 		t.Errorf("%s bytes came", got)
 	}
 }
 
 func TestMiniTrailersAndInterim(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(false, ":status", "103", "link", "</style.css>; rel=preload")
 		io.Copy(io.Discard, st)
 		st.headers(false, ":status", "200", "trailer", "x-announced")
@@ -297,11 +298,11 @@ func TestMiniTrailersAndInterim(t *testing.T) {
 			return nil
 		},
 	}))
-	resp := roundTrip(t, viewer(t), req)
+	resp := roundTrip(t, tunneltest.NewViewer(t), req)
 	if got := await(t, links); got != "</style.css>; rel=preload" {
 		t.Errorf("early hint %q", got)
 	}
-	if got := readAll(t, resp); got != "body" {
+	if got := tunneltest.ReadAll(t, resp); got != "body" {
 		t.Errorf("body %q", got)
 	}
 	if resp.Trailer.Get("X-Announced") != "1" || resp.Trailer.Get("X-Other") != "42" {
@@ -312,9 +313,9 @@ func TestMiniTrailersAndInterim(t *testing.T) {
 // A target that breaks off is a broken answer for the viewer, and a viewer that
 // leaves breaks the stream.
 func TestMiniResets(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	left := make(chan struct{})
-	c := s.mini("mini", func(st *miniStream) {
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(false, ":status", "200")
 		io.WriteString(st, "some")
 		if st.path == "/leave" {
@@ -322,7 +323,7 @@ func TestMiniResets(t *testing.T) {
 			close(left)
 		}
 	})
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 
 	resp := roundTrip(t, v, request(t, "GET", c.URL+"/break", nil))
 	if body, err := io.ReadAll(resp.Body); err == nil {
@@ -342,9 +343,9 @@ func TestMiniResets(t *testing.T) {
 
 // An answer may be complete before the request is.
 func TestMiniEarlyAnswer(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) { st.answer("413", "too large") })
-	nc, err := net.Dial("tcp", s.addr)
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) { st.answer("413", "too large") })
+	nc, err := net.Dial("tcp", s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,17 +355,17 @@ func TestMiniEarlyAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body := readAll(t, resp); resp.StatusCode != 413 || body != "too large" {
+	if body := tunneltest.ReadAll(t, resp); resp.StatusCode != 413 || body != "too large" {
 		t.Errorf("%s, %q", resp.Status, body)
 	}
-	if resp := roundTrip(t, viewer(t), request(t, "GET", c.URL, nil)); resp.StatusCode != 413 {
+	if resp := roundTrip(t, tunneltest.NewViewer(t), request(t, "GET", c.URL, nil)); resp.StatusCode != 413 {
 		t.Error(resp.Status)
 	}
 }
 
 func TestMiniErrors(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(true, ":status", st.header.Get("X-Status"), "x-websocktunnel-error", st.header.Get("X-Error"))
 	})
 	for _, tt := range []struct {
@@ -380,7 +381,7 @@ func TestMiniErrors(t *testing.T) {
 		req := request(t, "GET", c.URL, nil)
 		req.Header.Set("X-Status", tt.status)
 		req.Header.Set("X-Error", tt.error)
-		resp := roundTrip(t, viewer(t), req)
+		resp := roundTrip(t, tunneltest.NewViewer(t), req)
 		want := "websocktunnel-client; error=" + tt.wantError
 		if got := resp.Header.Get("Proxy-Status"); resp.StatusCode != tt.wantStatus || got != want {
 			t.Errorf("%s %s: %s, Proxy-Status %q, want %q", tt.status, tt.error, resp.Status, got, want)
@@ -418,8 +419,8 @@ func websocketEcho(st *miniStream) {
 }
 
 func TestMiniWebsocket(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		if st.method != "GET" || st.path != "/ws?x=1" || st.header.Get("x-websocktunnel-upgrade") != "websocket" {
 			st.answer("400", "")
 			return
@@ -427,7 +428,7 @@ func TestMiniWebsocket(t *testing.T) {
 		websocketEcho(st)
 	})
 	conn, resp, err := coder.Dial(t.Context(), c.URL+"/ws?x=1", &coder.DialOptions{
-		HTTPClient: viewer(t), Subprotocols: []string{"chat"},
+		HTTPClient: tunneltest.NewViewer(t), Subprotocols: []string{"chat"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -465,14 +466,14 @@ func TestMiniWebsocket(t *testing.T) {
 
 // The viewer ends its direction; the other goes on.
 func TestMiniHalfClose(t *testing.T) {
-	s := newService(t, server.Config{})
-	s.mini("mini", websocketEcho)
-	nc, err := net.Dial("tcp", s.addr)
+	s := tunneltest.NewService(t, server.Config{})
+	startMini(t, s, "mini", websocketEcho)
+	nc, err := net.Dial("tcp", s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	ws, resp, err := wsHandshake(nc, s.addr, "/mini/ws", "X-Viewer: raw")
+	ws, resp, err := wsHandshake(nc, s.Addr, "/mini/ws", "X-Viewer: raw")
 	if err != nil || ws == nil {
 		t.Fatal(resp, err)
 	}
@@ -493,9 +494,9 @@ func TestMiniHalfClose(t *testing.T) {
 // A viewer that breaks a websocket off breaks the stream or ends it, and one
 // whose target breaks sees the end.
 func TestMiniWebsocketBreaks(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	ended := make(chan error, 1)
-	c := s.mini("mini", func(st *miniStream) {
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		ws := st.acceptWebsocket()
 		if st.path == "/break" {
 			return
@@ -504,7 +505,7 @@ func TestMiniWebsocketBreaks(t *testing.T) {
 		ended <- err
 	})
 	for _, path := range []string{"/break", "/leave"} {
-		conn, _, err := coder.Dial(t.Context(), c.URL+path, &coder.DialOptions{HTTPClient: viewer(t)})
+		conn, _, err := coder.Dial(t.Context(), c.URL+path, &coder.DialOptions{HTTPClient: tunneltest.NewViewer(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -521,17 +522,17 @@ func TestMiniWebsocketBreaks(t *testing.T) {
 }
 
 func TestMiniUpgradeRefused(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.answer(st.path[1:], "no upgrade here", "x-why", "because")
 	})
 	for _, status := range []int{200, 403, 501} {
-		_, resp, err := coder.Dial(t.Context(), fmt.Sprint(c.URL, "/", status), &coder.DialOptions{HTTPClient: viewer(t)})
+		_, resp, err := coder.Dial(t.Context(), fmt.Sprint(c.URL, "/", status), &coder.DialOptions{HTTPClient: tunneltest.NewViewer(t)})
 		if err == nil || resp == nil || resp.StatusCode != status || resp.Header.Get("X-Why") != "because" {
 			t.Errorf("%d: %v, %v", status, resp, err)
 			continue
 		}
-		if body := readAll(t, resp); body != "no upgrade here" {
+		if body := tunneltest.ReadAll(t, resp); body != "no upgrade here" {
 			t.Errorf("%d: body %q", status, body)
 		}
 	}
@@ -539,9 +540,9 @@ func TestMiniUpgradeRefused(t *testing.T) {
 
 // An upgrade with a request body before the new protocol.
 func TestMiniUpgradeBody(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	framing := make(chan string, 1)
-	s.mini("mini", func(st *miniStream) {
+	startMini(t, s, "mini", func(st *miniStream) {
 		if st.method != "POST" || st.header.Get("x-websocktunnel-upgrade") != "echo" || st.header["Content-Length"] != nil {
 			st.answer("400", "")
 			return
@@ -571,7 +572,7 @@ func TestMiniUpgradeBody(t *testing.T) {
 		{"refused with chunked", "Transfer-Encoding: chunked", "6\r\nrefuse\r\n0\r\n\r\n", "chunked", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			nc, err := net.Dial("tcp", s.addr)
+			nc, err := net.Dial("tcp", s.Addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -586,7 +587,7 @@ func TestMiniUpgradeBody(t *testing.T) {
 				t.Errorf("x-websocktunnel-upgrade-body is %q, want %q", got, tt.framing)
 			}
 			if tt.want == "" {
-				if body := readAll(t, resp); resp.StatusCode != http.StatusConflict || body != "refused" {
+				if body := tunneltest.ReadAll(t, resp); resp.StatusCode != http.StatusConflict || body != "refused" {
 					t.Errorf("%s, %q", resp.Status, body)
 				}
 				return
@@ -606,8 +607,8 @@ func TestMiniUpgradeBody(t *testing.T) {
 // Messages in small fragments, with pings between them, and empty messages
 // carry the same bytes.
 func TestMiniFragments(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", func(st *miniStream) {
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", func(st *miniStream) {
 		st.headers(false, ":status", "200")
 		if _, err := io.Copy(st, st); err == nil {
 			st.closeWrite()
@@ -621,18 +622,18 @@ func TestMiniFragments(t *testing.T) {
 	})
 	c.control(miniControl{Type: "of a later version"})
 	body := string(randomBytes(30000))
-	if got := readAll(t, roundTrip(t, viewer(t), request(t, "POST", c.URL, strings.NewReader(body)))); got != body {
+	if got := tunneltest.ReadAll(t, roundTrip(t, tunneltest.NewViewer(t), request(t, "POST", c.URL, strings.NewReader(body)))); got != body {
 		t.Errorf("%d bytes came back, or others than %d sent", len(got), len(body))
 	}
 }
 
 func TestMiniTokenRefresh(t *testing.T) {
-	s := newService(t, server.Config{})
-	c := s.mini("mini", hello)
+	s := tunneltest.NewService(t, server.Config{})
+	c := startMini(t, s, "mini", hello)
 	c.control(miniControl{Type: "token", Token: "x"})
-	c.control(miniControl{Type: "token", Token: token(t, "other")})
+	c.control(miniControl{Type: "token", Token: tunneltest.Token(t, "other")})
 	before := time.Now()
-	c.control(miniControl{Type: "token", Token: token(t, "mini")})
+	c.control(miniControl{Type: "token", Token: tunneltest.Token(t, "mini")})
 	for range 2 {
 		if m := await(t, c.Controls); m.Type != "token" || m.OK {
 			t.Errorf("a bad token was answered with %+v", m)
@@ -643,7 +644,7 @@ func TestMiniTokenRefresh(t *testing.T) {
 	if m.Type != "token" || !m.OK || exp.Before(before.Add(59*time.Minute)) || exp.After(before.Add(61*time.Minute)) {
 		t.Errorf("a good token was answered with %+v", m)
 	}
-	for info := range s.srv.Tunnels() {
+	for info := range s.Server.Tunnels() {
 		if !info.TokenExpires.Equal(exp) {
 			t.Errorf("the token in force expires at %v, want %v", info.TokenExpires, exp)
 		}
@@ -657,8 +658,8 @@ func TestMiniViolation(t *testing.T) {
 		"too large": `{"type":"unknown","x":"` + strings.Repeat("x", 16384) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newService(t, server.Config{})
-			c := s.mini("mini", hello)
+			s := tunneltest.NewService(t, server.Config{})
+			c := startMini(t, s, "mini", hello)
 			c.do(func() { c.ws.write(wsText, []byte(msg)) })
 			if code := c.wait(); code != 4004 {
 				t.Errorf("close code %d", code)
@@ -685,7 +686,7 @@ func holding() (handler func(*miniStream), held chan string, release chan struct
 // inFlight starts a request and returns its body when it is finished.
 func inFlight(t testing.TB, url string) <-chan string {
 	body := make(chan string, 1)
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	go func() {
 		resp, err := v.Get(url)
 		if err != nil {
@@ -701,18 +702,18 @@ func inFlight(t testing.TB, url string) <-chan string {
 
 // The service drains: the session is served until its close frame.
 func TestMiniDrain(t *testing.T) {
-	s := newService(t, server.Config{DrainTimeout: 20 * time.Second})
+	s := tunneltest.NewService(t, server.Config{DrainTimeout: 20 * time.Second})
 	handler, held, release := holding()
-	c := s.mini("mini", handler)
+	c := startMini(t, s, "mini", handler)
 	body := inFlight(t, c.URL+"/hold")
 	await(t, held)
 	shut := make(chan error, 1)
-	go func() { shut <- s.srv.Shutdown(context.Background()) }()
+	go func() { shut <- s.Server.Shutdown(context.Background()) }()
 	m := await(t, c.Controls)
 	if m.Type != "goaway" || m.Reason != "draining" || m.ReconnectAfterMS < 0 || m.ReconnectAfterMS > 20000 {
 		t.Errorf("control message %+v", m)
 	}
-	if got := readAll(t, roundTrip(t, viewer(t), request(t, "GET", c.URL, nil))); got != "hello" {
+	if got := tunneltest.ReadAll(t, roundTrip(t, tunneltest.NewViewer(t), request(t, "GET", c.URL, nil))); got != "hello" {
 		t.Errorf("while draining: %q", got)
 	}
 	close(release)
@@ -728,19 +729,19 @@ func TestMiniDrain(t *testing.T) {
 }
 
 func TestMiniReplaced(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	handler, held, release := holding()
-	older := s.mini("mini", handler)
+	older := startMini(t, s, "mini", handler)
 	body := inFlight(t, older.URL+"/hold")
 	await(t, held)
 
-	newer := s.mini("mini", func(st *miniStream) { st.answer("200", "newer") })
+	newer := startMini(t, s, "mini", func(st *miniStream) { st.answer("200", "newer") })
 	if newer.URL != older.URL {
 		t.Errorf("client URL %q, then %q", older.URL, newer.URL)
 	}
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	for got := ""; got != "newer"; {
-		if got = readAll(t, roundTrip(t, v, request(t, "GET", newer.URL, nil))); got != "newer" && got != "hello" {
+		if got = tunneltest.ReadAll(t, roundTrip(t, v, request(t, "GET", newer.URL, nil))); got != "newer" && got != "hello" {
 			t.Fatalf("answer %q", got)
 		}
 	}
@@ -751,20 +752,20 @@ func TestMiniReplaced(t *testing.T) {
 	if code := older.wait(); code != 4000 {
 		t.Errorf("close code %d", code)
 	}
-	if got := readAll(t, roundTrip(t, v, request(t, "GET", newer.URL, nil))); got != "newer" {
+	if got := tunneltest.ReadAll(t, roundTrip(t, v, request(t, "GET", newer.URL, nil))); got != "newer" {
 		t.Errorf("answer %q", got)
 	}
 }
 
 // The tunnel client asks for the end and lets the service close.
 func TestMiniGoaway(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	handler, held, release := holding()
-	c := s.mini("mini", handler)
+	c := startMini(t, s, "mini", handler)
 	body := inFlight(t, c.URL+"/hold")
 	await(t, held)
 	c.control(miniControl{Type: "goaway"})
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	for status := 0; status != http.StatusNotFound; {
 		resp := roundTrip(t, v, request(t, "GET", c.URL, nil))
 		if status = resp.StatusCode; status != 200 && status != http.StatusNotFound {
@@ -782,9 +783,9 @@ func TestMiniGoaway(t *testing.T) {
 
 // The tunnel client ends by itself, with all that belongs to it.
 func TestMiniStop(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	handler, held, release := holding()
-	c := s.mini("mini", handler)
+	c := startMini(t, s, "mini", handler)
 	body := inFlight(t, c.URL+"/hold")
 	await(t, held)
 	stopped := make(chan struct{})
@@ -792,7 +793,7 @@ func TestMiniStop(t *testing.T) {
 		defer close(stopped)
 		c.stop()
 	}()
-	v := viewer(t)
+	v := tunneltest.NewViewer(t)
 	for status := 0; status != http.StatusNotFound; {
 		resp := roundTrip(t, v, request(t, "GET", c.URL, nil))
 		if status = resp.StatusCode; status != 200 && status != http.StatusNotFound {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -110,27 +110,14 @@ func networkService(t *testing.T, change []string, keeps bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + ln.Addr().String()
-	srv, err := server.New(server.Config{PublicURL: url, Secrets: [][]byte{secret}, Logger: testLogger(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	t.Cleanup(func() {
-		srv.Close()
-		if err := <-served; !errors.Is(err, server.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	s := &service{t: t, srv: srv}
-	fmt.Fprintln(stdin, url, token(t, "a"))
-	s.await("a")
-	v := viewer(t)
+	s := tunneltest.NewService(t, server.Config{}, ln)
+	fmt.Fprintln(stdin, s.URL, tunneltest.Token(t, "a"))
+	s.WaitTunnel("a")
+	v := tunneltest.NewViewer(t)
 	get := func(path string, limit time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/a"+path, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/a"+path, nil)
 		if err != nil {
 			return err
 		}
@@ -156,7 +143,7 @@ func networkService(t *testing.T, change []string, keeps bool) {
 		ip(args, inside...)
 	}
 	moved := func() bool {
-		for info := range srv.Tunnels() {
+		for info := range s.Server.Tunnels() {
 			host, _, _ := net.SplitHostPort(info.RemoteAddr)
 			return host == "10.99.0.3"
 		}
@@ -177,7 +164,7 @@ func networkService(t *testing.T, change []string, keeps bool) {
 		t.Errorf("it took %v", d)
 	}
 	if !keeps {
-		srv.Close() // ends the request in flight, which nobody can answer
+		s.Server.Close() // ends the request in flight, which nobody can answer
 		<-inFlight
 		return
 	}

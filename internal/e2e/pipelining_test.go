@@ -10,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // serveEcho answers each request of a connection with what it was, and an
@@ -47,9 +49,9 @@ func serveEcho(c net.Conn) {
 // TestPipelining: requests that an HTTP/1.1 viewer writes all at once are
 // answered in order, and as the target answers them.
 func TestPipelining(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	ln := serveConns(t, serveEcho)
-	s.rawTarget("id", ln.Addr().String())
+	s.Proxy("id", ln.Addr().String(), tunnelclient.ProxyOptions{})
 	requests := []string{
 		"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n",
 		"POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
@@ -93,7 +95,7 @@ func TestPipelining(t *testing.T) {
 	}
 	for _, repeat := range []int{1, 5} {
 		direct, directEcho := ask(ln.Addr().String(), "", repeat)
-		tunnelled, echo := ask(s.addr, "/id", repeat)
+		tunnelled, echo := ask(s.Addr, "/id", repeat)
 		if len(direct) != len(tunnelled) || directEcho != echo || echo != "hello" {
 			t.Fatalf("%d answers and %q, directly %d and %q", len(tunnelled), echo, len(direct), directEcho)
 		}
@@ -110,9 +112,9 @@ func TestPipelining(t *testing.T) {
 // TestHTTP10: its viewers get one answer a connection, or as many as they ask
 // for where each has a length.
 func TestHTTP10(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	ln := serveConns(t, serveEcho)
-	s.rawTarget("id", ln.Addr().String())
+	s.Proxy("id", ln.Addr().String(), tunnelclient.ProxyOptions{})
 	for _, tc := range []struct {
 		name    string
 		request string
@@ -133,7 +135,7 @@ func TestHTTP10(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := dialRaw(t, s.addr)
+			c := dialRaw(t, s.Addr)
 			io.WriteString(c, tc.request)
 			b, err := io.ReadAll(c)
 			got := string(b)
@@ -149,13 +151,13 @@ func TestHTTP10(t *testing.T) {
 
 // TestProtocolsOnOnePort: viewers of every version at the same time.
 func TestProtocolsOnOnePort(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	ln := serveConns(t, serveEcho)
-	s.rawTarget("id", ln.Addr().String())
+	s.Proxy("id", ln.Addr().String(), tunnelclient.ProxyOptions{})
 	var wg sync.WaitGroup
 	for range 10 {
 		for _, version := range []string{"HTTP/1.0", "HTTP/1.1", "HTTP/2"} {
-			c := dialRaw(t, s.addr)
+			c := dialRaw(t, s.Addr)
 			wg.Go(func() {
 				if version == "HTTP/2" {
 					f, err := startHTTP2(c)

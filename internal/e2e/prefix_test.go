@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -17,13 +17,13 @@ import (
 // the bare /id too. Frameworks redirect between that and /id/, one way or the
 // other; one who saw the wrong of the two would redirect for ever.
 func TestKeepPrefix(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	got := make(chan string, 1)
-	s.proxied("a%2Fb", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.RequestURI }),
-		tunnelclient.ProxyOptions{KeepPrefix: true}, h2conn.Config{})
-	v := viewer(t)
+	s.Target("a%2Fb", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.RequestURI }),
+		tunnelclient.ProxyOptions{KeepPrefix: true})
+	v := tunneltest.NewViewer(t)
 	for _, uri := range []string{"/a%2Fb", "/a%2Fb/", "/a%2Fb?x=%zz", "/a%2Fb/?x", "/a%2Fb//", "/a%2Fb//x/../%2F", "/a%2Fb/a%2Fb"} {
-		resp, err := v.Get(s.url + uri)
+		resp, err := v.Get(s.URL + uri)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,9 +99,9 @@ func TestRewriteRedirects(t *testing.T) {
 		for name, off := range map[string]bool{"isolated": false, "not isolated": true} {
 			t.Run(site.name+", "+name, func(t *testing.T) {
 				t.Parallel()
-				s := newService(t, server.Config{DisablePathIsolation: off})
-				base := s.proxied("a", site, tunnelclient.ProxyOptions{RewriteRedirects: true}, h2conn.Config{})
-				v := viewer(t)
+				s := tunneltest.NewService(t, server.Config{DisablePathIsolation: off})
+				base := s.Target("a", site, tunnelclient.ProxyOptions{RewriteRedirects: true}).URL
+				v := tunneltest.NewViewer(t)
 				v.Jar, _ = cookiejar.New(nil)
 				v.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 				do := func(method, path string, want map[string][]string) string {
@@ -119,7 +119,7 @@ func TestRewriteRedirects(t *testing.T) {
 							t.Errorf("%s %s: %s is %q, want %q", method, path, k, got, vv)
 						}
 					}
-					return readAll(t, resp)
+					return tunneltest.ReadAll(t, resp)
 				}
 				do("GET", "/home", map[string][]string{"Location": {"/a/login"}})
 				do("POST", "/login", map[string][]string{

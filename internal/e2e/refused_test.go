@@ -12,14 +12,16 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // TestRefused: what docs/compatibility.md says never reaches a target.
 func TestRefused(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	tgt := newRawTarget(t, (*rawTarget).serveHTTP1)
-	s.rawTarget("id", tgt.addr())
+	s.Proxy("id", tgt.addr(), tunnelclient.ProxyOptions{})
 	for _, tc := range []struct {
 		name, line, headers string
 		http1               string // status
@@ -41,7 +43,7 @@ func TestRefused(t *testing.T) {
 	} {
 		request := tc.line + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + tc.headers + "\r\n"
 		t.Run(tc.name+", HTTP/1.1", func(t *testing.T) {
-			c := dialRaw(t, s.addr)
+			c := dialRaw(t, s.Addr)
 			go io.WriteString(c, request) // the answer may come before its end
 			m, err := readMessage(bufio.NewReader(c), "GET")
 			if err != nil || m.status() != tc.http1 {
@@ -52,7 +54,7 @@ func TestRefused(t *testing.T) {
 			continue // goes through: TestHTTP2Requests
 		}
 		t.Run(tc.name+", HTTP/2", func(t *testing.T) {
-			f := dialHTTP2(t, s.addr)
+			f := dialHTTP2(t, s.Addr)
 			method, path, _ := strings.Cut(tc.line, " ")
 			var lines []string
 			for line := range strings.SplitSeq(strings.TrimSuffix(tc.headers, "\r\n"), "\r\n") {
@@ -94,10 +96,10 @@ func outcome(_ uint32, all []message, err error) string {
 // TestHTTP2Requests: what only an HTTP/2 viewer can send, as an HTTP/1.1
 // target sees it.
 func TestHTTP2Requests(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	tgt := newRawTarget(t, (*rawTarget).serveHTTP1)
-	s.rawTarget("id", tgt.addr())
-	s.rawTarget("refused", serveConns(t, serveEcho).Addr().String()) // may get the beginning
+	s.Proxy("id", tgt.addr(), tunnelclient.ProxyOptions{})
+	s.Proxy("refused", serveConns(t, serveEcho).Addr().String(), tunnelclient.ProxyOptions{}) // may get the beginning
 	for _, tc := range []struct {
 		name    string
 		pseudo  []hpack.HeaderField
@@ -141,7 +143,7 @@ func TestHTTP2Requests(t *testing.T) {
 			if tc.trailer != nil {
 				m.framing = "stream"
 			}
-			f := dialHTTP2(t, s.addr)
+			f := dialHTTP2(t, s.Addr)
 			if err := f.write(1, m, tc.pseudo...); err != nil {
 				t.Fatal(err)
 			}
@@ -176,11 +178,11 @@ func slicesOf(n int, s string) []string {
 // TestHeaderNames: their case and the order of different ones are not carried
 // to HTTP/1.1.
 func TestHeaderNames(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	tgt := newRawTarget(t, (*rawTarget).serveHTTP1)
-	s.rawTarget("id", tgt.addr())
+	s.Proxy("id", tgt.addr(), tunnelclient.ProxyOptions{})
 	seen, got := tgt.observe(t, "HTTP/1.1 200 OK\r\nx-LOWER: 1\r\ncontent-length: 0\r\na-first: 1\r\nETag: x\r\n\r\n", func() []message {
-		return askHTTP1(t, s.addr, "GET /id/ HTTP/1.1\r\nX-UPPER: 1\r\nHost: h\r\na-first: 1\r\ndnt: 1\r\n\r\n")
+		return askHTTP1(t, s.Addr, "GET /id/ HTTP/1.1\r\nX-UPPER: 1\r\nHost: h\r\na-first: 1\r\ndnt: 1\r\n\r\n")
 	})
 	names := strings.Join(seen.names, " ")
 	if want := "Host A-First Dnt Forwarded X-Forwarded-For X-Forwarded-Host X-Forwarded-Prefix X-Forwarded-Proto X-Upper X-Websocktunnel-Original-Path"; names != want {

@@ -16,13 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 func TestMethodsAndBodies(t *testing.T) {
-	s := newService(t, server.Config{})
-	url := s.target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := tunneltest.NewService(t, server.Config{})
+	url := s.Target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -30,8 +31,8 @@ func TestMethodsAndBodies(t *testing.T) {
 		w.Header().Set("X-Seen", fmt.Sprintf("%s %d %v", r.Method, r.ContentLength, r.TransferEncoding))
 		w.Header().Set("Content-Length", strconv.Itoa(len(b)+2))
 		fmt.Fprintf(w, "<%s>", b)
-	}), h2conn.Config{})
-	v := viewer(t)
+	}), tunnelclient.ProxyOptions{}).URL
+	v := tunneltest.NewViewer(t)
 	for _, tc := range []struct {
 		method string
 		body   io.Reader
@@ -51,7 +52,7 @@ func TestMethodsAndBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := readAll(t, resp)
+		got := tunneltest.ReadAll(t, resp)
 		if got != tc.answer || resp.Header.Get("X-Seen") != tc.seen {
 			t.Errorf("%s: got %q, seen %q, want %q, %q", tc.method, got, resp.Header.Get("X-Seen"), tc.answer, tc.seen)
 		}
@@ -62,12 +63,12 @@ func TestMethodsAndBodies(t *testing.T) {
 }
 
 func TestHundredInParallel(t *testing.T) {
-	s := newService(t, server.Config{})
-	url := s.target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := tunneltest.NewService(t, server.Config{})
+	url := s.Target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		io.Copy(w, r.Body)
-	}), h2conn.Config{})
-	v := viewer(t)
+	}), tunnelclient.ProxyOptions{}).URL
+	v := tunneltest.NewViewer(t)
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
@@ -77,7 +78,7 @@ func TestHundredInParallel(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if got := readAll(t, resp); got != text {
+			if got := tunneltest.ReadAll(t, resp); got != text {
 				t.Errorf("request %d got %d bytes", i, len(got))
 			}
 		})
@@ -96,8 +97,8 @@ func bulkSize() int64 {
 // TestBulk streams in both directions through all of it, in constant memory.
 func TestBulk(t *testing.T) {
 	size := bulkSize()
-	s := newService(t, server.Config{})
-	url := s.target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := tunneltest.NewService(t, server.Config{})
+	url := s.Target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" {
 			g := newGenerator(size)
 			w.Header().Set("Trailer", "X-Sum")
@@ -110,8 +111,8 @@ func TestBulk(t *testing.T) {
 			t.Error(err)
 		}
 		fmt.Fprintf(w, "%x", h.Sum(nil))
-	}), h2conn.Config{})
-	v := viewer(t)
+	}), tunnelclient.ProxyOptions{}).URL
+	v := tunneltest.NewViewer(t)
 
 	t.Run("download", func(t *testing.T) {
 		start := time.Now()
@@ -139,7 +140,7 @@ func TestBulk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := readAll(t, resp); got != g.sum() {
+		if got := tunneltest.ReadAll(t, resp); got != g.sum() {
 			t.Errorf("hash is %s, want %s", got, g.sum())
 		}
 		t.Logf("%d MB/s, at most %d MB more heap", int(float64(size)/1e6/time.Since(start).Seconds()), m.grown>>20)
@@ -211,17 +212,17 @@ func (m *memory) Write(p []byte) (int, error) {
 // TestEvents: server-sent events from a real target arrive within 50 ms, but for
 // those that a busy machine is late with.
 func TestEvents(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	events := make(chan int)
-	url := s.target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := s.Target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.(http.Flusher).Flush()
 		for e := range events {
 			fmt.Fprintf(w, "data: %d\n\n", e)
 			w.(http.Flusher).Flush()
 		}
-	}), h2conn.Config{})
-	resp, err := viewer(t).Get(url)
+	}), tunnelclient.ProxyOptions{}).URL
+	resp, err := tunneltest.NewViewer(t).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,16 +249,16 @@ func TestEvents(t *testing.T) {
 // TestViewerLeavesTarget: when the viewer goes away, the target's connection
 // is closed.
 func TestViewerLeavesTarget(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	left := make(chan struct{})
-	url := s.target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := s.Target("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 		close(left)
-	}), h2conn.Config{})
+	}), tunnelclient.ProxyOptions{}).URL
 	ctx, cancel := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(ctx, "GET", url, nil)
-	resp, err := viewer(t).Do(req)
+	resp, err := tunneltest.NewViewer(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -19,55 +18,28 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
-
-// output collects logs and the answers that are not a target's.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
 
 // TestNoSecretGetsOut: strings that stand for secrets are put wherever one may
 // be, everything is done that ends in a log line or an error page, and none is
 // found in those, with all logging on.
 func TestNoSecretGetsOut(t *testing.T) {
 	const canary = "cAnArY-42"
-	var out output
+	var out tunneltest.Log // and the answers that are not a target's
 	log.SetOutput(&out)
 	defer log.SetOutput(io.Discard)
 	logger := zerolog.New(&out).Level(zerolog.TraceLevel)
 
 	// The service, with two secrets. Tokens are canaries as a whole.
 	secrets := [][]byte{[]byte(canary + "-secret-a-0123456789abcdef012345"), []byte(canary + "-secret-b-0123456789abcdef012345")}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	srv, err := server.New(server.Config{PublicURL: "http://" + addr, Secrets: secrets, Logger: logger,
+	s := tunneltest.NewService(t, server.Config{Secrets: secrets, Logger: logger,
 		// For the silent target. The others have to answer in time, or what they have done wrong is not logged.
 		ResponseHeaderTimeout: 1500 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	addr := s.Addr
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = srv.Serve(ln) })
-	defer wg.Wait()
-	defer srv.Close()
 	hidden := []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))}
 	mint := func(secret []byte, id string) string {
 		tok, err := server.MintToken(secret, server.Claims{ID: id, TTL: time.Hour, Audience: canary})
@@ -220,7 +192,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 	<-conn.Done()
 
 	cancel()
-	srv.Close()
+	s.Stop()
 	wg.Wait()
 	text := out.String()
 	for _, want := range []string{"registration refused", "tunnel connected", "request failed", "the target failed", "panic serving", "fresh token refused", "malformed control message",

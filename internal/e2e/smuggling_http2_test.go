@@ -10,7 +10,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 const smuggledRequest = "GET /id/smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -137,17 +139,17 @@ func downgradeFields(s string) (fields []hpack.HeaderField) {
 
 // TestDowngrades is TestSmuggling for what HTTP/2 viewers send.
 func TestDowngrades(t *testing.T) {
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	target := newStrictTarget()
-	s.rawTarget("id", serveConns(t, target.serveHTTP1).Addr().String())
-	client := viewer(t)
-	if resp, err := client.Get(s.url + "/id/ready"); err != nil || readAll(t, resp) != <-target.requests {
+	s.Proxy("id", serveConns(t, target.serveHTTP1).Addr().String(), tunnelclient.ProxyOptions{})
+	client := tunneltest.NewViewer(t)
+	if resp, err := client.Get(s.URL + "/id/ready"); err != nil || tunneltest.ReadAll(t, resp) != <-target.requests {
 		t.Fatal(err)
 	}
-	session := s.session("id")
+	session := sessionOf(s, "id")
 	for i, d := range downgrades {
 		t.Run(d.name, func(t *testing.T) {
-			f := dialHTTP2(t, s.addr)
+			f := dialHTTP2(t, s.Addr)
 			err := f.writeFields(1, downgradeFields(d.fields), d.data == nil)
 			for j, part := range d.data {
 				if err == nil {
@@ -167,11 +169,11 @@ func TestDowngrades(t *testing.T) {
 				t.Errorf("the viewer got %s, want %s", got, d.want)
 			}
 			last := fmt.Sprintf("GET /probe-%d", i)
-			resp, err := client.Get(s.url + "/id" + strings.TrimPrefix(last, "GET "))
+			resp, err := client.Get(s.URL + "/id" + strings.TrimPrefix(last, "GET "))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := readAll(t, resp); got != last {
+			if got := tunneltest.ReadAll(t, resp); got != last {
 				t.Errorf("the probe got %d %q", resp.StatusCode, got)
 			}
 			var want []string
@@ -191,7 +193,7 @@ func TestDowngrades(t *testing.T) {
 			target.expect(t, want, last)
 		})
 	}
-	if now := s.session("id"); now != session {
+	if now := sessionOf(s, "id"); now != session {
 		t.Errorf("the tunnel has another session: %s, and before %s", now, session)
 	}
 }

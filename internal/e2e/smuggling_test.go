@@ -13,7 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // smuggling is one entry of testdata/smuggling.txt: what a viewer sends, what
@@ -77,7 +79,7 @@ func TestSmuggling(t *testing.T) {
 	if len(corpus) < 200 {
 		t.Errorf("the corpus has %d entries", len(corpus))
 	}
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	for id, scheme := range map[string]string{"id": "http", "h2": "h2c"} {
 		t.Run("target speaks "+scheme, func(t *testing.T) {
 			target := newStrictTarget()
@@ -85,27 +87,27 @@ func TestSmuggling(t *testing.T) {
 			if id == "h2" {
 				serve = target.serveHTTP2
 			}
-			s.rawTarget(id, scheme+"://"+serveConns(t, serve).Addr().String())
-			client := viewer(t)
-			if resp, err := client.Get(s.url + "/" + id + "/ready"); err != nil || readAll(t, resp) != <-target.requests {
+			s.Proxy(id, scheme+"://"+serveConns(t, serve).Addr().String(), tunnelclient.ProxyOptions{})
+			client := tunneltest.NewViewer(t)
+			if resp, err := client.Get(s.URL + "/" + id + "/ready"); err != nil || tunneltest.ReadAll(t, resp) != <-target.requests {
 				t.Fatal(err)
 			}
-			session := s.session(id)
+			session := sessionOf(s, id)
 			for i, entry := range corpus {
 				if id == "h2" && entry.http1Target() {
 					continue // of HTTP/1.1, also to this target
 				}
 				t.Run(entry.name, func(t *testing.T) {
 					after := ""
-					if entry.exchange(t, s.addr, id) {
+					if entry.exchange(t, s.Addr, id) {
 						after = "GET /after"
 					}
 					last := fmt.Sprintf("GET /probe-%d", i)
-					resp, err := client.Get(s.url + "/" + id + strings.TrimPrefix(last, "GET "))
+					resp, err := client.Get(s.URL + "/" + id + strings.TrimPrefix(last, "GET "))
 					if err != nil {
 						t.Fatal(err)
 					}
-					if got := readAll(t, resp); got != last {
+					if got := tunneltest.ReadAll(t, resp); got != last {
 						t.Errorf("the probe got %d %q", resp.StatusCode, got)
 					}
 					var want []string
@@ -118,7 +120,7 @@ func TestSmuggling(t *testing.T) {
 					target.expect(t, want, last)
 				})
 			}
-			if now := s.session(id); now != session {
+			if now := sessionOf(s, id); now != session {
 				t.Errorf("the tunnel has another session: %s, and before %s", now, session)
 			}
 		})
@@ -135,14 +137,10 @@ func (e smuggling) http1Target() bool {
 	return false
 }
 
-// session tells the sessions of a tunnel apart.
-func (s *service) session(id string) string {
-	for info := range s.srv.Tunnels() {
-		if info.ID == id {
-			return info.RemoteAddr + " since " + info.ConnectedAt.String()
-		}
-	}
-	return "none"
+// sessionOf tells the sessions of a tunnel apart.
+func sessionOf(s *tunneltest.Service, id string) string {
+	info, _ := s.Tunnel(id)
+	return info.RemoteAddr + " since " + info.ConnectedAt.String()
 }
 
 // exchange sends an entry and checks the answers. Where they leave the
@@ -198,7 +196,7 @@ func (e smuggling) exchange(t *testing.T, addr, id string) (after bool) {
 		if err != nil {
 			t.Fatalf("on the connection that is open still: %v", err)
 		}
-		if got := readAll(t, resp); got != "GET /after" {
+		if got := tunneltest.ReadAll(t, resp); got != "GET /after" {
 			t.Errorf("on the connection that is open still: %d %q", resp.StatusCode, got)
 		}
 		after = true

@@ -10,7 +10,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // TestTargetIsFixed: nothing that a viewer, or the target itself, says makes
@@ -31,7 +33,7 @@ func TestTargetIsFixed(t *testing.T) {
 		h.Set("Link", "<http://"+bait+"/away>; rel=preload")
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
-	s := newService(t, server.Config{})
+	s := tunneltest.NewService(t, server.Config{})
 	listen := func(network, addr string) string {
 		ln, err := net.Listen(network, addr)
 		if err != nil {
@@ -44,8 +46,8 @@ func TestTargetIsFixed(t *testing.T) {
 		return ln.Addr().String()
 	}
 	socket := filepath.Join(t.TempDir(), "s")
-	s.rawTarget("tcp", "http://"+listen("tcp", "127.0.0.1:0"))
-	s.rawTarget("unix", "unix://"+listen("unix", socket))
+	s.Proxy("tcp", "http://"+listen("tcp", "127.0.0.1:0"), tunnelclient.ProxyOptions{})
+	s.Proxy("unix", "unix://"+listen("unix", socket), tunnelclient.ProxyOptions{})
 
 	for _, id := range []string{"tcp", "unix"} {
 		for _, tc := range []struct{ line, headers, want string }{
@@ -77,7 +79,7 @@ func TestTargetIsFixed(t *testing.T) {
 				if strings.Contains(tc.headers, "Upgrade") {
 					connection = "Upgrade"
 				}
-				c := dialRaw(t, s.addr)
+				c := dialRaw(t, s.Addr)
 				defer c.Close()
 				io.WriteString(c, line+" HTTP/1.1\r\n"+tc.headers+"\r\nConnection: "+connection+"\r\n\r\n")
 				resp, err := http.ReadResponse(bufio.NewReader(c), nil)

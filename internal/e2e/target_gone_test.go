@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // TestTargetGoneInQuietUpload: a target ends its connection without an answer
@@ -32,8 +33,8 @@ func TestTargetGoneInQuietUpload(t *testing.T) {
 					c.(*net.TCPConn).SetLinger(0)
 				}
 			}).Addr().String()
-			s := newService(t, server.Config{})
-			s.client("a", proxyTo(t, target), h2conn.Config{})
+			s := tunneltest.NewService(t, server.Config{})
+			s.Proxy("a", target, tunnelclient.ProxyOptions{})
 
 			t.Run("direct", func(t *testing.T) {
 				c := dialRaw(t, target)
@@ -43,7 +44,7 @@ func TestTargetGoneInQuietUpload(t *testing.T) {
 				}
 			})
 			t.Run("HTTP/1.1 viewer gets 502", func(t *testing.T) {
-				c := dialRaw(t, s.addr)
+				c := dialRaw(t, s.Addr)
 				io.WriteString(c, head)
 				b, err := io.ReadAll(c)
 				if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 502 ") || !strings.Contains(string(b), "error=connection_terminated") {
@@ -51,7 +52,7 @@ func TestTargetGoneInQuietUpload(t *testing.T) {
 				}
 			})
 			t.Run("HTTP/2 viewer gets 502", func(t *testing.T) {
-				f := dialHTTP2(t, s.addr)
+				f := dialHTTP2(t, s.Addr)
 				if err := f.writeFields(1, requestPseudo("POST", "/a/", "h"), false); err != nil {
 					t.Fatal(err)
 				}

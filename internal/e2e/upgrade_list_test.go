@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -43,13 +44,9 @@ func TestUpgradeChoice(t *testing.T) {
 					if !fallback && !h2conn.ExtendedConnect {
 						t.Skip("needs the tag http2legacy")
 					}
-					s := newService(t, server.Config{NoExtendedConnect: fallback})
-					p, err := tunnelclient.ProxyTo(addr, tunnelclient.ProxyOptions{Logger: testLogger(t)})
-					if err != nil {
-						t.Fatal(err)
-					}
-					s.client("a", p, h2conn.Config{})
-					addr, path = s.addr, "/a/"
+					s := tunneltest.NewService(t, server.Config{NoExtendedConnect: fallback})
+					s.Proxy("a", addr, tunnelclient.ProxyOptions{})
+					addr, path = s.Addr, "/a/"
 				}
 				c := dialRaw(t, addr)
 				defer c.Close()

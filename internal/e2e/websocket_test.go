@@ -13,7 +13,9 @@ import (
 	xwebsocket "golang.org/x/net/websocket"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
 // echoes are websocket echo servers by the three libraries.
@@ -117,11 +119,11 @@ func TestWebsockets(t *testing.T) {
 			if form == "extended CONNECT" && !h2conn.ExtendedConnect {
 				t.Skip("x/net/http2 of this build cannot send extended CONNECT: needs the tag http2legacy")
 			}
-			s := newService(t, server.Config{NoExtendedConnect: form == "fallback"})
+			s := tunneltest.NewService(t, server.Config{NoExtendedConnect: form == "fallback"})
 			for target, h := range echoes {
 				id := strings.ReplaceAll(target, "/", "-")
-				inProcess, _ := s.client(id+"-handler", h, h2conn.Config{})
-				behind := s.target(id, h, h2conn.Config{})
+				inProcess := s.Client(id+"-handler", h, tunnelclient.Config{}).URL
+				behind := s.Target(id, h, tunnelclient.ProxyOptions{}).URL
 				for where, url := range map[string]string{"handler": inProcess, "server": behind} {
 					for lib, dial := range dialers {
 						t.Run(lib+" to "+id+" "+where, func(t *testing.T) {
