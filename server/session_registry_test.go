@@ -2,12 +2,15 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -173,4 +176,80 @@ func TestRegistryStress(t *testing.T) {
 		return len(s.registry.tunnels) == 0 && s.registry.up == 0 && s.registry.expecting == 0
 	})
 	s.registry.running.Wait()
+}
+
+// TestNewestRegistrationWins, whatever order the handshakes finish in. The others
+// are told that they have been replaced.
+func TestNewestRegistrationWins(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, Config{})
+			clients := make([]*testClient, len(order))
+			ready := make([]chan struct{}, len(order))
+			for i := range clients {
+				c, fr := s.dialFramed("a")
+				defer c.conn.Close()
+				clients[i], ready[i] = c, make(chan struct{})
+				go func() {
+					<-ready[i]
+					answerFrames(fr, func(http2.Frame) {})
+				}()
+			}
+			newest := -1
+			for _, i := range order {
+				close(ready[i])
+				loser := min(i, newest)
+				newest = max(i, newest)
+				s.waitActive(clients[newest])
+				if loser < 0 {
+					continue
+				}
+				<-clients[loser].conn.Done()
+				var ce *h2conn.CloseError
+				if err := clients[loser].conn.Err(); !errors.As(err, &ce) || ce.Code != int(wire.CloseReplaced) {
+					t.Errorf("registration %d ended with %v", loser, err)
+				}
+			}
+			s.waitActive(clients[2])
+			waitFor(t, func() bool { return len(s.registry.sessions()) == 1 })
+		})
+	}
+}
+
+// TestRefusedAfterHandshake: what happens between the 101 of a registration and
+// its first ping counts.
+func TestRefusedAfterHandshake(t *testing.T) {
+	for name, tc := range map[string]struct {
+		meanwhile func(*testService, *testClient)
+		want      wire.CloseCode
+	}{
+		"evicted":   {func(s *testService, _ *testClient) { s.Evict("a") }, wire.CloseEvicted},
+		"draining":  {func(s *testService, _ *testClient) { s.registry.drain() }, wire.CloseDraining},
+		"violation": {func(_ *testService, c *testClient) { c.conn.SendControl([]byte("{")) }, wire.CloseProtocol},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, Config{})
+			token := mint(t, "a")
+			var clients [2]*testClient
+			for i := range clients {
+				c, _, err := s.dial("a", token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.conn.Close()
+				if clients[i] = c; i == 0 {
+					c.serve(echoHandler)
+					s.waitActive(c)
+				}
+			}
+			tc.meanwhile(s, clients[1])
+			clients[1].serve(echoHandler)
+			<-clients[1].conn.Done()
+			var ce *h2conn.CloseError
+			if err := clients[1].conn.Err(); !errors.As(err, &ce) || ce.Code != int(tc.want) {
+				t.Errorf("it ended with %v, want %d", err, tc.want)
+			}
+		})
+	}
 }
