@@ -1,9 +1,6 @@
 package server
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 const (
 	// settleWait is how long a request waits for the first session of its tunnel:
@@ -20,42 +17,28 @@ const (
 // announced, it waits for that, up to settleWait. It returns nil if there is
 // none, or if ctx ends first, and errBusy if too many wait already.
 func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
-	var late <-chan time.Time
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var wait context.Context
 	for {
-		g.mu.Lock()
 		tun := g.tunnels[l]
-		if tun == nil || !tun.up {
-			g.mu.Unlock()
+		switch {
+		case tun == nil || !tun.up:
 			return nil, nil
-		}
-		if s := tun.active; s != nil {
-			g.mu.Unlock()
-			return s, nil
-		}
-		if tun.awaiting >= maxWaiting {
-			g.mu.Unlock()
+		case tun.active != nil:
+			return tun.active, nil
+		case tun.awaiting >= maxWaiting:
 			return nil, errBusy
 		}
+		if wait == nil {
+			var cancel context.CancelFunc
+			wait, cancel = context.WithTimeout(ctx, settleWait)
+			defer cancel()
+		}
 		tun.awaiting++
-		changed := tun.changed
-		g.mu.Unlock()
-		if late == nil {
-			timer := time.NewTimer(settleWait)
-			defer timer.Stop()
-			late = timer.C
-		}
-		over := false
-		select {
-		case <-changed:
-		case <-late:
-			over = true
-		case <-ctx.Done():
-			over = true
-		}
-		g.mu.Lock()
+		come := g.waitLocked(wait, tun)
 		tun.awaiting--
-		g.mu.Unlock()
-		if over {
+		if !come {
 			return nil, nil
 		}
 	}
@@ -73,16 +56,22 @@ func (g *registry) expect(ctx context.Context, l label) bool {
 	}
 	tun.expecting++
 	g.expecting++
-	changed := tun.changed
-	g.mu.Unlock()
-	come := true
-	select {
-	case <-changed:
-	case <-ctx.Done():
-		come = false
-	}
-	g.mu.Lock()
+	come := g.waitLocked(ctx, tun)
 	tun.expecting--
 	g.expecting--
 	return come || tun.up
+}
+
+// waitLocked waits for a change of tun, and reports false if ctx ends first. It
+// gives up the lock meanwhile.
+func (g *registry) waitLocked(ctx context.Context, tun *tunnel) bool {
+	changed := tun.changed
+	g.mu.Unlock()
+	defer g.mu.Lock()
+	select {
+	case <-changed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -193,7 +193,7 @@ func (tun *tunnel) moveLocked(s *session, next state, code wire.CloseCode, fault
 	}
 	switch next {
 	case stateDraining:
-		drain := slices.DeleteFunc(slices.Clone(tun.older), func(old *session) bool { return !old.is(stateDraining) })
+		drain := slices.DeleteFunc(slices.Clone(tun.older), func(o *session) bool { return !o.is(stateDraining) })
 		if len(drain) > maxDraining {
 			drain[0].enter(stateClosing, 0, "")
 		}
