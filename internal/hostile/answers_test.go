@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -189,7 +190,7 @@ var answers = []attack{
 
 // gone checks that the session ends soon.
 func gone(t *testing.T, s *service) {
-	if !waitFor(patience, func() bool { _, ok := s.session(); return !ok }) {
+	if !tunneltest.Poll(patience, func() bool { _, ok := s.Tunnel(attackerID); return !ok }) {
 		t.Error("the session is still there")
 	}
 }

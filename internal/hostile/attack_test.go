@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -70,7 +71,7 @@ func TestAttacks(t *testing.T) {
 
 func (a attack) test(t *testing.T) {
 	s := newService(t, a.config)
-	c, err := dial(s.addr, attackerID, mint(t, attackerID))
+	c, err := dial(s.Addr, attackerID, tunneltest.Token(t, attackerID))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func (a attack) test(t *testing.T) {
 		if err := <-neighbours; err != nil {
 			t.Errorf("the neighbour got %v\n%s", err, s.log)
 		}
-		if n := s.log.busiest(`"id":"`+attackerID) + s.log.busiest("net/http"); n > 8 { // and two for x/net
+		if n := busiest(s.log, `"id":"`+attackerID) + busiest(s.log, "net/http"); n > 8 { // and two for x/net
 			t.Errorf("%d log lines within a second:\n%s", n, s.log)
 		}
 	}()
@@ -93,15 +94,15 @@ func (a attack) test(t *testing.T) {
 	begun := time.Now()
 	c.begin(a)
 	if a.hidden {
-		if a.awaitCut(t, s, c, begun); s.log.has(`tunnel connected","id":"` + attackerID) {
+		if a.awaitCut(t, s, c, begun); s.log.Contains(`tunnel connected","id":"` + attackerID) {
 			t.Error("the session was published")
 		}
-		if _, ok := s.session(); ok {
+		if _, ok := s.Tunnel(attackerID); ok {
 			t.Error("the session is there")
 		}
 		return
 	}
-	if !waitFor(patience, func() bool { _, ok := s.session(); return ok }) {
+	if !tunneltest.Poll(patience, func() bool { _, ok := s.Tunnel(attackerID); return ok }) {
 		t.Fatalf("the session is not published:\n%s", s.log)
 	}
 
@@ -128,7 +129,7 @@ func (a attack) test(t *testing.T) {
 	}
 	if a.cut {
 		a.awaitCut(t, s, c, begun)
-		if !waitFor(patience, func() bool { _, ok := s.session(); return !ok }) {
+		if !tunneltest.Poll(patience, func() bool { _, ok := s.Tunnel(attackerID); return !ok }) {
 			t.Error("the session is still there")
 		}
 		if a.metered {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 const protocolViolation = 4004
@@ -28,7 +30,7 @@ func endless(f func(c *client, stream uint32)) func(*client, request) {
 
 // told checks that the log says in one line why the session has ended.
 func told(t *testing.T, s *service) {
-	if !waitFor(patience, func() bool { return s.log.has("too many") }) {
+	if !tunneltest.Poll(patience, func() bool { return s.log.Contains("too many") }) {
 		t.Errorf("the log does not say why the session has ended:\n%s", s.log)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 const (
@@ -80,7 +82,7 @@ func p99(d []time.Duration) time.Duration {
 
 // wage attacks until over.
 func (a attack) wage(t *testing.T, s *service, over <-chan struct{}) {
-	c, err := dial(s.addr, attackerID, mint(t, attackerID))
+	c, err := dial(s.Addr, attackerID, tunneltest.Token(t, attackerID))
 	if err != nil {
 		t.Error(err)
 		return
@@ -89,7 +91,7 @@ func (a attack) wage(t *testing.T, s *service, over <-chan struct{}) {
 	defer wg.Wait()
 	defer c.close()
 	c.begin(a)
-	if !waitFor(patience, func() bool { _, ok := s.session(); return ok }) {
+	if !tunneltest.Poll(patience, func() bool { _, ok := s.Tunnel(attackerID); return ok }) {
 		return
 	}
 	wg.Go(func() { c.serve(a.answer) })

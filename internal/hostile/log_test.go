@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -18,7 +19,7 @@ import (
 // newest always serves, and the log tells of the rest in a few lines.
 func TestFight(t *testing.T) {
 	s := newService(t, server.Config{})
-	token := mint(t, attackerID)
+	token := tunneltest.Token(t, attackerID)
 	var mu sync.Mutex
 	var all []*client
 	var fighters, wg sync.WaitGroup
@@ -26,7 +27,7 @@ func TestFight(t *testing.T) {
 	for range 2 {
 		fighters.Go(func() {
 			for range 150 {
-				c, err := dial(s.addr, attackerID, token)
+				c, err := dial(s.Addr, attackerID, token)
 				if err != nil {
 					t.Error(err)
 					return
@@ -59,25 +60,25 @@ func TestFight(t *testing.T) {
 	fighters.Wait()
 	close(fought)
 	<-watched
-	if !waitFor(patience, func() bool { return s.ask(http.MethodGet, "/"+attackerID+"/", nil).body == "ok" }) {
+	if !tunneltest.Poll(patience, func() bool { return s.ask(http.MethodGet, "/"+attackerID+"/", nil).body == "ok" }) {
 		t.Error("after the fight nobody serves")
 	}
 	for _, c := range all {
 		c.close()
 	}
 	wg.Wait()
-	if n := s.log.busiest(`"id":"` + attackerID); n > 6 {
+	if n := busiest(s.log, `"id":"`+attackerID); n > 6 {
 		t.Errorf("%d log lines within a second", n)
 	}
 	// The next line, in another second, has the count. (A fight may be over
 	// within one.)
 	<-time.After(1100 * time.Millisecond)
-	last, err := dial(s.addr, attackerID, token)
+	last, err := dial(s.Addr, attackerID, token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	last.begin(attack{})
-	if !waitFor(patience, func() bool { return s.log.has(`"suppressed_lines":`) }) {
+	if !tunneltest.Poll(patience, func() bool { return s.log.Contains(`"suppressed_lines":`) }) {
 		t.Error("the lines that were left out are not counted")
 	}
 	last.close()
@@ -86,11 +87,11 @@ func TestFight(t *testing.T) {
 // TestLinesOfOthers: what x/net and net/http log about a tunnel client, one
 // line for each of its answers, is bounded too.
 func TestLinesOfOthers(t *testing.T) {
-	var others lines
+	var others tunneltest.Log
 	log.SetOutput(server.NewErrorLog(zerolog.New(&others)).Writer())
 	defer log.SetOutput(&standard)
 	s := newService(t, server.Config{})
-	c, err := dial(s.addr, attackerID, mint(t, attackerID))
+	c, err := dial(s.Addr, attackerID, tunneltest.Token(t, attackerID))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func TestLinesOfOthers(t *testing.T) {
 		c.close()
 		<-served
 	}()
-	if !waitFor(patience, func() bool { _, ok := s.session(); return ok }) {
+	if !tunneltest.Poll(patience, func() bool { _, ok := s.Tunnel(attackerID); return ok }) {
 		t.Fatal("the session is not published")
 	}
 	asked := 0
@@ -114,13 +115,13 @@ func TestLinesOfOthers(t *testing.T) {
 		}
 	}
 	all := strings.Count(others.String(), "\n")
-	if !others.has("DATA before a HEADERS frame") {
+	if !others.Contains("DATA before a HEADERS frame") {
 		t.Errorf("x/net has not said what it should, so this tests nothing: %s", others.String())
 	}
-	if n := others.busiest("net/http"); n > 2 {
+	if n := busiest(&others, "net/http"); n > 2 {
 		t.Errorf("%d lines of x/net within a second, %d in all for %d answers", n, all, asked)
 	}
-	if n := s.log.busiest(`"id":"`+attackerID) + s.log.busiest("net/http"); n > 8 {
+	if n := busiest(s.log, `"id":"`+attackerID) + busiest(s.log, "net/http"); n > 8 {
 		t.Errorf("%d log lines within a second", n)
 	}
 	t.Log(fmt.Sprint(asked, " answers, ", all, " lines"))

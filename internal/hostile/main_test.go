@@ -1,17 +1,17 @@
 package hostile
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"log"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 // long says that the versions are to run that take minutes. It asks anew each
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	flag.Set("test.parallel", "8") // attacks mostly wait
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		for _, text := range []string{"panic", "unhandled response frame type"} {
-			if standard.has(text) {
+			if standard.Contains(text) {
 				fmt.Fprintf(os.Stderr, "FAIL: the standard log has %q:\n%.2000s", text, standard.String())
 				code = 1
 			}
@@ -35,44 +35,16 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-var standard lines
-
-// lines is a log in memory.
-type lines struct {
-	mu    sync.Mutex
-	buf   bytes.Buffer
-	times []time.Time
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.times = append(l.times, time.Now())
-	return l.buf.Write(p)
-}
-
-func (l *lines) has(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Contains(l.buf.Bytes(), []byte(text))
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+var standard tunneltest.Log
 
 // busiest returns the largest number of lines with text in them within 0.8 s. Of
 // a whole second it would tell too many: the limit's clock is read before a line
 // is written, and a busy machine may do other things in between.
-func (l *lines) busiest(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func busiest(l *tunneltest.Log, text string) int {
 	var times []time.Time
-	for i, line := range strings.SplitAfter(l.buf.String(), "\n") {
-		if i < len(l.times) && strings.Contains(line, text) {
-			times = append(times, l.times[i])
+	for _, line := range l.Lines() {
+		if strings.Contains(line.Text, text) {
+			times = append(times, line.At)
 		}
 	}
 	most, first := 0, 0

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 func wire(name string, b ...byte) attack {
@@ -121,7 +123,7 @@ var controls = []attack{
 		}
 	}, cut: true, code: protocolViolation},
 	{name: "fresh tokens without end", run: func(c *client) {
-		token := mint(tb{}, attackerID)
+		token := tunneltest.Token(tb{}, attackerID)
 		c.floodWire(wsFrame(final|opText, fmt.Appendf(nil, `{"type":"token","token":"%s"}`, token)))
 	}, cut: true, code: protocolViolation},
 	{name: "odd upgrade_ends", run: func(c *client) {
