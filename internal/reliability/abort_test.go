@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -46,7 +47,7 @@ func TestAbortStorm(t *testing.T) {
 	if _, err := s.connect("a", h, tunnelclient.Config{}, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	session := s.await("a")
+	session := s.WaitTunnel("a")
 
 	var (
 		made    atomic.Int64
@@ -94,10 +95,10 @@ func TestAbortStorm(t *testing.T) {
 		served++
 	}
 	took := time.Since(begun)
-	if !waitFor(20*time.Second, func() bool { return s.inFlight() == 0 }) {
-		t.Errorf("%d requests are still in flight", s.inFlight())
+	if !tunneltest.Poll(20*time.Second, func() bool { return s.InFlight() == 0 }) {
+		t.Errorf("%d requests are still in flight", s.InFlight())
 	}
-	if now, ok := s.tunnel("a"); !ok || !now.ConnectedAt.Equal(session.ConnectedAt) {
+	if now, ok := s.Tunnel("a"); !ok || !now.ConnectedAt.Equal(session.ConnectedAt) {
 		t.Errorf("the session is another: %v, at first %v", now, session)
 	}
 	neighbour.close()

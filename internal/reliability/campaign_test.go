@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -37,7 +38,7 @@ func TestFaultCampaign(t *testing.T) {
 			t.Errorf("no fault %q was injected", f.name)
 		}
 	}
-	if !waitFor(10*time.Second, func() bool { return len(viewers.Links()) == 0 }) {
+	if !tunneltest.Poll(10*time.Second, func() bool { return len(viewers.Links()) == 0 }) {
 		t.Errorf("%d viewers' connections are left", len(viewers.Links()))
 	}
 }
@@ -98,7 +99,7 @@ func newCampaign(t *testing.T, s *service, seed uint64, n, viewers int) *campaig
 			tun.viewers = append(tun.viewers, v)
 		}
 		tun.client = tun.connect()
-		s.await(tun.id)
+		s.WaitTunnel(tun.id)
 		c.tunnels = append(c.tunnels, tun)
 	}
 	return c
@@ -196,13 +197,13 @@ func (tun *tunnel) load(v *viewer) {
 func (c *campaign) end() {
 	c.t.Helper()
 	took := time.Since(c.begun)
-	if !waitFor(20*time.Second, func() bool { return c.service.inFlight() == 0 }) {
-		c.t.Errorf("seed %d: %d requests are still in flight", c.seed, c.service.inFlight())
+	if !tunneltest.Poll(20*time.Second, func() bool { return c.service.InFlight() == 0 }) {
+		c.t.Errorf("seed %d: %d requests are still in flight", c.seed, c.service.InFlight())
 	}
 	for _, tun := range c.tunnels {
-		tun.client.stop()
+		tun.client.Stop()
 	}
-	if !waitFor(20*time.Second, func() bool { return c.service.count() == 0 }) {
+	if !tunneltest.Poll(20*time.Second, func() bool { return c.service.count() == 0 }) {
 		c.t.Errorf("seed %d: %d tunnels are left", c.seed, c.service.count())
 	}
 	duplicated := c.target.verdict(c.t)

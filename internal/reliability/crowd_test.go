@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -31,7 +32,7 @@ const (
 func startCrowd(t *testing.T, s *service, n int) (stop func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crowdAddr+"="+s.tunnels.Addr().String(), crowdSize+"="+strconv.Itoa(n))
+	cmd.Env = append(os.Environ(), crowdAddr+"="+s.Addr, crowdSize+"="+strconv.Itoa(n))
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err == nil {
@@ -101,7 +102,7 @@ func runCrowd() error {
 func answerOK(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }
 
 func crowdClient(id string, dial dialFunc, connected func()) (*tunnelclient.Client, error) {
-	token, err := server.MintToken(secret, server.Claims{ID: id, TTL: time.Hour})
+	token, err := server.MintToken(tunneltest.Secret, server.Claims{ID: id, TTL: time.Hour})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -74,7 +75,7 @@ func (tun *tunnel) drive() {
 			tun.revive()
 			continue
 		}
-		session, _ := tun.c.service.tunnel(tun.id)
+		session, _ := tun.c.service.Tunnel(tun.id)
 		link := tun.client.link()
 		tun.note(f.name)
 		f.inject(tun)
@@ -86,7 +87,7 @@ func (tun *tunnel) drive() {
 		}
 		<-time.After(tun.within(0, tun.c.pause))
 		if f.harmless && link != tun.cutting && session.RemoteAddr == link.SeenAs.String() {
-			now, _ := tun.c.service.tunnel(tun.id)
+			now, _ := tun.c.service.Tunnel(tun.id)
 			tun.c.survived(now.ConnectedAt.Equal(session.ConnectedAt))
 		}
 	}
@@ -140,8 +141,8 @@ func (tun *tunnel) buried(fault string, session server.TunnelInfo) {
 	case <-time.After(noticed):
 		tun.c.t.Errorf("seed %d, %s: %v after %q the client takes its session for alive", tun.c.seed, tun.id, noticed, fault)
 	}
-	if !waitFor(noticed, func() bool {
-		now, ok := tun.c.service.tunnel(tun.id)
+	if !tunneltest.Poll(noticed, func() bool {
+		now, ok := tun.c.service.Tunnel(tun.id)
 		return !ok || !now.ConnectedAt.Equal(session.ConnectedAt)
 	}) {
 		tun.c.t.Errorf("seed %d, %s: %v after %q the service takes the session for alive", tun.c.seed, tun.id, noticed, fault)
@@ -233,13 +234,13 @@ func (tun *tunnel) killClient() {
 
 // leave ends a client in good order: it finishes what it has.
 func (tun *tunnel) leave() {
-	tun.client.stop()
+	tun.client.Stop()
 	tun.client = tun.connect()
 }
 
 // killSession closes the service's end.
 func (tun *tunnel) killSession() {
-	tun.c.service.tunnels.closeConn(tun.client.link().SeenAs.String())
+	tun.c.service.Cut(tun.client.link().SeenAs.String())
 }
 
 // replace starts a second client, which wins.
@@ -251,7 +252,7 @@ func (tun *tunnel) replace() {
 		case <-old.replaced:
 		case <-time.After(2 * time.Second): // or it would come back
 		}
-		old.stop()
+		old.Stop()
 	})
 }
 

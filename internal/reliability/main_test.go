@@ -80,17 +80,6 @@ func seed(t *testing.T) uint64 {
 	return n
 }
 
-// waitFor polls until f is true, and reports whether that came within the
-// bound.
-func waitFor(bound time.Duration, f func() bool) bool {
-	for end := time.Now().Add(bound); !f(); <-time.After(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			return f()
-		}
-	}
-	return true
-}
-
 // within checks a latency beside the same one without the fault: at most twice
 // as long, or less than floor, which is for what else a small machine does. It
 // is a figure of the long version, without the race detector.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,11 +13,10 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
-
-var secret = []byte("a secret of at least thirty-two bytes")
 
 // quick are the limits of liveness that let many faults fit into a minute:
 // what is silent for a second is pinged, and given up another second later.
@@ -31,12 +29,10 @@ const detection = 2 * time.Second
 // dialFunc is that of an http.Transport.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// service is a Server with a listener for tunnel clients and one for viewers.
+// service is a service with a listener for tunnel clients and one for viewers.
 type service struct {
-	t       *testing.T
-	srv     *server.Server
-	tunnels *recordingListener
-	done    chan error // of each Serve
+	*tunneltest.Service
+	t *testing.T
 
 	dialTunnel, dialViewer dialFunc
 
@@ -56,16 +52,9 @@ func newMemoryService(t *testing.T, cfg server.Config, o faultnet.Options) (s *s
 // newTCPService returns a service on real sockets.
 func newTCPService(t *testing.T, cfg server.Config) *service {
 	t.Helper()
-	var lns [2]net.Listener
-	for i := range lns {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		lns[i] = ln
-	}
-	s := newService(t, cfg, lns[0], lns[1])
-	s.dialTunnel, s.dialViewer = dialTo(lns[0].Addr().String()), dialTo(lns[1].Addr().String())
+	tunnels, viewers := tunneltest.Listen(t), tunneltest.Listen(t)
+	s := newService(t, cfg, tunnels, viewers)
+	s.dialTunnel, s.dialViewer = dialTo(s.Addr), dialTo(viewers.Addr().String())
 	return s
 }
 
@@ -79,7 +68,7 @@ func dialTo(addr string) dialFunc {
 // through a relay from now on.
 func (s *service) relayTunnels(o faultnet.Options) {
 	s.t.Helper()
-	r, err := faultnet.NewRelay(s.tunnels.Addr().String(), o)
+	r, err := faultnet.NewRelay(s.Addr, o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -90,123 +79,30 @@ func (s *service) relayTunnels(o faultnet.Options) {
 func newService(t *testing.T, cfg server.Config, tunnels, viewers net.Listener) *service {
 	t.Helper()
 	cfg.PublicURL = "http://tunnel.test"
-	cfg.Secrets = [][]byte{secret}
+	cfg.Logger = zerolog.Nop()
 	// Viewers tell addresses of their own, so that limits of addresses do not
 	// meet them.
 	cfg.TrustedProxies = []string{"198.51.100.0/24", "127.0.0.1"}
-	srv, err := server.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &service{
-		t: t, srv: srv, done: make(chan error, 2),
-		tunnels: &recordingListener{Listener: tunnels, conns: make(map[string]net.Conn)},
-	}
-	for _, ln := range []net.Listener{s.tunnels, viewers} {
-		go func() { s.done <- srv.Serve(ln) }()
-	}
-	t.Cleanup(s.close)
-	return s
-}
-
-func (s *service) close() {
-	s.srv.Close()
-	for range cap(s.done) {
-		if err := <-s.done; !errors.Is(err, server.ErrServerClosed) {
-			s.t.Errorf("Serve returned %v", err)
-		}
-	}
-	for range cap(s.done) { // close may be called again
-		s.done <- server.ErrServerClosed
-	}
-}
-
-// tunnel returns what the service says of a tunnel.
-func (s *service) tunnel(id string) (server.TunnelInfo, bool) {
-	for info := range s.srv.Tunnels() {
-		if info.ID == id {
-			return info, true
-		}
-	}
-	return server.TunnelInfo{}, false
-}
-
-// await waits until the tunnel takes requests: shortly after its client thinks
-// that it is connected.
-func (s *service) await(id string) (info server.TunnelInfo) {
-	s.t.Helper()
-	if !waitFor(10*time.Second, func() (ok bool) { info, ok = s.tunnel(id); return ok }) {
-		s.t.Fatalf("no tunnel %s", id)
-	}
-	return info
+	return &service{Service: tunneltest.NewService(t, cfg, tunnels, viewers), t: t}
 }
 
 // count returns how many tunnels there are.
 func (s *service) count() (n int) {
-	for range s.srv.Tunnels() {
+	for range s.Server.Tunnels() {
 		n++
 	}
 	return n
 }
 
-// inFlight returns how many requests all tunnels carry.
-func (s *service) inFlight() (n int) {
-	for info := range s.srv.Tunnels() {
-		n += info.InFlight
-	}
-	return n
-}
-
-// recordingListener remembers its connections by their remote address.
-type recordingListener struct {
-	net.Listener
-	mu    sync.Mutex
-	conns map[string]net.Conn
-}
-
-func (l *recordingListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns[c.RemoteAddr().String()] = c
-	return &recordedConn{Conn: c, ln: l}, nil
-}
-
-// closeConn closes the service's end of a connection.
-func (l *recordingListener) closeConn(remote string) {
-	l.mu.Lock()
-	c := l.conns[remote]
-	l.mu.Unlock()
-	if c != nil {
-		c.Close()
-	}
-}
-
-type recordedConn struct {
-	net.Conn
-	ln *recordingListener
-}
-
-func (c *recordedConn) Close() error {
-	c.ln.mu.Lock()
-	delete(c.ln.conns, c.RemoteAddr().String())
-	c.ln.mu.Unlock()
-	return c.Conn.Close()
-}
-
 // client is a running tunnel client.
 type client struct {
+	*tunneltest.Client
 	service   *service
 	conn      atomic.Value  // net.Conn, the last one
 	connected chan struct{} // capacity 1: it has connected
 	lost      chan struct{} // capacity 1: it has noticed that a session is over
 	up        atomic.Bool   // it has a session, as far as it knows
 	replaced  chan struct{} // closed after a session has ended with 4000
-	cancel    context.CancelFunc
-	done      chan struct{}
 }
 
 // errNotConnected is what connect returns if it takes too long.
@@ -219,18 +115,14 @@ func (s *service) connect(id string, h http.Handler, cfg tunnelclient.Config, bo
 	case <-c.connected:
 		return c, nil
 	case <-time.After(bound):
-		c.stop()
+		c.Stop()
 		return nil, errNotConnected
 	}
 }
 
 // start starts a tunnel client.
 func (s *service) start(id string, h http.Handler, cfg tunnelclient.Config) *client {
-	token, err := server.MintToken(secret, server.Claims{ID: id, TTL: time.Hour})
-	if err != nil {
-		panic(err) // of these tests
-	}
-	c := &client{service: s, connected: make(chan struct{}, 1), lost: make(chan struct{}, 1), replaced: make(chan struct{}), done: make(chan struct{})}
+	c := &client{service: s, connected: make(chan struct{}, 1), lost: make(chan struct{}, 1), replaced: make(chan struct{})}
 	tr := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -241,7 +133,7 @@ func (s *service) start(id string, h http.Handler, cfg tunnelclient.Config) *cli
 			return conn, err
 		},
 	}
-	cfg.ServerURL, cfg.ID, cfg.Tokens = "http://localhost", id, tunnelclient.StaticToken(token)
+	cfg.ServerURL = "http://localhost"
 	cfg.HTTPClient = &http.Client{Transport: tr}
 	cfg.Logger = zerolog.Nop()
 	once := false
@@ -260,19 +152,7 @@ func (s *service) start(id string, h http.Handler, cfg tunnelclient.Config) *cli
 			notify(c.lost)
 		}
 	}
-	tc, err := tunnelclient.New(cfg)
-	if err != nil {
-		panic(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c.cancel = cancel
-	s.t.Cleanup(c.stop)
-	go func() {
-		defer close(c.done)
-		if err := tc.Serve(ctx, h); err != nil {
-			s.t.Errorf("tunnel client %s: Serve returned %v", id, err)
-		}
-	}()
+	c.Client = s.StartClient(id, h, cfg)
 	return c
 }
 
@@ -293,16 +173,10 @@ func forget(chans ...chan struct{}) {
 	}
 }
 
-// stop ends the client in good order.
-func (c *client) stop() {
-	c.cancel()
-	<-c.done
-}
-
 // kill ends the client as if its machine were switched off.
 func (c *client) kill() {
 	c.link().Reset()
-	c.stop()
+	c.Stop()
 }
 
 // link returns the link of the client's last connection. If there is none any

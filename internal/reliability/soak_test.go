@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 // TestSoak covers what F1, F2, F5, F6, F15 and F17 leave behind when they go on
@@ -44,7 +45,7 @@ func TestSoak(t *testing.T) {
 
 	// The heap holds the campaign's own records too.
 	var after figures
-	ok := waitFor(30*time.Second, func() bool {
+	ok := tunneltest.Poll(30*time.Second, func() bool {
 		after = c.quiet()
 		return after.goroutines <= before.goroutines+5 && after.fds <= before.fds+5 && after.heap <= before.heap+8<<20
 	})
@@ -65,7 +66,7 @@ type figures struct {
 // quiet closes what is idle at the targets and measures.
 func (c *campaign) quiet() figures {
 	c.handler.(interface{ CloseIdleConnections() }).CloseIdleConnections()
-	waitFor(20*time.Second, func() bool { return c.service.inFlight() == 0 && c.service.count() == len(c.tunnels) })
+	tunneltest.Poll(20*time.Second, func() bool { return c.service.InFlight() == 0 && c.service.count() == len(c.tunnels) })
 	c.target.forget()
 	<-time.After(100 * time.Millisecond) // for what has just been closed
 	return measure()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -82,7 +83,7 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.await("a")
+	s.WaitTunnel("a")
 	first := probe(t, s, "a", time.After(pick(200*time.Millisecond, 5*time.Second)))
 	heap := measure().heap
 
@@ -101,7 +102,7 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 	}
 	// Until nothing has moved for a while.
 	last, since := int64(-1), time.Now()
-	if !waitFor(2*time.Minute, func() bool {
+	if !tunneltest.Poll(2*time.Minute, func() bool {
 		if now := moved.Load(); now != last || begun.Load() < int64(n-1) {
 			last, since = now, time.Now()
 		}
@@ -124,7 +125,7 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 
 	// The last place is taken; the next one waits, but not for ever.
 	stuck()
-	if !waitFor(20*time.Second, func() bool { return begun.Load() == int64(n) }) {
+	if !tunneltest.Poll(20*time.Second, func() bool { return begun.Load() == int64(n) }) {
 		t.Fatal("the last place cannot be taken")
 	}
 	from := time.Now()
@@ -139,7 +140,7 @@ func stalledStreams(t *testing.T, request string, viewer func(c net.Conn, moved 
 	}
 	t.Logf("one too many was refused after %v", took.Round(time.Millisecond))
 	close(over)
-	c.stop()
+	c.Stop()
 }
 
 // get makes a request on a connection of its own.

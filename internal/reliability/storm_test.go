@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -31,12 +32,12 @@ func TestStorm(t *testing.T) {
 	if _, err := s.connect("steady", http.HandlerFunc(answerOK), tunnelclient.Config{}, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	before := s.await("steady")
+	before := s.WaitTunnel("steady")
 	heap := measure().heap
 
 	begun := time.Now()
 	stop := startCrowd(t, s, n)
-	if !waitFor(2*time.Minute, func() bool {
+	if !tunneltest.Poll(2*time.Minute, func() bool {
 		<-time.After(pick(0, 50*time.Millisecond)) // counting is work, too
 		return s.count() == n+1
 	}) {
@@ -53,9 +54,9 @@ func TestStorm(t *testing.T) {
 	)
 	cut := time.Now()
 	probes.Go(func() { during = probe(t, s, "steady", done) })
-	s.tunnels.closeAllBut(before.RemoteAddr)
+	s.CutOthers(before.RemoteAddr)
 	back := func() (k int) {
-		for info := range s.srv.Tunnels() {
+		for info := range s.Server.Tunnels() {
 			if info.ConnectedAt.After(cut) {
 				k++
 			}
@@ -63,7 +64,7 @@ func TestStorm(t *testing.T) {
 		return k
 	}
 	var after95, after100 time.Duration
-	returned := waitFor(2*last, func() bool {
+	returned := tunneltest.Poll(2*last, func() bool {
 		<-time.After(pick(0, 200*time.Millisecond))
 		k := back()
 		if after95 == 0 && k*100 >= n*95 {
@@ -86,7 +87,7 @@ func TestStorm(t *testing.T) {
 	if worst := during.quantile(1); worst > 5*time.Second {
 		t.Errorf("a request of the unaffected tunnel took %v", worst)
 	}
-	if now, ok := s.tunnel("steady"); !ok || !now.ConnectedAt.Equal(before.ConnectedAt) {
+	if now, ok := s.Tunnel("steady"); !ok || !now.ConnectedAt.Equal(before.ConnectedAt) {
 		t.Error("the unaffected tunnel was affected")
 	}
 
@@ -118,17 +119,6 @@ func stormSize(t *testing.T, n int) int {
 		t.Logf("*** %d tunnels instead of %d: open files are limited to %d, race detector: %v", fit, n, files, raceDetector)
 	}
 	return fit
-}
-
-// closeAllBut closes the service's ends of all connections but one.
-func (l *recordingListener) closeAllBut(remote string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for addr, c := range l.conns {
-		if addr != remote {
-			c.Close()
-		}
-	}
 }
 
 // ask makes one request that has to be answered, and returns how long it took.

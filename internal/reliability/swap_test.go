@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/faultnet"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -80,7 +81,7 @@ func TestSwaps(t *testing.T) {
 	for n := 1; n <= swaps && !t.Failed(); n++ {
 		next := connect(n)
 		begun := time.Now()
-		if !waitFor(10*time.Second, func() bool {
+		if !tunneltest.Poll(10*time.Second, func() bool {
 			who, err := asker.who(t)
 			if err != nil || who < newest || who > n {
 				t.Fatalf("swap %d: client %d answered after client %d, %v", n, who, newest, err)
@@ -98,7 +99,7 @@ func TestSwaps(t *testing.T) {
 			case <-time.After(20 * time.Second):
 				t.Errorf("swap %d: the old session goes on", n)
 			}
-			old.stop() // before its back-off ends: it would win again
+			old.Stop() // before its back-off ends: it would win again
 		})
 		current = next
 		<-time.After(time.Duration(pace.IntN(100)) * time.Millisecond)

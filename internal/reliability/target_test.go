@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -41,16 +43,10 @@ func newTarget(t *testing.T) *target {
 	return tg
 }
 
-// handler returns one that leads to the target, and what closes its idle
-// connections.
+// handler returns one that leads to the target.
 func (tg *target) handler(t *testing.T) http.Handler {
 	t.Helper()
-	p, err := tunnelclient.ProxyTo(tg.srv.URL, tunnelclient.ProxyOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.CloseIdleConnections)
-	return p
+	return tunneltest.ProxyTo(t, tg.srv.URL, tunnelclient.ProxyOptions{Logger: zerolog.Nop()})
 }
 
 func (tg *target) complain(format string, args ...any) {
