@@ -13,8 +13,8 @@ import (
 	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
 
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
-	"github.com/websocktunnel/websocktunnel/server"
 )
 
 // writeBound is how long a write may make no progress: 10 s, and a second for
@@ -52,7 +52,7 @@ func TestBlockedPeer(t *testing.T) {
 		})
 		stop := probe(t, viewer, other.url, 20*time.Millisecond)
 		ended := svc.says(mark, "session ended .*id=deaf", 3*writeBound)
-		worst = max(worst, ended.at.Sub(begun))
+		worst = max(worst, ended.At.Sub(begun))
 		if victim.wait(t, patience); victim.status != 502 {
 			// The service may have closed while the viewer was still sending.
 			t.Logf("the viewer got %d %v", victim.status, victim.err)
@@ -81,10 +81,7 @@ func TestBlockedPeer(t *testing.T) {
 // The channel gives the number of them.
 func registerDeaf(ctx context.Context, t *testing.T, addr string) <-chan int {
 	t.Helper()
-	tok, err := server.MintToken([]byte(secret), server.Claims{ID: "deaf", TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tok := tunneltest.Token(t, "deaf")
 	tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, network, addr)

@@ -146,7 +146,7 @@ func TestFrozenClientIsGivenUp(t *testing.T) {
 	clients[0].signal(syscall.SIGCONT)
 	thawed := time.Now()
 	asleep := thawed.Sub(begun)
-	back := clients[0].says(mark, connected, patience).at.Sub(thawed)
+	back := clients[0].says(mark, connected, patience).At.Sub(thawed)
 	served(t, viewer, clients[0].url)
 	summary(t, "viewers were told after %v and %v; another tunnel: %d requests, p99 %v; after %v the client was back within %v",
 		ms(before.at.Sub(begun)), ms(after.at.Sub(begun)), len(took), ms(p99), ms(asleep), ms(back))
@@ -177,7 +177,7 @@ func TestFrozenServiceIsGivenUp(t *testing.T) {
 	})
 	var noticed, back time.Duration
 	for i, c := range clients {
-		d := c.says(marks[i], "the session ended", 2*detection).at.Sub(begun)
+		d := c.says(marks[i], "the session ended", 2*detection).At.Sub(begun)
 		if noticed = max(noticed, d); d > detection+detectionSlack {
 			t.Errorf("%s noticed after %v", c.id, d)
 		}
@@ -186,7 +186,7 @@ func TestFrozenServiceIsGivenUp(t *testing.T) {
 	svc.signal(syscall.SIGCONT)
 	thawed := time.Now()
 	for i, c := range clients {
-		back = max(back, c.says(marks[i], connected, 2*patience).at.Sub(thawed))
+		back = max(back, c.says(marks[i], connected, 2*patience).At.Sub(thawed))
 	}
 	asleep.wait(t, patience)
 	for _, c := range clients {

@@ -66,14 +66,14 @@ func halfOpen(t *testing.T, pull, repair func(*testing.T, [2]*host) time.Time) {
 	mark := serviceMark
 	for range n {
 		ln := svc.says(mark, "session ended", 2*detection)
-		atService = append(atService, ln.at.Sub(pulled))
-		mark = ln.index + 1
+		atService = append(atService, ln.At.Sub(pulled))
+		mark = ln.Index + 1
 	}
 	for i, c := range clients {
 		if !long() {
 			break
 		}
-		atClients = append(atClients, c.says(marks[i], left, 2*detection).at.Sub(pulled))
+		atClients = append(atClients, c.says(marks[i], left, 2*detection).At.Sub(pulled))
 	}
 	for _, e := range append(held, asked...) {
 		if e.wait(t, patience); e.status != 502 || e.err != nil {
@@ -107,7 +107,7 @@ func halfOpen(t *testing.T, pull, repair func(*testing.T, [2]*host) time.Time) {
 	repaired := repair(t, ends)
 	var back []time.Duration
 	for i, c := range clients {
-		back = append(back, c.says(marks[i], connected, 3*patience).at.Sub(repaired))
+		back = append(back, c.says(marks[i], connected, 3*patience).At.Sub(repaired))
 	}
 	for _, c := range clients {
 		served(t, viewer, c.url)

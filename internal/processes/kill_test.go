@@ -44,7 +44,7 @@ func TestServiceKilled(t *testing.T) {
 		}
 		<-time.After(time.Duration(round) * 500 * time.Millisecond)
 		svc = startService(t, addr, serviceOptions{})
-		back := client.says(mark, connected, patience).at.Sub(svc.up)
+		back := client.says(mark, connected, patience).At.Sub(svc.up)
 		worst = max(worst, back)
 		if back > backBound {
 			t.Errorf("round %d: the tunnel was back after %v", round, ms(back))

@@ -4,17 +4,20 @@ package processes
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 // process is a running command. It is killed when its test ends.
@@ -22,8 +25,8 @@ type process struct {
 	t     testing.TB
 	name  string
 	cmd   *exec.Cmd
-	log   processLog
-	ended chan struct{} // closed when it has been waited for
+	log   tunneltest.Log
+	ended context.Context // ends when it has been waited for
 }
 
 // start runs one of the two commands, under limit if that is not zero: the
@@ -36,8 +39,8 @@ func start(t testing.TB, h *host, limit int, env []string, command string, args 
 		// Both limits, for the Go runtime raises the soft one to the hard one.
 		cmd = exec.Command("bash", append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(limit), path}, args...)...)
 	}
-	p := &process{t: t, name: command, cmd: cmd, ended: make(chan struct{})}
-	p.log.changed = make(chan struct{})
+	ended, end := context.WithCancelCause(context.Background())
+	p := &process{t: t, name: command, cmd: cmd, ended: ended}
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}, env...)
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -48,12 +51,12 @@ func start(t testing.TB, h *host, limit int, env []string, command string, args 
 	}
 	go func() {
 		_ = cmd.Wait()
-		close(p.ended)
+		end(errors.New(command + " has ended"))
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		<-p.ended
-		text := p.log.text()
+		<-p.ended.Done()
+		text := p.log.String()
 		if strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic") {
 			t.Errorf("%s has panicked or has a data race", p.name)
 		}
@@ -118,14 +121,14 @@ func stat(t testing.TB, file string) []string {
 func (p *process) kill() {
 	p.t.Helper()
 	p.signal(syscall.SIGKILL)
-	<-p.ended
+	<-p.ended.Done()
 }
 
 // exits waits until the process ends, with that exit status.
 func (p *process) exits(status int, within time.Duration) {
 	p.t.Helper()
 	select {
-	case <-p.ended:
+	case <-p.ended.Done():
 		if got := p.cmd.ProcessState.ExitCode(); got != status {
 			p.t.Fatalf("%s ended with exit status %d (%v), want %d", p.name, got, p.cmd.ProcessState, status)
 		}
@@ -136,7 +139,7 @@ func (p *process) exits(status int, within time.Duration) {
 
 func (p *process) running() bool {
 	select {
-	case <-p.ended:
+	case <-p.ended.Done():
 		return false
 	default:
 		return true
@@ -158,66 +161,15 @@ func (p *process) cpuTime() time.Duration {
 	return time.Duration(ticks) * time.Second / 100 // USER_HZ is 100 everywhere
 }
 
-// line is a line of a process's output and when it came.
-type line struct {
-	text   string
-	index  int
-	at     time.Time
-	groups []string // of the expression that was waited for
-}
-
-// processLog takes what a process writes.
-type processLog struct {
-	mu      sync.Mutex
-	lines   []line
-	rest    []byte
-	changed chan struct{} // closed and replaced with every line
-}
-
-func (l *processLog) Write(p []byte) (int, error) {
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rest = append(l.rest, p...)
-	for {
-		text, rest, ok := bytes.Cut(l.rest, []byte("\n"))
-		if !ok {
-			return len(p), nil
-		}
-		l.lines = append(l.lines, line{text: string(text), index: len(l.lines), at: now})
-		l.rest = rest
-		close(l.changed)
-		l.changed = make(chan struct{})
-	}
-}
-
-func (l *processLog) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var b strings.Builder
-	for _, ln := range l.lines {
-		b.WriteString(ln.text)
-		b.WriteByte('\n')
-	}
-	b.Write(l.rest)
-	return b.String()
-}
-
 // mark returns a place in the log: the end of what is there now.
-func (p *process) mark() int {
-	p.log.mu.Lock()
-	defer p.log.mu.Unlock()
-	return len(p.log.lines)
-}
+func (p *process) mark() int { return len(p.log.Lines()) }
 
 // count returns how many lines after mark match.
 func (p *process) count(mark int, expression string) int {
 	re := regexp.MustCompile(expression)
-	p.log.mu.Lock()
-	defer p.log.mu.Unlock()
 	n := 0
-	for _, ln := range p.log.lines[mark:] {
-		if re.MatchString(ln.text) {
+	for _, ln := range p.log.Lines()[mark:] {
+		if re.MatchString(ln.Text) {
 			n++
 		}
 	}
@@ -225,35 +177,18 @@ func (p *process) count(mark int, expression string) int {
 }
 
 // await returns the first line after mark that matches.
-func (p *process) await(mark int, expression string, within time.Duration) (line, error) {
-	re := regexp.MustCompile(expression)
-	timer := time.NewTimer(within)
-	defer timer.Stop()
-	for {
-		p.log.mu.Lock()
-		changed := p.log.changed
-		for ; mark < len(p.log.lines); mark++ {
-			ln := p.log.lines[mark]
-			if ln.groups = re.FindStringSubmatch(ln.text); ln.groups != nil {
-				p.log.mu.Unlock()
-				return ln, nil
-			}
-		}
-		p.log.mu.Unlock()
-		select {
-		case <-changed:
-		case <-p.ended:
-			if p.mark() == mark {
-				return line{}, errors.New(p.name + " has ended without a line that matches " + expression)
-			}
-		case <-timer.C:
-			return line{}, errors.New(p.name + " wrote no line that matches " + expression)
-		}
+func (p *process) await(mark int, expression string, within time.Duration) (tunneltest.Line, error) {
+	ctx, cancel := context.WithTimeout(p.ended, within)
+	defer cancel()
+	ln, err := p.log.Next(ctx, mark, regexp.MustCompile(expression))
+	if err != nil {
+		err = fmt.Errorf("%s wrote no line that matches %s: %w", p.name, expression, err)
 	}
+	return ln, err
 }
 
 // says is await for what has to come.
-func (p *process) says(mark int, expression string, within time.Duration) line {
+func (p *process) says(mark int, expression string, within time.Duration) tunneltest.Line {
 	p.t.Helper()
 	ln, err := p.await(mark, expression, within)
 	if err != nil {

@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
-
-const secret = "0123456789abcdef0123456789abcdef"
 
 // service is a running websocktunnel.
 type service struct {
@@ -50,10 +48,10 @@ func startService(t testing.TB, addr string, opts serviceOptions) *service {
 		opts.url = "http://" + addr
 	}
 	env := append([]string{
-		"URL_PREFIX=" + opts.url, "LISTEN_ADDR=" + ip, "PORT=" + port, "TASKCLUSTER_PROXY_SECRET_A=" + secret,
+		"URL_PREFIX=" + opts.url, "LISTEN_ADDR=" + ip, "PORT=" + port, "TASKCLUSTER_PROXY_SECRET_A=" + string(tunneltest.Secret),
 	}, opts.env...)
 	s := &service{process: start(t, opts.host, opts.limit, env, "websocktunnel"), addr: addr}
-	s.up = s.says(0, ` serving `, patience).at
+	s.up = s.says(0, ` serving `, patience).At
 	return s
 }
 
@@ -71,10 +69,7 @@ const connected = ` connected id=\S+ url=(\S+)`
 // serves the target under an id.
 func launchClient(t testing.TB, h *host, serverURL, id string, target net.Addr) *tunnelClient {
 	t.Helper()
-	tok, err := server.MintToken([]byte(secret), server.Claims{ID: id, TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tok := tunneltest.Token(t, id)
 	p := start(t, h, 0, []string{"WST_TOKEN=" + tok}, "wst-client", serverURL, id, "http://"+target.String())
 	return &tunnelClient{process: p, id: id}
 }
@@ -90,7 +85,7 @@ func startClient(t testing.TB, h *host, serverURL, id string, target net.Addr) *
 // connect waits until the tunnel is up for the first time.
 func (c *tunnelClient) connect() {
 	c.t.Helper()
-	c.url = c.says(0, connected, patience).groups[1]
+	c.url = c.says(0, connected, patience).Groups[1]
 }
 
 // sessions returns how many there have been.
