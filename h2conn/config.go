@@ -33,10 +33,6 @@ type Config struct {
 	// PingTimeout is how long the answer to a ping may take before this end
 	// gives up the connection. Zero means 10 s.
 	PingTimeout time.Duration
-
-	// WriteTimeout is how long a write may make no progress at all before
-	// this end gives up the connection. Zero means 10 s.
-	WriteTimeout time.Duration
 }
 
 // TransportConfig tunes the asking end. The zero value is ready to use.

@@ -31,8 +31,9 @@ type AcceptOptions struct {
 	// Header is added to the 101 answer.
 	Header http.Header
 
-	// WriteTimeout is how long the peer may take no bytes at all before the
-	// connection is given up. Zero means 10 s, negative no limit.
+	// WriteTimeout is how long the peer may take no bytes at all before this
+	// end gives up the connection; HTTP/2 sets no other limit for a stuck write.
+	// Zero means 10 s, negative no limit.
 	WriteTimeout time.Duration
 }
 

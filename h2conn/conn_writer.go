@@ -50,8 +50,8 @@ func putBuffer(b *[]byte) {
 // system call.
 //
 // Since Write returns before its bytes have left, three things are different
-// from a plain connection: a stuck peer is found by the combiner's own
-// timeout, which closes w; an error comes with a later Write; and Close waits
+// from a plain connection: a stuck peer is found by the combiner's own timeout,
+// the connection's only limit for a stuck write, which closes w; an error comes with a later Write; and Close waits
 // a moment for what is still here.
 type combiner struct {
 	w       io.WriteCloser

@@ -54,7 +54,6 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 		MaxUploadBufferPerConnection: defaultInt(cfg.ConnWindow, answeringConnWindow),
 		ReadIdleTimeout:              defaultDuration(cfg.PingInterval, defaultPingInterval),
 		PingTimeout:                  defaultDuration(cfg.PingTimeout, defaultPingTimeout),
-		WriteByteTimeout:             defaultDuration(cfg.WriteTimeout, defaultWriteTimeout),
 	}
 	if hs.ErrorLog == nil {
 		hs.ErrorLog = log.Default()

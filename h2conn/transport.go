@@ -91,7 +91,6 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 	t2.StrictMaxConcurrentStreams = true // wait for a slot rather than fail
 	t2.ReadIdleTimeout = defaultDuration(cfg.PingInterval, defaultPingInterval)
 	t2.PingTimeout = defaultDuration(cfg.PingTimeout, defaultPingTimeout)
-	t2.WriteByteTimeout = defaultDuration(cfg.WriteTimeout, defaultWriteTimeout)
 	actual, _ := sharedTransports.LoadOrStore(cfg, t2)
 	return actual.(*http2.Transport), nil
 }

@@ -249,7 +249,6 @@ func (s *settings) tunnelConfig() h2conn.TransportConfig {
 			ConnWindow:   s.ConnWindow,
 			PingInterval: s.PingInterval,
 			PingTimeout:  s.PingTimeout,
-			WriteTimeout: s.WriteTimeout,
 		},
 		NoExtendedConnect: s.NoExtendedConnect,
 	}

@@ -154,7 +154,6 @@ func (cfg *Config) sessionConfig() h2conn.ServeConfig {
 			ConnWindow:   cfg.ConnWindow,
 			PingInterval: cfg.PingInterval,
 			PingTimeout:  cfg.PingTimeout,
-			WriteTimeout: cfg.WriteTimeout,
 		},
 		MaxConcurrentStreams: uint32(min(max(cfg.MaxStreams, 0), math.MaxInt32)),
 		DrainTimeout:         max(cfg.DrainTimeout, 0),

@@ -20,7 +20,7 @@ import (
 
 // quick are the limits of liveness that let many faults fit into a minute:
 // what is silent for a second is pinged, and given up another second later.
-var quick = h2conn.Config{PingInterval: time.Second, PingTimeout: time.Second, WriteTimeout: time.Second}
+var quick = server.Config{PingInterval: time.Second, PingTimeout: time.Second, WriteTimeout: time.Second}
 
 // detection is how long it takes either end at most to notice, with quick,
 // that the other is gone.
