@@ -7,7 +7,7 @@ export GOFLAGS := $(shell . ci/env.sh && echo "$$GOFLAGS")
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-short test-long test-matrix lint vuln fuzz release bench fmt cover clean
+.PHONY: help build demo test test-short test-long test-matrix lint vuln fuzz release bench bench-code fmt cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,10 @@ release: ## what a release consists of, reproducible, into dist/
 	rm -rf dist
 	ci/release.sh dist
 
-bench: ## the benchmarks beside the code
+bench: ## measure beside other tunnels and proxies (BENCH="--quick"; docs/performance.md)
+	ci/bench.sh $(BENCH)
+
+bench-code: ## the benchmarks beside the code
 	go test -run '^$$' -bench . -benchmem ./...
 
 fmt: ## format the code

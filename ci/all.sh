@@ -11,22 +11,16 @@ step() {
 	printf '    %s: ok (%d s)\n' "$1" $((SECONDS - start))
 }
 
-bench_builds() {
-	if [[ -f bench/go.mod ]]; then
-		(cd bench && go build -o /dev/null ./...)
-	fi
-}
-
 go version
 step ci/deps.sh
 step ci/fmt.sh --check
 step ci/tidy.sh
 step ci/build.sh
 step ci/api.sh
-step bench_builds
 step ci/lint.sh
 step ci/race.sh
 step ci/conformance.sh
+step ci/bench_test.sh
 step ci/matrix.sh
 step ci/vuln.sh
 printf '\nall checks passed in %d s\n' "$SECONDS"
