@@ -59,7 +59,7 @@ func newAudit(log zerolog.Logger, tunnels *lineLimits) *audit {
 }
 
 // stranger reports whether a line of this kind may be written about a caller
-// at addr who has shown no good token. If not, it is counted.
+// at addr without a valid token. If not, it is counted.
 func (a *audit) stranger(addr addrKey, kind string) bool {
 	// The address first: one that is loud takes nothing from the others.
 	if _, ok := a.strangers.allow(addr); ok && a.crowd.Allow() {
@@ -69,9 +69,9 @@ func (a *audit) stranger(addr addrKey, kind string) bool {
 	return false
 }
 
-// holder is like stranger, about a caller with a good token for id: all lines
-// about a tunnel are under one limit. It returns the logger for the line, made of
-// log, which tells what else has been left out.
+// holder is stranger for a caller with a valid token for id: all lines about a
+// tunnel are under one limit. The logger that it returns for the line adds to log
+// how many lines have been left out before.
 func (a *audit) holder(log zerolog.Logger, id, kind string) (zerolog.Logger, bool) {
 	suppressed, ok := a.tunnels.of(labelOf(id)).take(time.Now(), linesPerSecond-1)
 	switch {
@@ -124,8 +124,8 @@ func (a *audit) close() {
 // refusedKind is the kind of a refusal with this status, for sums.
 func refusedKind(status int) string { return fmt.Sprintf("%s_%d", eventRefused, status) }
 
-// MarshalZerologObject adds what an audit line tells of a good token, which is
-// never the token; of none, nothing.
+// MarshalZerologObject adds the times of a valid token, and never the token, to
+// an audit line. Without one it adds nothing.
 func (g grant) MarshalZerologObject(e *zerolog.Event) {
 	if g.id != "" {
 		e.Int64("token_iat", g.issued).Int64("token_exp", g.expires.Unix())

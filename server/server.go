@@ -218,8 +218,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 
-	// Nobody can be served any more: what is left are viewers who take their
-	// time with the end of an answer.
+	// No request can be served any more. Some viewers may still be reading the
+	// end of an answer.
 	finish, cancel := context.WithTimeout(ctx, lastBytes)
 	defer cancel()
 	for _, hs := range s.httpServers() {

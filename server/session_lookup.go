@@ -5,11 +5,11 @@ import "context"
 const (
 	// settleWait is how long a request waits for the first session of its tunnel:
 	// for one registration, and for one more if that came to nothing. A tunnel
-	// client that registers again and again is not to hold its viewers for ever.
+	// client that registers again and again must not hold its viewers for ever.
 	settleWait = 2 * readyTimeout
 
 	// maxExpecting is how many may wait for a first announcement, for all ids
-	// together. It bounds what viewers of made up ids can pile up.
+	// together. It bounds the requests for invented ids.
 	maxExpecting = 20_000
 )
 

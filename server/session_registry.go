@@ -11,24 +11,23 @@ import (
 
 const (
 	// maxComing is how many registrations of one id may be under way. The newest
-	// is the one that counts, so the oldest makes room. Otherwise anyone who has
-	// one token could take all of maxHandshakes.
+	// is the one that counts, so the oldest makes room. Otherwise anyone with one
+	// token could take all of maxHandshakes.
 	maxComing = 8
 
 	// maxDraining is how many sessions of one tunnel may finish what they have at
 	// a time. Each holds a connection, which no other limit counts, and anyone
-	// who has a token can make hundreds a second.
+	// with a token can make hundreds a second.
 	maxDraining = 64
 )
 
-// registry is who serves which id in this process, by the ids' labels, and who
-// may not. Of the sessions of one id, the one that registered last is active,
-// whatever order their handshakes finish in. A lookup that misses has one place
-// to go, session_lookup.go, for the time when there are several nodes.
+// registry knows which sessions serve which ids in this process, by the ids'
+// labels, and which tokens are blocked. Of the sessions of one id, the one that
+// registered last is active, whatever order their handshakes finish in. When there
+// are several nodes, a lookup that misses goes on from lookup.
 //
-// All of it is under one lock, so that what it decides about a session is decided
-// at once. It may be held while a session's lock is taken, and never the other
-// way round.
+// One lock guards all of it, so each decision about a session is atomic. The lock
+// may be held while a session's is taken, and never the other way round.
 type registry struct {
 	// draining is set once, under mu: no session comes into service after that.
 	draining atomic.Bool
@@ -43,8 +42,8 @@ type registry struct {
 	evictions evictions
 }
 
-// tunnel is one id's entry. It exists while there is anything to know of the id.
-// Limits for all sessions of a tunnel belong here.
+// tunnel is the entry of one id. It exists while the id has sessions, or while
+// requests wait for one. Limits for all sessions of a tunnel belong here.
 type tunnel struct {
 	label   label
 	up      bool            // it has a session that serves or a registration under way
@@ -71,7 +70,8 @@ type announcement struct {
 
 func newRegistry() *registry { return &registry{tunnels: make(map[label]*tunnel)} }
 
-// tunnelLocked returns l's entry, a new one if need be: tidyLocked has to follow.
+// tunnelLocked returns l's entry, which it makes if there is none. A call of
+// tidyLocked has to follow.
 func (g *registry) tunnelLocked(l label) *tunnel {
 	tun := g.tunnels[l]
 	if tun == nil {
@@ -81,7 +81,8 @@ func (g *registry) tunnelLocked(l label) *tunnel {
 	return tun
 }
 
-// tidyLocked follows every change of an entry.
+// tidyLocked brings an entry's counts up to date after a change, and deletes it if
+// nothing is left.
 func (g *registry) tidyLocked(tun *tunnel) {
 	switch up := tun.active != nil || len(tun.coming) > 0; {
 	case up && !tun.up:
@@ -120,7 +121,7 @@ func (g *registry) announce(l label, giveUp func()) *announcement {
 	return a
 }
 
-// withdraw takes back an announcement whose session did not come about.
+// withdraw takes back an announcement whose session failed to start.
 func (g *registry) withdraw(a *announcement) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -138,7 +139,7 @@ func (g *registry) settleLocked(a *announcement) {
 
 // publish settles a by making s the active session, which runs from now on. It
 // returns the one that s replaces, if any, and how many have been replaced. On
-// error s has not come into service, and belongs to the caller still.
+// error s has not come into service, and still belongs to the caller.
 func (g *registry) publish(a *announcement, s *session, now time.Time) (replaced *session, count uint64, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -238,8 +239,8 @@ func (g *registry) unblock(id string) bool {
 	return g.evictions.lift(id)
 }
 
-// drain lets no session come into service any more. It reports whether it is the
-// first to do so.
+// drain lets no session come into service from now on. It reports whether this is
+// the first call.
 func (g *registry) drain() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
