@@ -16,13 +16,13 @@ func run(args []string) int { return cliapp.Run(newApp(), args) }
 func newApp() *cli.Command {
 	return &cli.Command{
 		Name:  "websocktunnel",
-		Usage: "let viewers reach HTTP servers behind NAT, through tunnels that those open",
+		Usage: "make HTTP servers behind NAT reachable through tunnels",
 		UsageText: "websocktunnel [serve] [flags]\n" +
 			"websocktunnel token --id ID [--ttl 24h] [--audience A] [--secret-file F]\n" +
 			"websocktunnel demo [--port 8080] [--target URL]\n" +
 			"websocktunnel version | completion SHELL",
-		Description: "Without a command it serves; \"websocktunnel serve --help\" lists the settings.\n" +
-			"To see it work without any: websocktunnel demo",
+		Description: "Without a command, it runs the service. \"websocktunnel serve --help\" lists\n" +
+			"the settings. To try it without any configuration, run \"websocktunnel demo\".",
 		DefaultCommand: "serve",
 		Commands: []*cli.Command{
 			serveCommand(),
@@ -51,20 +51,20 @@ func versionCommand() *cli.Command {
 	}
 }
 
-// configureCompletion shows the completion command, which urfave/cli makes
-// and hides, and has it refuse a shell that it does not know.
+// configureCompletion shows the completion command, which urfave/cli makes and
+// hides, and makes it refuse unknown shells.
 func configureCompletion(cmd *cli.Command) {
 	cmd.Hidden = false
-	cmd.Usage = "print the completion script for a shell: bash, zsh, fish or pwsh"
+	cmd.Usage = "print a completion script for a shell"
 	cmd.Action = func(_ context.Context, cmd *cli.Command) error {
 		if !cmd.Args().Present() {
-			return cliapp.NewUsageError("completion: which shell? One of bash, zsh, fish, pwsh, as in \"websocktunnel completion bash\"")
+			return cliapp.NewUsageError("completion: which shell? Name bash, zsh, fish or pwsh, for example \"websocktunnel completion bash\"")
 		}
-		return cliapp.NewUsageError("completion: shell %q is unknown: it must be bash, zsh, fish or pwsh", cmd.Args().First())
+		return cliapp.NewUsageError("completion: shell %q is unknown; it must be bash, zsh, fish or pwsh", cmd.Args().First())
 	}
 }
 
-// noArguments returns an error if cmd was given any.
+// noArguments returns an error if cmd has arguments.
 func noArguments(cmd *cli.Command) error {
 	if !cmd.Args().Present() {
 		return nil

@@ -16,14 +16,14 @@ import (
 	"github.com/websocktunnel/websocktunnel/cmd/internal/pemtext"
 )
 
-// certificatePoll is how often the files of the certificate are read. They are
-// small, and what they hold is compared and not when they were changed: that
-// finds a renamed link too, and a copy with the old time.
+// certificatePoll is how often the certificate's files are read. They are small,
+// and comparing their content, not their times, also finds a renamed link and a
+// copy with the old time.
 const certificatePoll = 2 * time.Second
 
-// certificate is the one that the service shows. Where it came from files it
-// follows them, so that a renewed one needs no restart. Connections that are
-// there keep the one that they began with.
+// certificate is the one that the service shows. If it came from files, it follows
+// them, so that a renewed one needs no restart. Open connections keep the
+// certificate that they began with.
 type certificate struct {
 	// Static after construction.
 	certFile, keyFile string // "" where the PEM did not come from a file
@@ -49,8 +49,8 @@ func newCertificate(cert, key []byte, certFile, keyFile string) (*certificate, e
 	return c, nil
 }
 
-// followed returns file, or "" if it is none that can be read again: to open a
-// pipe would wait for somebody who writes to it.
+// followed returns file, or "" if it cannot be read again: opening a pipe would
+// wait for a writer.
 func followed(file string) string {
 	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 		return ""
@@ -111,9 +111,9 @@ func (c *certificate) watch(ctx context.Context, log zerolog.Logger) {
 	}
 }
 
-// poll looks whether the files have changed, and puts a new pair in force. What
-// is no pair changes nothing and is logged once. What has changed since the last
-// poll may be half written, and waits for the next.
+// poll checks whether the files have changed, and uses a new pair. Files that do
+// not match change nothing and are logged once. Files that changed since the last
+// poll may be half written, so they wait for the next.
 func (c *certificate) poll(log zerolog.Logger) {
 	cert, certErr := readPEM(c.certFile, c.certPEM)
 	key, keyErr := readPEM(c.keyFile, c.keyPEM)
@@ -133,7 +133,7 @@ func (c *certificate) poll(log zerolog.Logger) {
 		pair, err = parsePair(cert, key)
 	}
 	if err != nil {
-		log.Warn().Err(err).Msg("the files of the TLS certificate have changed and hold no pair: the one from before stays in force")
+		log.Warn().Err(err).Msg("certificate files changed but do not match; keeping the old pair")
 		return
 	}
 	if bytes.Equal(bytes.Join(pair.Certificate, nil), bytes.Join(c.current.Load().Certificate, nil)) {
@@ -145,7 +145,7 @@ func (c *certificate) poll(log zerolog.Logger) {
 		level = zerolog.WarnLevel // not_after tells
 	}
 	log.WithLevel(level).Str("serial", fmt.Sprintf("%x", pair.Leaf.SerialNumber)).Time("not_after", pair.Leaf.NotAfter).Strs("names", pair.Leaf.DNSNames).
-		Msg("new TLS certificate in force")
+		Msg("using the new TLS certificate")
 }
 
 // readPEM returns the PEM in a file, or value if there is none to read. The

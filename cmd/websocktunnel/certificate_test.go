@@ -77,8 +77,8 @@ func serialAt(t *testing.T, addr string) (int64, *tls.Conn) {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), conn
 }
 
-// TestCertificateFollowsItsFiles: a new pair is in force for new connections,
-// those from before go on, and what is no pair, or not yet, changes nothing.
+// TestCertificateFollowsItsFiles: new connections get a new pair, open ones stay,
+// and files that do not match, or not yet, change nothing.
 func TestCertificateFollowsItsFiles(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
@@ -125,15 +125,15 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 	_, old := serialAt(t, addr)
 	polled("nothing", 1)
 	write(certFile, cert2)
-	polled("the certificate before the key", 1, "no pair")
+	polled("the certificate before the key", 1, "certificate files changed but do not match; keeping the old pair")
 	write(keyFile, key2[:len(key2)/2])
-	polled("half a key", 1, "no pair")
+	polled("half a key", 1, "certificate files changed but do not match; keeping the old pair")
 	write(keyFile, key2)
 	polled("the key too", 2, `"serial":"2"`)
 	if err := os.Remove(keyFile); err != nil {
 		t.Fatal(err)
 	}
-	polled("no key", 2, "no pair")
+	polled("no key", 2, "certificate files changed but do not match; keeping the old pair")
 	write(keyFile, key2)
 	polled("the key again", 2)
 	write(certFile, []byte("x"))

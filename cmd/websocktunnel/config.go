@@ -21,7 +21,7 @@ import (
 // of the hash that signs tokens (RFC 7518, section 3.2).
 const minSecret = 32
 
-// config is what the variables say, checked.
+// config holds the checked settings.
 type config struct {
 	server server.Config // without PublicURL and Logger
 
@@ -35,7 +35,7 @@ type config struct {
 	production bool
 	syslogAddr string
 
-	// warnings are what is possible but hardly meant.
+	// warnings are about settings that work but are probably not meant.
 	warnings []string
 }
 
@@ -45,13 +45,13 @@ func readConfig(look lookup) (config, error) {
 	var c config
 	for _, name := range later {
 		if s.text(name) != "" {
-			s.fault(name, "is set: what it configures is not available in this version; unset it")
+			s.fault(name, "is set, but its feature is not available in this version; unset it")
 		}
 	}
 	env := s.text("ENV")
 	c.production = env == "production"
 	if !c.production && (strings.EqualFold(env, "production") || strings.EqualFold(env, "prod")) {
-		c.warn("ENV is %q and not \"production\": the log is not JSON and short secrets are admitted", env)
+		c.warn("ENV is %q, not \"production\": the log is not JSON, and short secrets are allowed", env)
 	}
 	c.readDebug(s)
 	c.readSecrets(s)
@@ -98,9 +98,9 @@ func (c *config) readDebug(s *settings) {
 	switch {
 	case setting == "":
 	case c.production:
-		s.faults.Add("GODEBUG has %s, which prints the headers of all requests, tokens and cookies among them: take it out, or do not set ENV=production", setting)
+		s.faults.Add("GODEBUG has %s, which prints the headers of all requests, including tokens and cookies: remove it, or do not set ENV=production", setting)
 	default:
-		c.warn("GODEBUG has %s: the headers of all requests are printed, tokens and cookies among them", setting)
+		c.warn("GODEBUG has %s: the headers of all requests are printed, including tokens and cookies", setting)
 	}
 }
 
@@ -116,21 +116,21 @@ func (c *config) readSecrets(s *settings) {
 		}
 		c.server.Secrets = append(c.server.Secrets, []byte(secret))
 		if strings.TrimSpace(secret) != secret {
-			c.warn("%s has white space at its beginning or end, which is part of the secret: whoever signs tokens needs it too", name)
+			c.warn("%s has white space at its beginning or end, which is part of the secret; signers of tokens must use it too", name)
 		}
 		switch {
 		case len(secret) >= minSecret:
 		case c.production && !short:
 			s.fault(name, "is shorter than %d bytes: use a longer secret, or set ALLOW_SHORT_SECRETS=1 until you can", minSecret)
 		default:
-			c.warn("%s is shorter than %d bytes, so tokens can be forged by who guesses it: use a longer secret", name, minSecret)
+			c.warn("%s is shorter than %d bytes, so tokens can be forged by anyone who guesses it: use a longer secret", name, minSecret)
 		}
 	}
 	if n := c.server.Secrets; len(n) == 2 && bytes.Equal(n[0], n[1]) {
-		c.warn("%s and %s are the same: one of them is enough, and a rotation needs another", secretNames[0], secretNames[1])
+		c.warn("%s and %s are the same: remove one of them; a rotation needs two different secrets", secretNames[0], secretNames[1])
 	}
 	if !given {
-		s.fault(secretNames[0], "is required, or %s, or one of them with %s behind its name", secretNames[1], fileSuffix)
+		s.fault(secretNames[0], "is required, or %s, or one of them with %s after its name", secretNames[1], fileSuffix)
 	}
 }
 
@@ -151,11 +151,11 @@ func (c *config) readTLS(s *settings) {
 	}
 	pair, err := newCertificate(cert, key, s.fileOf("TLS_CERTIFICATE"), s.fileOf("TLS_KEY"))
 	if err != nil {
-		s.fault("TLS_CERTIFICATE", "and TLS_KEY are no pair: %v", err)
+		s.fault("TLS_CERTIFICATE", "and TLS_KEY do not match: %v", err)
 		return
 	}
 	if at, ok := pair.expired(time.Now()); ok {
-		c.warn("TLS_CERTIFICATE has expired, at %s", at.Format(time.RFC3339))
+		c.warn("TLS_CERTIFICATE expired at %s", at.Format(time.RFC3339))
 	}
 	c.certificate = pair
 	c.server.TLSConfig = pair.config()
@@ -169,7 +169,7 @@ func (c *config) readAddress(s *settings) (urlVariable string) {
 	c.port = s.integer("PORT", defaultPort(wantTLS), 0, 65535)
 	c.addr = strings.Trim(s.text("LISTEN_ADDR"), "[]")
 	if c.addr != "" && !isHost(c.addr) {
-		s.fault("LISTEN_ADDR", "%q: it must be an IP address or a host name, without a port; that is PORT", c.addr)
+		s.fault("LISTEN_ADDR", "%q: it must be an IP address or a host name, without a port; set the port with PORT", c.addr)
 	}
 	c.server.ViewerDomain = s.text("VIEWER_DOMAIN")
 	c.server.DisablePathMode = !s.on("PATH_MODE", true)
@@ -188,7 +188,7 @@ func (c *config) readAddress(s *settings) (urlVariable string) {
 	default:
 		urlVariable = "HOSTNAME"
 		if !isHost(c.host) {
-			s.fault("HOSTNAME", "%q: it must be a host name or IP address and nothing else; for a whole URL there is URL_PREFIX", redact.URL(c.host))
+			s.fault("HOSTNAME", "%q: it must be only a host name or IP address; for a URL, use URL_PREFIX", redact.URL(c.host))
 		}
 	}
 
@@ -216,13 +216,12 @@ func (c *config) checkServer(s *settings, urlVariable string) {
 	})
 }
 
-// warnAboutCertificate warns if tunnels have hosts that the certificate is not
-// for.
+// warnAboutCertificate warns if the certificate does not cover the tunnels' hosts.
 func (c *config) warnAboutCertificate() {
 	if c.server.ViewerDomain == "" || c.certificate == nil || c.certificate.covers("any."+c.server.ViewerDomain) {
 		return
 	}
-	c.warn("TLS_CERTIFICATE is not for *.%s: viewers cannot reach tunnels by their hosts; it needs that name beside the service's", strings.ToLower(c.server.ViewerDomain))
+	c.warn("TLS_CERTIFICATE does not cover *.%s, so viewers cannot reach tunnels by their hosts: use a certificate with that name and the service's", strings.ToLower(c.server.ViewerDomain))
 }
 
 // publicURL returns the public URL, if the service listens on port.

@@ -34,15 +34,16 @@ const (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "demo",
-		Usage:     "try it: service, tunnel client and a small site in one process",
+		Usage:     "run service, client and a demo site in one process",
 		UsageText: "websocktunnel demo [--port 8080] [--target URL]",
-		Description: "It needs no configuration, listens on this machine only, and keeps nothing.\n" +
-			"If port 8080 is taken and no other was asked for, the next free one is used.",
+		Description: "The demo needs no configuration, listens on this machine only, and stores\n" +
+			"nothing. If port 8080 is taken and you do not set --port, it uses the next\n" +
+			"free port.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "port", Usage: "`port` to listen on; 0 takes a free one", DefaultText: "8080"},
-			&cli.BoolFlag{Name: "keep-prefix", Usage: "send paths to the target with the prefix /demo, for one that is configured with it"},
-			&cli.BoolFlag{Name: "rewrite-redirects", Usage: "put /demo before the paths in redirects and cookies of a target that does not know it"},
-			&cli.StringFlag{Name: "target", Usage: "`URL` or port of an HTTP server to show through the tunnel", DefaultText: "a small demo site"},
+			&cli.StringFlag{Name: "port", Usage: "`Port` to listen on; 0 chooses a free one.", DefaultText: "8080"},
+			&cli.BoolFlag{Name: "keep-prefix", Usage: "Keep the prefix /demo in the paths that the target gets, for a target that is configured with it."},
+			&cli.BoolFlag{Name: "rewrite-redirects", Usage: "Add /demo to the paths in redirects and cookies, for a target that does not know the prefix."},
+			&cli.StringFlag{Name: "target", Usage: "`URL` or port of an HTTP server to show through the tunnel.", DefaultText: "a small demo site"},
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// listen returns the listeners that systemd has passed or else one of its own,
+// listen returns the listeners that systemd has passed, or otherwise its own one,
 // and the port of the first.
 func listen(c config) ([]net.Listener, int, error) {
 	listeners, err := activated()

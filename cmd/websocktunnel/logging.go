@@ -30,8 +30,7 @@ func openLog(c config) (logger zerolog.Logger, closeLog func()) {
 		closeLog = sl.close
 	}
 	logger = newLogger(out)
-	// HTTP/2 knows the standard logger only, for what it has to say about tunnel
-	// clients.
+	// x/net/http2 writes about tunnel clients to the standard logger only.
 	log.SetFlags(0)
 	log.SetOutput(server.NewErrorLog(logger).Writer())
 	return logger, closeLog

@@ -17,7 +17,7 @@ func (s *settings) pem(name string) []byte {
 	if s.fileOf(name) != "" {
 		s.fault(name+fileSuffix, rule)
 	} else {
-		s.fault(name, rule+"; for the name of a file there is %s", name+fileSuffix)
+		s.fault(name, rule+"; for a file name, use %s", name+fileSuffix)
 	}
 	return nil
 }

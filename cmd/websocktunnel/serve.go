@@ -19,7 +19,7 @@ import (
 // before it is cut short: for requests that no tunnel carries.
 const shutdownMargin = 10 * time.Second
 
-// defaultDrain is what server.Config has as the default of DrainTimeout.
+// defaultDrain is the default of server.Config.DrainTimeout.
 const defaultDrain = 60 * time.Second
 
 func serveCommand() *cli.Command {
@@ -27,11 +27,12 @@ func serveCommand() *cli.Command {
 		Name:      "serve",
 		Usage:     "run the service",
 		UsageText: "websocktunnel [serve] [flags]",
-		Description: "Every setting is an environment variable and a flag; the flag wins. Each secret and key\n" +
-			"can come from a file instead, which is named by the variable with _FILE behind it.\n" +
+		Description: "Every setting is an environment variable and a flag; the flag wins. Secrets\n" +
+			"and keys can also come from files: add _FILE to the name of the variable.\n" +
 			"\n" +
-			"SIGINT or SIGTERM: requests in flight are finished, up to DRAIN_TIMEOUT; exit 0.\n" +
-			"A second one ends the service at once; exit 1. A faulty configuration: exit 2.",
+			"On SIGINT or SIGTERM, the service finishes requests in flight for up to\n" +
+			"DRAIN_TIMEOUT and exits with status 0. A second signal stops it at once, with\n" +
+			"status 1. Configuration errors: status 2.",
 		Flags: variableFlags(),
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {
@@ -91,7 +92,7 @@ func serve(c config) error {
 		log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
 		err = shutdown(srv, c, signals, log)
 	case err = <-failed:
-		log.Error().Err(err).Msg("serving has failed")
+		log.Error().Err(err).Msg("the service failed")
 		err = cli.Exit("", cliapp.ExitFailure)
 		srv.Close()
 	}
@@ -118,13 +119,13 @@ func shutdown(srv *server.Server, c config, signals <-chan os.Signal, log zerolo
 		if err == nil {
 			return nil
 		}
-		log.Warn().Err(err).Msg("the drain timeout has passed: requests in flight were cut off")
+		log.Warn().Err(err).Msg("the drain timeout passed; requests in flight were cut off")
 	case sig := <-signals:
-		log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
+		log.Warn().Stringer("signal", sig).Msg("stopping at once; requests in flight are cut off")
 		srv.Close()
 		cancel()
 		if err := <-drained; err != nil {
-			log.Debug().Err(err).Msg("the drain was broken off")
+			log.Debug().Err(err).Msg("the drain was interrupted")
 		}
 	}
 	return cli.Exit("", cliapp.ExitFailure)

@@ -16,7 +16,7 @@ import (
 // from.
 const maxSecretFile = 1 << 20
 
-// settings reads variables and collects what is wrong with them.
+// settings reads variables and collects their faults.
 type settings struct {
 	lookup lookup
 	faults cliapp.Faults
@@ -66,8 +66,8 @@ func (s *settings) text(name string) string {
 	return value
 }
 
-// choice returns the value of a variable that must be one of values, the first
-// of which is the default.
+// choice returns the value of a variable that must be one of values. The first is
+// the default.
 func (s *settings) choice(name string, values ...string) string {
 	value := s.text(name)
 	if value == "" {

@@ -25,7 +25,7 @@ func activated() ([]net.Listener, error) {
 	}
 	n, err := strconv.Atoi(count)
 	if err != nil || n < 0 {
-		return nil, fmt.Errorf("LISTEN_FDS %q: it must be the number of sockets that systemd passes", count)
+		return nil, fmt.Errorf("LISTEN_FDS %q: it must be a number of sockets", count)
 	}
 	var listeners []net.Listener
 	for fd := firstActivated; fd < firstActivated+n; fd++ {

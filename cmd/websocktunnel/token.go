@@ -12,24 +12,24 @@ import (
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
-// secretNames are the variables with the secrets, in the order in which they
-// are looked at.
+// secretNames are the variables with the secrets, in the order of their use.
 var secretNames = [...]string{"TASKCLUSTER_PROXY_SECRET_A", "TASKCLUSTER_PROXY_SECRET_B"}
 
 func tokenCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "token",
-		Usage:     "print a token with which a tunnel client may register an id",
+		Usage:     "print a token that lets a tunnel client register an id",
 		UsageText: "websocktunnel token --id ID [--ttl 24h] [--audience A] [--secret-file F]",
-		Description: "The token is signed with the secret in the file that --secret-file names, or else with\n" +
-			"TASKCLUSTER_PROXY_SECRET_A, or else with TASKCLUSTER_PROXY_SECRET_B (or their _FILE twins).\n" +
-			"Whoever has it can serve under the id until it expires.",
+		Description: "The secret that signs the token is the first of: the file of --secret-file,\n" +
+			"TASKCLUSTER_PROXY_SECRET_A, TASKCLUSTER_PROXY_SECRET_B. Both variables also\n" +
+			"work with _FILE after their names. Anyone who has the token can serve under\n" +
+			"the id until the token expires.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "id", Usage: "client `id` that the token is for (required)"},
-			&cli.StringFlag{Name: "ttl", Usage: "how long the token is good, a `time` such as 90m or 24h, at most 744h (31 days)", Value: "24h", HideDefault: true, DefaultText: "24h"},
-			&cli.StringFlag{Name: "audience", Usage: "`value` of the claim aud, for a service that has AUDIENCE set",
+			&cli.StringFlag{Name: "id", Usage: "Client `id` that the token is for. Required."},
+			&cli.StringFlag{Name: "ttl", Usage: "Lifetime of the token: a `time` such as 90m or 24h, at most 744h (31 days).", Value: "24h", DefaultText: "24h"},
+			&cli.StringFlag{Name: "audience", Usage: "`Value` of the aud claim, for a service with AUDIENCE set.",
 				Sources: cli.NewValueSourceChain(environment("AUDIENCE"))},
-			&cli.StringFlag{Name: "secret-file", Usage: "`file` with the secret", TakesFile: true},
+			&cli.StringFlag{Name: "secret-file", Usage: "`File` with the secret.", TakesFile: true},
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {

@@ -13,59 +13,59 @@ type variable struct {
 	name     string
 	category string
 	usage    string
-	def      string // what holds where it is not set; for the help
+	def      string // the default, for the help
 	secret   bool   // it has a …_FILE twin
 }
 
 // Categories of variables.
 const (
-	catAddress = "Address: URL_PREFIX or HOSTNAME is required"
-	catSecret  = "Secrets and tokens: one secret is required"
-	catTLS     = "TLS: both or neither; PEM, or base64 of PEM"
-	catLimit   = "Limits: a time is such as 90s, a number of seconds, or off"
+	catAddress = "Address (URL_PREFIX or HOSTNAME is required)"
+	catSecret  = "Secrets and tokens (one secret is required)"
+	catTLS     = "TLS (set both or neither)"
+	catLimit   = "Limits (a time is 90s, 5m, a number of seconds, or off)"
 	catTunnel  = "Behaviour"
 	catLog     = "Log"
 )
 
-// variables are all that the service can be told.
+// variables are all settings of the service.
 var variables = []variable{
-	{name: "URL_PREFIX", category: catAddress, usage: "public `URL`, http(s)://host[:port][/path], that client URLs begin with; wins over HOSTNAME"},
-	{name: "HOSTNAME", category: catAddress, usage: "public host `name`; the URL is then http(s)://HOSTNAME[:PORT]. Docker sets this variable by itself"},
-	{name: "PORT", category: catAddress, usage: "`port` to listen on; 0 takes a free one", def: "443 with TLS, else 80"},
-	{name: "VIEWER_DOMAIN", category: catAddress, usage: "`domain`, such as tunnels.example.com, that gives each tunnel a host: https://<label>.tunnels.example.com; see docs/configuration.md", def: "tunnels are below URL_PREFIX"},
-	{name: "LISTEN_ADDR", category: catAddress, usage: "`address` to bind; a socket passed by systemd wins", def: "all"},
-	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`addresses` and CIDR prefixes, separated by commas, of proxies in front whose forwarding headers are believed", def: "none"},
+	{name: "URL_PREFIX", category: catAddress, usage: "Public `URL` of the service: http(s)://host[:port][/path]. Client URLs begin with it. Overrides HOSTNAME."},
+	{name: "HOSTNAME", category: catAddress, usage: "Public host `name`. The URL is then http(s)://HOSTNAME[:PORT]. Docker sets this variable automatically."},
+	{name: "PORT", category: catAddress, usage: "`Port` to listen on; 0 chooses a free one.", def: "443 with TLS, otherwise 80"},
+	{name: "VIEWER_DOMAIN", category: catAddress, usage: "`Domain`, such as tunnels.example.com, in which each tunnel gets its own host: https://<label>.tunnels.example.com. See docs/configuration.md.", def: "tunnels are below URL_PREFIX"},
+	{name: "LISTEN_ADDR", category: catAddress, usage: "`Address` to bind. A socket from systemd overrides it.", def: "all addresses"},
+	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas. The service believes their forwarding headers.", def: "none"},
 
-	{name: "TASKCLUSTER_PROXY_SECRET_A", category: catSecret, usage: "`secret` that tokens are signed with, at least 32 bytes; a flag shows in ps", secret: true},
-	{name: "TASKCLUSTER_PROXY_SECRET_B", category: catSecret, usage: "another `secret`, to change from one to the other without a break", secret: true},
-	{name: "AUDIENCE", category: catSecret, usage: "`value` that the claim aud of tokens must have", def: "aud is ignored"},
-	{name: "ALLOW_SHORT_SECRETS", category: catSecret, usage: "`1`: start with ENV=production though a secret is shorter than 32 bytes", def: "0"},
-	{name: "TOKEN_EXPIRY", category: catSecret, usage: "`enforce`, or ignore: a tunnel may outlive its token", def: "enforce"},
+	{name: "TASKCLUSTER_PROXY_SECRET_A", category: catSecret, usage: "`Secret` that signs tokens, at least 32 bytes. The flag is visible in ps.", secret: true},
+	{name: "TASKCLUSTER_PROXY_SECRET_B", category: catSecret, usage: "Second `secret`, for changing secrets without an interruption.", secret: true},
+	{name: "AUDIENCE", category: catSecret, usage: "`Value` that tokens must have in their aud claim.", def: "aud is ignored"},
+	{name: "ALLOW_SHORT_SECRETS", category: catSecret, usage: "`1` allows secrets shorter than 32 bytes with ENV=production.", def: "0"},
+	{name: "TOKEN_EXPIRY", category: catSecret, usage: "`enforce` or ignore. With ignore, a tunnel may outlive its token.", def: "enforce"},
 
-	{name: "TLS_CERTIFICATE", category: catTLS, usage: "`certificate`, with intermediate ones behind it", secret: true},
-	{name: "TLS_KEY", category: catTLS, usage: "its private `key`; a flag shows in ps", secret: true},
+	{name: "TLS_CERTIFICATE", category: catTLS, usage: "`Certificate`, followed by any intermediate certificates: PEM, or base64 of PEM.", secret: true},
+	{name: "TLS_KEY", category: catTLS, usage: "Private `key` of the certificate: PEM, or base64 of PEM. The flag is visible in ps.", secret: true},
 
-	{name: "DRAIN_TIMEOUT", category: catLimit, usage: "`time` that requests in flight may take when the service stops", def: "60s"},
-	{name: "DRAIN_DELAY", category: catLimit, usage: "`time` between the failing of the heartbeat and the going of tunnels when the service stops: what a load balancer needs to notice", def: "off"},
-	{name: "STARTUP_WAIT", category: catLimit, usage: "`time` after the start during which viewers wait for tunnels that have not connected yet", def: "off"},
-	{name: "STALL_TIMEOUT", category: catLimit, usage: "`time` that bytes of a request may wait without any moving", def: "60s"},
-	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`time` that a target may take to begin its answer", def: "off"},
-	{name: "PING_INTERVAL", category: catLimit, usage: "`time` that a tunnel may be silent before it is asked for a sign of life", def: "15s"},
-	{name: "PING_TIMEOUT", category: catLimit, usage: "`time` that this sign may take before the tunnel is given up", def: "10s"},
-	{name: "MAX_STREAMS", category: catLimit, usage: "`number` of requests that one tunnel may carry at a time", def: "200"},
-	{name: "MAX_CONNECTIONS", category: catLimit, usage: "`number` of connections that are open at a time, tunnels not counted, or off", def: "nine tenths of the open files admitted, 50000 at most"},
-	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "`number` of them from one address, or off; trusted proxies and loopback have no limit", def: "2000, a quarter of MAX_CONNECTIONS at most"},
+	{name: "DRAIN_TIMEOUT", category: catLimit, usage: "`Time` for requests in flight to finish when the service stops.", def: "60s"},
+	{name: "DRAIN_DELAY", category: catLimit, usage: "`Time` between the first failing heartbeat and the closing of tunnels when the service stops, so that a load balancer can react.", def: "off"},
+	{name: "STARTUP_WAIT", category: catLimit, usage: "`Time` after the start during which viewers wait for tunnels that have not connected yet.", def: "off"},
+	{name: "STALL_TIMEOUT", category: catLimit, usage: "`Time` after which a request ends if it has bytes to move and none of them moves.", def: "60s"},
+	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`Time` for a target to begin its answer.", def: "off"},
+	{name: "PING_INTERVAL", category: catLimit, usage: "`Time` of silence after which the service pings a tunnel.", def: "15s"},
+	{name: "PING_TIMEOUT", category: catLimit, usage: "`Time` for a tunnel to answer a ping before the service closes it.", def: "10s"},
+	{name: "MAX_STREAMS", category: catLimit, usage: "Highest `number` of concurrent requests in one tunnel.", def: "200"},
+	{name: "MAX_CONNECTIONS", category: catLimit, usage: "Highest `number` of open connections, without tunnels, or off.", def: "90% of the open file limit, at most 50000"},
+	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "Highest `number` of open connections from one address, or off. Trusted proxies and loopback addresses have no limit.", def: "2000, at most a quarter of MAX_CONNECTIONS"},
 
-	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS", def: "on"},
-	{name: "PATH_MODE", category: catTunnel, usage: "`on` or off: with VIEWER_DOMAIN, whether tunnels are reached at /<id>/ too", def: "on"},
-	{name: "PATH_ISOLATION", category: catTunnel, usage: "`on` or off: keep tunnels apart in a browser, see docs/configuration.md", def: "on"},
+	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS.", def: "on"},
+	{name: "PATH_MODE", category: catTunnel, usage: "`on` or off: with VIEWER_DOMAIN, also serve tunnels at /<id>/.", def: "on"},
+	{name: "PATH_ISOLATION", category: catTunnel, usage: "`on` or off: keep tunnels apart in a browser. See docs/configuration.md.", def: "on"},
 
-	{name: "ENV", category: catLog, usage: "`production`: the log is JSON lines", def: "lines for people"},
-	{name: "SYSLOG_ADDR", category: catLog, usage: "`host:port` of a syslog server, to send the log to also, by UDP, with ENV=production"},
+	{name: "ENV", category: catLog, usage: "`production` makes the log JSON lines.", def: "lines for people"},
+	{name: "SYSLOG_ADDR", category: catLog, usage: "`host:port` of a syslog server that also gets the log, over UDP. Needs ENV=production."},
 }
 
-// later are variables of features that this version does not have. They are
-// refused: who sets them relies on them.
+// later are variables of features that this version does not have. The service
+// refuses them, because anyone who sets them relies on them.
 var later = []string{"ADMIN_ADDR", "ADMIN_TOKEN", "ADMIN_TOKEN_FILE"}
 
 // fileSuffix makes the name of a secret's twin, which names a file.
@@ -85,7 +85,7 @@ func variableFlags() []cli.Flag {
 		if v.secret {
 			flags = append(flags, newFlag(v.name+fileSuffix, variable{
 				category: v.category,
-				usage:    fmt.Sprintf("`file` with the value of %s", v.name),
+				usage:    fmt.Sprintf("`File` with the value of %s.", v.name),
 			}))
 		}
 	}

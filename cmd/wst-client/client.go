@@ -12,32 +12,32 @@ import (
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
-// tellTimeout is how long the viewer URL may take to be told when everything
-// else has ended: it may go into a pipe.
-const tellTimeout = time.Second
+// announceTimeout is how long writing the viewer URL may take when everything
+// else has ended: it may go into a pipe that nobody reads.
+const announceTimeout = time.Second
 
 // runClient keeps the tunnel open until a signal comes or an error is final.
 func runClient(c config) error {
 	signals, stopSignals := cliapp.StopSignals()
 	defer stopSignals()
 
-	told := newAnnouncer(c)
-	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, told, st) }
+	announcer := newAnnouncer(c)
+	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, announcer, st) }
 	client, err := tunnelclient.New(c.tunnel)
 	if err != nil {
 		return err
 	}
 	if c.fromStdin && cliapp.IsTerminal(os.Stdin) {
-		c.log.Info().Msg("no token given: each line of standard input is taken for one; see wst-client --help")
+		c.log.Info().Msg("no token set; reading tokens from standard input, one on each line; see wst-client --help")
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
-	served, untold, telling := make(chan error, 1), make(chan error, 1), make(chan struct{})
+	served, failed, announced := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() { served <- client.Serve(ctx, c.target) }()
 	go func() {
-		defer close(telling)
-		if err := told.run(ctx); err != nil {
-			untold <- err
+		defer close(announced)
+		if err := announcer.run(ctx); err != nil {
+			failed <- err
 		}
 	}()
 
@@ -46,21 +46,21 @@ func runClient(c config) error {
 		select {
 		case sig := <-signals:
 			if stopping {
-				c.log.Warn().Stringer("signal", sig).Msg("stopping at once: requests in flight are cut off")
+				c.log.Warn().Stringer("signal", sig).Msg("stopping at once; requests in flight are cut off")
 				cancel()
 				return cli.Exit("", cliapp.ExitFailure)
 			}
 			stopping = true
 			c.log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
 			cancel()
-		case err = <-untold:
-			// Whoever waits for the URL would wait for ever.
+		case err = <-failed:
+			// A program that waits for the URL would wait for ever.
 			cancel()
 		case e := <-served:
 			cancel()
 			select {
-			case <-telling:
-			case <-time.After(tellTimeout): // nobody reads it
+			case <-announced:
+			case <-time.After(announceTimeout): // nobody reads the URL
 			}
 			c.target.CloseIdleConnections()
 			if err == nil {
@@ -78,7 +78,7 @@ func (c config) final(err error) error {
 		c.log.Debug().Msg("stopped")
 		return nil
 	case errors.Is(err, tunnelclient.ErrNoToken):
-		return cliapp.NewUsageError("%v; give a token with --token-file or %s, or write one to standard input", err, tokenVariable)
+		return cliapp.NewUsageError("%v; set a token with --token-file or %s, or write one to standard input", err, tokenVariable)
 	case c.json:
 		c.log.Error().Err(err).Msg("giving up")
 		return cli.Exit("", cliapp.ExitFailure)
@@ -86,14 +86,14 @@ func (c config) final(err error) error {
 	return err
 }
 
-// logState logs the changes of state that the tunnelclient package itself says
-// nothing about, so that there is one line for each, and hands on the URL.
-func logState(c config, told *announcer, st tunnelclient.State) {
+// logState logs the changes of state that package tunnelclient does not log itself,
+// so that each has one line, and passes on the URL.
+func logState(c config, a *announcer, st tunnelclient.State) {
 	switch st.Phase {
 	case tunnelclient.PhaseConnecting:
 		c.log.Info().Str("id", c.tunnel.ID).Str("service", c.tunnel.ServerURL).Msg("connecting")
 	case tunnelclient.PhaseConnected:
-		told.put(st.URL)
+		a.put(st.URL)
 	case tunnelclient.PhaseDraining, tunnelclient.PhaseWaiting:
 	}
 }

@@ -19,7 +19,7 @@ import (
 // tokenVariable is the environment variable that a token may come from.
 const tokenVariable = "WST_TOKEN"
 
-// config is what the command line says, checked.
+// config holds the checked settings of the command line.
 type config struct {
 	tunnel    tunnelclient.Config // without OnStateChange
 	target    *target.Proxy
@@ -37,7 +37,7 @@ func readConfig(cmd *cli.Command) (config, error) {
 	c.log = newLogger(c.json, cmd.Bool("verbose"))
 	routeStandardLog(c.log)
 	if setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG")); setting != "" {
-		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, tokens and cookies among them", setting)
+		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, including tokens and cookies", setting)
 	}
 	c.tunnel.Logger = c.log
 	c.readArguments(cmd, &faults)
@@ -77,7 +77,7 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	}
 	args := cmd.Args().Slice()
 	if len(args) != 3 {
-		faults.Add("%d arguments given: there must be three, SERVER-URL CLIENT-ID TARGET; see wst-client --help", len(args))
+		faults.Add("%d arguments given; there must be three: SERVER-URL CLIENT-ID TARGET; see wst-client --help", len(args))
 	}
 	if len(args) > 0 {
 		c.tunnel.ServerURL = args[0]
@@ -104,12 +104,12 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	})
 }
 
-// readTokens finds out where tokens come from.
+// readTokens decides where tokens come from.
 func (c *config) readTokens(cmd *cli.Command, faults *cliapp.Faults) {
 	token, file, env := cmd.String("token"), cmd.String("token-file"), os.Getenv(tokenVariable)
 	switch {
 	case cmd.IsSet("token") && cmd.IsSet("token-file"):
-		faults.Add("--token and --token-file are both given: only one of them is possible")
+		faults.Add("--token and --token-file are both set: use only one of them")
 	case cmd.IsSet("token"):
 		c.tunnel.Tokens = staticToken(faults, "--token", token)
 	case cmd.IsSet("token-file"):
@@ -127,27 +127,28 @@ func (c *config) readTokens(cmd *cli.Command, faults *cliapp.Faults) {
 	}
 }
 
-// staticToken returns a source of one token. What cannot be a token would be
-// retried for ever. The fault does not quote it.
+// staticToken returns a source of one token. It notes a fault for text that cannot
+// be a token, because the client would retry it for ever. The fault does not quote
+// the text.
 func staticToken(faults *cliapp.Faults, name, token string) tunnelclient.TokenSource {
 	token = strings.TrimSpace(token)
 	switch {
 	case token == "":
 		faults.Add("%s: the token is empty", name)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		faults.Add("%s: the token has a space, control or non-ASCII character in it", name)
+		faults.Add("%s: the token has a space, control or non-ASCII character", name)
 	}
 	return tunnelclient.StaticToken(token)
 }
 
-// checkOutFile notes what can be known beforehand to hinder writing the file.
+// checkOutFile notes problems with writing the file that show before the start.
 func checkOutFile(path string, faults *cliapp.Faults) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		faults.Add("--out-file %q: it is a directory; name a file", path)
 	}
 	dir := filepath.Dir(path)
 	if info, err := os.Stat(dir); err != nil {
-		faults.Add("--out-file %q: %v; make the directory first", path, err)
+		faults.Add("--out-file %q: %v; create the directory first", path, err)
 	} else if !info.IsDir() {
 		faults.Add("--out-file %q: %s is not a directory", path, dir)
 	}

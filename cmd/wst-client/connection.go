@@ -13,8 +13,8 @@ import (
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 )
 
-// newHTTPClient returns the client for the handshake with the service, as the
-// flags about that connection, and the environment's proxies, want it.
+// newHTTPClient returns the client for the handshake with the service. The flags
+// for that connection and the environment's proxies configure it.
 func newHTTPClient(cmd *cli.Command, serverURL string, faults *cliapp.Faults) *http.Client {
 	var http1 http.Protocols
 	http1.SetHTTP1(true) // the handshake needs HTTP/1.1
@@ -45,7 +45,7 @@ func rootCAs(cmd *cli.Command, flag string, faults *cliapp.Faults) *x509.CertPoo
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
-		faults.Add("--%s %q: there is no certificate in PEM in it", flag, file)
+		faults.Add("--%s %q: it has no PEM certificate", flag, file)
 	}
 	return pool
 }
@@ -57,10 +57,10 @@ func clientCertificate(cert, key string, faults *cliapp.Faults) func(*tls.Certif
 	case cert == "" && key == "":
 		return nil
 	case key == "":
-		faults.Add("--client-key is required because --client-cert is given")
+		faults.Add("--client-key is required because --client-cert is set")
 		return nil
 	case cert == "":
-		faults.Add("--client-cert is required because --client-key is given")
+		faults.Add("--client-cert is required because --client-key is set")
 		return nil
 	}
 	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

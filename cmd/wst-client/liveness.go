@@ -9,9 +9,9 @@ import (
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 )
 
-// What --ping-interval and --ping-timeout may be. Pings that come more often
-// are a burden for the service, which has many tunnels; more seldom, they would
-// not find the service gone for longer than the network's own timeouts.
+// Limits of --ping-interval and --ping-timeout. More frequent pings would burden
+// the service, which has many tunnels. Rarer ones would notice a lost service
+// later than the network's own timeouts do.
 const (
 	minPing         = time.Second
 	maxPingInterval = 10 * time.Minute

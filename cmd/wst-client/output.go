@@ -9,13 +9,12 @@ import (
 	"path/filepath"
 )
 
-// announcer tells the viewer URL to whoever started this program: in a file
-// and on standard output.
+// announcer writes the viewer URL to a file and to standard output.
 type announcer struct {
 	outFile string // "" for none
 	json    bool
 	stdout  io.Writer
-	urls    chan string // holds the newest URL that is not told yet
+	urls    chan string // holds the newest URL that is not written yet
 }
 
 func newAnnouncer(c config) *announcer {
@@ -32,27 +31,27 @@ func (a *announcer) put(url string) {
 	a.urls <- url
 }
 
-// run tells each new URL, until ctx ends or telling fails.
+// run writes each new URL, until ctx ends or writing fails.
 func (a *announcer) run(ctx context.Context) error {
-	told := ""
+	last := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case url := <-a.urls:
-			if url == told {
+			if url == last {
 				continue // a reconnect
 			}
-			if err := a.tell(url); err != nil {
+			if err := a.write(url); err != nil {
 				return err
 			}
-			told = url
+			last = url
 		}
 	}
 }
 
-// tell writes the file first: who sees the line can rely on it.
-func (a *announcer) tell(url string) error {
+// write writes the file first, so that it exists when the line appears.
+func (a *announcer) write(url string) error {
 	if a.outFile != "" {
 		if err := writeFile(a.outFile, url); err != nil {
 			return fmt.Errorf("--out-file %q: %w", a.outFile, err)
@@ -72,8 +71,8 @@ func (a *announcer) tell(url string) error {
 	return nil
 }
 
-// writeFile writes text to a file, so that a reader finds all of it or no
-// file. What is there and is no file, such as a pipe, is written to directly.
+// writeFile writes text to a file atomically: a reader finds all of it or no file.
+// It writes directly to anything else that is there, such as a pipe.
 func writeFile(path, text string) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)

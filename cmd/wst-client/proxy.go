@@ -13,9 +13,9 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
-// proxy returns how to choose the proxy on the way to the service. The flag
-// holds for every service; what the environment says does not hold for this
-// machine itself.
+// proxy returns the function that chooses the proxy to the service. The flag
+// applies to every service; the environment's proxies do not apply to this machine
+// itself.
 func proxy(flag, serverURL string, faults *cliapp.Faults) func(*http.Request) (*url.URL, error) {
 	if flag == "" {
 		checkProxyVariable(serverURL, faults)
@@ -24,13 +24,13 @@ func proxy(flag, serverURL string, faults *cliapp.Faults) func(*http.Request) (*
 	return http.ProxyURL(parseProxy("--proxy", flag, faults))
 }
 
-// checkProxyVariable notes what is wrong with the variable that names the proxy
-// for the service. net/http would take a faulty one for none and connect
-// directly, or take any scheme for http.
+// checkProxyVariable notes faults of the variable that names the proxy to the
+// service. net/http would ignore a faulty one and connect directly, or treat any
+// scheme as http.
 func checkProxyVariable(serverURL string, faults *cliapp.Faults) {
 	u, err := url.Parse(serverURL)
 	if err != nil {
-		return // that is a fault by itself
+		return // already noted as a fault
 	}
 	names := []string{"HTTP_PROXY", "http_proxy"}
 	switch u.Scheme {
@@ -53,14 +53,14 @@ func checkProxyVariable(serverURL string, faults *cliapp.Faults) {
 			continue
 		}
 		if !strings.Contains(value, "://") {
-			value = "http://" + value // as net/http has it
+			value = "http://" + value // as net/http does
 		}
 		parseProxy(name, value, faults)
 		return
 	}
 }
 
-// parseProxy returns the URL of a proxy, which name is set to.
+// parseProxy returns the URL of a proxy. name is the flag or variable that has it.
 func parseProxy(name, s string, faults *cliapp.Faults) *url.URL {
 	const example = "http://proxy.example.com:3128"
 	u, err := url.Parse(s)

@@ -8,8 +8,8 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
-// routeStandardLog sends what the standard library's log package is given to
-// l: a package that does not know l has something to complain about.
+// routeStandardLog sends lines of the standard library's log package to l, for
+// packages that do not know l.
 func routeStandardLog(l zerolog.Logger) {
 	log.SetFlags(0)
 	log.SetOutput(standardLog{l})

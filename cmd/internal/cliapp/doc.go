@@ -1,3 +1,3 @@
-// Package cliapp is what the project's commands have in common: how they run,
-// how they tell what is wrong, and how they write to a terminal.
+// Package cliapp has what the project's commands share: how they run, how they
+// report faults, and how they write to a terminal.
 package cliapp

@@ -7,19 +7,19 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
-// Faults collects what is wrong with a command line and its environment, so
-// that all of it can be said at once. The zero value is ready to use.
+// Faults collects the faults of a command line and its environment, so that the
+// command reports all of them at once. The zero value is ready to use.
 type Faults struct{ lines []string }
 
-// Add notes one fault: the name of what is wrong, the rule that it breaks, and
-// what to do. It must not hold a secret.
+// Add notes one fault: the name of the setting, the rule that it breaks, and what
+// to do. It must not hold a secret.
 func (f *Faults) Add(format string, args ...any) {
 	f.lines = append(f.lines, oneLine(fmt.Sprintf(format, args...)))
 }
 
-// AddConfig notes what err, the error of a New or Validate of this project's
-// packages, says about each field that name has a name for. It leaves out
-// fields for which name returns "": their fault is noted already.
+// AddConfig notes the faults in err, the error of a New or Validate of this
+// project's packages. name returns the user's name for a field, or "" to leave a
+// fault out because it is noted already.
 func (f *Faults) AddConfig(err error, name func(field string) string) {
 	all := configerror.All(err)
 	if err != nil && len(all) == 0 {
@@ -40,8 +40,8 @@ func (f *Faults) Err() error {
 	return &UsageError{Lines: f.lines}
 }
 
-// UsageError says that the command was not told rightly what to do. It ends
-// the command with [ExitUsage].
+// UsageError reports faults of the command line or configuration. It ends the
+// command with [ExitUsage].
 type UsageError struct {
 	Lines []string // one per fault
 }
@@ -54,8 +54,7 @@ func NewUsageError(format string, args ...any) *UsageError {
 // Error returns the lines.
 func (e *UsageError) Error() string { return strings.Join(e.Lines, "\n") }
 
-// oneLine keeps the promise of one line per fault, whatever an error from
-// elsewhere is made of.
+// oneLine keeps the promise of one line per fault for errors of other packages.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

@@ -13,8 +13,8 @@ import (
 
 // Exit statuses.
 const (
-	ExitFailure = 1 // it could not do what it was told to
-	ExitUsage   = 2 // it was not told rightly what to do
+	ExitFailure = 1 // the command failed
+	ExitUsage   = 2 // the command line or configuration is faulty
 )
 
 // Run runs app with the command line args, reports an error on app's
@@ -23,12 +23,13 @@ func Run(app *cli.Command, args []string) int {
 	app.Version = buildinfo.Get().Version
 	cli.VersionPrinter = func(cmd *cli.Command) { fmt.Fprintln(cmd.Root().Writer, Version(app.Name)) }
 	app.ExitErrHandler = func(context.Context, *cli.Command, error) {} // that is report's task
+	setHelp()
 	app.CustomRootCommandHelpTemplate = strings.ReplaceAll(cli.RootCommandHelpTemplate, "GLOBAL OPTIONS", "OPTIONS")
 	setUsageHandler(app)
 	return report(app, app.Run(context.Background(), args))
 }
 
-// report says on app's ErrWriter what err is and returns its exit status.
+// report writes err to app's ErrWriter and returns its exit status.
 func report(app *cli.Command, err error) int {
 	var (
 		usage *UsageError
@@ -44,9 +45,9 @@ func report(app *cli.Command, err error) int {
 		return ExitUsage
 	case errors.As(err, &coder):
 		if coder.Error() == "" {
-			return coder.ExitCode() // all has been said
+			return coder.ExitCode() // the command has reported it
 		}
-		// urfave/cli's own, about a help topic that there is not.
+		// From urfave/cli itself: an unknown help topic.
 		fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, oneLine(coder.Error()))
 		return ExitUsage
 	}

@@ -31,7 +31,7 @@ func checkLeaks(status int) int {
 	// for a reader of a pipe.
 	err := goleak.Find(
 		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/tunnelclient.(*lineSource).read"),
-		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).tell"),
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).write"),
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
