@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 // patience bounds every wait: long enough for a busy machine, so that it ends
@@ -72,7 +73,7 @@ var startBrowser = sync.OnceValues(func() (context.Context, error) {
 	if out, err := exec.Command(path, "--version").Output(); err == nil {
 		table.Program("Chromium", regexp.MustCompile(`\d+(\.\d+)+`).FindString(string(out)))
 	}
-	key := sha256.Sum256(harness.Certificate().Leaf.RawSubjectPublicKeyInfo)
+	key := sha256.Sum256(tunneltest.Certificate().Leaf.RawSubjectPublicKeyInfo)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.DisableGPU,
@@ -178,7 +179,7 @@ func blank(w http.ResponseWriter, _ *http.Request) {
 // connections there.
 func countedListener(t testing.TB, s *harness.Service) (addr string, count *atomic.Int32) {
 	t.Helper()
-	ln := &counted{Listener: harness.Listen(t)}
+	ln := &counted{Listener: tunneltest.Listen(t)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -174,7 +175,7 @@ func serve(t testing.TB, overTLS bool, h http.Handler) string {
 	if overTLS {
 		srv.EnableHTTP2 = true
 		srv.TLS = &tls.Config{
-			Certificates: []tls.Certificate{harness.Certificate()},
+			Certificates: []tls.Certificate{tunneltest.Certificate()},
 			NextProtos:   []string{"h2", "http/1.1", "http/1.0"}, // the last for curl --http1.0
 		}
 		srv.StartTLS()
@@ -211,7 +212,7 @@ func (p pair) compare(t testing.TB, direct, tunnelled string) {
 func caFile(t testing.TB) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ca.crt")
-	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: harness.Certificate().Leaf.Raw})
+	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tunneltest.Certificate().Leaf.Raw})
 	if err := os.WriteFile(name, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +224,7 @@ func viewer(t testing.TB, protocol string) *http.Client {
 	tr := &http.Transport{
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 100,
-		TLSClientConfig:     harness.ClientTLS(),
+		TLSClientConfig:     tunneltest.ClientTLS(),
 		Protocols:           new(http.Protocols),
 	}
 	switch protocol {

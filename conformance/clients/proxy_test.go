@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
-	"github.com/websocktunnel/websocktunnel/server"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -47,11 +47,11 @@ type connectProxy struct {
 func newConnectProxy(t *testing.T, overTLS bool, user *url.Userinfo) *connectProxy {
 	t.Helper()
 	p := &connectProxy{user: user}
-	ln := harness.Listen(t)
+	ln := tunneltest.Listen(t)
 	scheme := "http"
 	if overTLS {
 		scheme = "https"
-		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{harness.Certificate()}})
+		ln = tls.NewListener(ln, tunneltest.ServerTLS())
 	}
 	p.url = &url.URL{Scheme: scheme, Host: ln.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -117,19 +117,11 @@ func basicAuth(user *url.Userinfo) string {
 // the client and the states that it goes through.
 func throughProxy(t *testing.T, s *harness.Service, proxy *url.URL, h http.Handler) (*tunnelclient.Client, <-chan tunnelclient.State) {
 	t.Helper()
-	token, err := server.MintToken(harness.Secret, server.Claims{ID: "id", TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := &http.Transport{Proxy: http.ProxyURL(proxy), TLSClientConfig: harness.ClientTLS()}
+	tr := &http.Transport{Proxy: http.ProxyURL(proxy), TLSClientConfig: tunneltest.ClientTLS()}
 	t.Cleanup(tr.CloseIdleConnections)
 	states := make(chan tunnelclient.State, 100)
-	c, err := tunnelclient.New(tunnelclient.Config{
-		ServerURL:    s.URL,
-		ID:           "id",
-		Tokens:       tunnelclient.StaticToken(token),
+	c := s.StartClient("id", h, tunnelclient.Config{
 		HTTPClient:   &http.Client{Transport: tr},
-		Logger:       harness.Logger(t),
 		DrainTimeout: -1,
 		OnStateChange: func(s tunnelclient.State) {
 			select {
@@ -138,19 +130,7 @@ func throughProxy(t *testing.T, s *harness.Service, proxy *url.URL, h http.Handl
 			}
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Serve(ctx, h) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve returned %v", err)
-		}
-	})
-	return c, states
+	return c.Client, states
 }
 
 // TestWayOut: the tunnel client reaches http and https services through a
@@ -249,7 +229,7 @@ func TestApacheWayOut(t *testing.T) {
 		refusedByProxy(t, states, plain, "403 Forbidden")
 	})
 	t.Run("nobody there", func(t *testing.T) {
-		ln := harness.Listen(t)
+		ln := tunneltest.Listen(t)
 		s := harness.Start(t, harness.Options{})
 		s.URL = "http://" + ln.Addr().String()
 		ln.Close()

@@ -26,6 +26,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -132,7 +133,7 @@ func TestTargets(t *testing.T) {
 			srv.Config.Protocols.SetHTTP1(true)
 			srv.Config.Protocols.SetUnencryptedHTTP2(true)
 			srv.TLS = &tls.Config{
-				Certificates: []tls.Certificate{harness.Certificate()},
+				Certificates: []tls.Certificate{tunneltest.Certificate()},
 				GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 					sni.Store(hello.ServerName, true)
 					return nil, nil
@@ -240,7 +241,7 @@ func TestFailingTargets(t *testing.T) {
 		cause  string
 	}{
 		{"refused", func(t *testing.T) string {
-			ln := harness.Listen(t)
+			ln := tunneltest.Listen(t)
 			ln.Close()
 			return ln.Addr().String()
 		}, "connection_refused"},
@@ -368,7 +369,7 @@ func TestSilentTarget(t *testing.T) {
 // rawTarget accepts connections and closes each when handle returns.
 func rawTarget(t *testing.T, handle func(net.Conn)) (addr string) {
 	t.Helper()
-	ln := harness.Listen(t)
+	ln := tunneltest.Listen(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

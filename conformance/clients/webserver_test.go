@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -55,11 +56,11 @@ func files(t *testing.T) string {
 		big[i] = byte(i>>16) ^ byte(i)
 	}
 	write("www/big.bin", big)
-	key, err := x509.MarshalPKCS8PrivateKey(harness.Certificate().PrivateKey)
+	key, err := x509.MarshalPKCS8PrivateKey(tunneltest.Certificate().PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("server.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: harness.Certificate().Leaf.Raw}))
+	write("server.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tunneltest.Certificate().Leaf.Raw}))
 	write("server.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	return dir
 }

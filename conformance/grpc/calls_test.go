@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -323,7 +324,7 @@ func TestNoTarget(t *testing.T) {
 	})
 	t.Run("target gone", func(t *testing.T) {
 		s := harness.Start(t, harness.Options{})
-		ln := harness.Listen(t)
+		ln := tunneltest.Listen(t)
 		ln.Close()
 		s.Target(tunnelID, "h2c://"+ln.Addr().String(), tunnelclient.ProxyOptions{})
 		e := &env{addr: s.Addr, prefix: "/" + tunnelID}

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -86,7 +87,7 @@ func open(t *testing.T, w way) *env {
 	e := &env{way: w, probe: newProbe()}
 	opts := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessageSize), orca.CallMetricsServerOption(nil)}
 	if w.target == "https" {
-		opts = append(opts, grpc.Creds(credentials.NewServerTLSFromCert(new(harness.Certificate()))))
+		opts = append(opts, grpc.Creds(credentials.NewServerTLSFromCert(new(tunneltest.Certificate()))))
 	}
 	srv := grpc.NewServer(opts...)
 	testgrpc.RegisterTestServiceServer(srv, interop.NewTestServer())
@@ -96,7 +97,7 @@ func open(t *testing.T, w way) *env {
 
 	target := ""
 	if w.target != "handler" {
-		ln := harness.Listen(t)
+		ln := tunneltest.Listen(t)
 		done := make(chan error, 1)
 		go func() { done <- srv.Serve(ln) }()
 		t.Cleanup(func() {
@@ -134,7 +135,7 @@ func (e *env) dial(t *testing.T, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	creds := insecure.NewCredentials()
 	if e.tls {
-		creds = credentials.NewTLS(harness.ClientTLS())
+		creds = credentials.NewTLS(tunneltest.ClientTLS())
 	}
 	opts = append(opts,
 		grpc.WithTransportCredentials(creds),
@@ -156,7 +157,7 @@ func (e *env) dial(t *testing.T, opts ...grpc.DialOption) *grpc.ClientConn {
 
 // roundTripper returns what speaks HTTP/2 to viewers' address without gRPC.
 func (e *env) roundTripper(t *testing.T) http.RoundTripper {
-	tr := &http2.Transport{DisableCompression: true, TLSClientConfig: harness.ClientTLS()}
+	tr := &http2.Transport{DisableCompression: true, TLSClientConfig: tunneltest.ClientTLS()}
 	if !e.tls {
 		tr.AllowHTTP = true
 		tr.DialTLSContext = func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {

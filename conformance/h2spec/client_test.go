@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 // TestAskingEnd runs the suite's part for clients against the asking end.
@@ -47,7 +47,7 @@ func TestControlClient(t *testing.T) {
 
 // runClient lets clients made by open, one for each case, send a request.
 func runClient(t *testing.T, subject subject, open func(conn net.Conn, id string) (rt http.RoundTripper, stop func())) {
-	ln := harness.Listen(t)
+	ln := tunneltest.Listen(t)
 	var mu sync.Mutex
 	n := 0
 	run(t, subject, clientCases(func() (net.Conn, func()) {

@@ -2,7 +2,6 @@ package h2spec
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -36,7 +36,7 @@ func TestViewers(t *testing.T) {
 // TestAnsweringEnd runs the suite as a service, against tunnel clients: one for
 // each connection, since a tunnel client does not outlive a case.
 func TestAnsweringEnd(t *testing.T) {
-	ln := harness.Listen(t)
+	ln := tunneltest.Listen(t)
 	a := newAcceptor(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -121,12 +121,12 @@ func TestControlServers(t *testing.T) {
 			if tc.tls {
 				url = "https://"
 				hs.Protocols.SetHTTP2(true)
-				hs.TLSConfig = &tls.Config{Certificates: []tls.Certificate{harness.Certificate()}}
+				hs.TLSConfig = tunneltest.ServerTLS()
 			} else {
 				hs.Protocols.SetUnencryptedHTTP2(true)
 			}
 			tc.configure(t, hs)
-			ln := harness.Listen(t)
+			ln := tunneltest.Listen(t)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -147,7 +148,7 @@ func (a answer) String() string {
 // body, and leaves the rest to handle. The connection ends when that returns.
 func upgradeTarget(t *testing.T, handle func(c net.Conn, br *bufio.Reader, req *http.Request, body string)) (addr string) {
 	t.Helper()
-	ln := harness.Listen(t)
+	ln := tunneltest.Listen(t)
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	wg.Go(func() {

@@ -5,5 +5,5 @@
 //	url := s.Target("id", "h2c://127.0.0.1:5000", tunnelclient.ProxyOptions{})
 //	// https://127.0.0.1:port/id now leads to the target
 //
-// All that it starts ends with the test, tunnel clients before the service.
+// It is tunneltest with what these suites have in common.
 package harness
