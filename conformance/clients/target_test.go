@@ -369,23 +369,10 @@ func TestSilentTarget(t *testing.T) {
 // rawTarget accepts connections and closes each when handle returns.
 func rawTarget(t *testing.T, handle func(net.Conn)) (addr string) {
 	t.Helper()
-	ln := tunneltest.Listen(t)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(patience))
-				handle(c)
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	return ln.Addr().String()
+	return tunneltest.ServeConns(t, func(c net.Conn) {
+		c.SetDeadline(time.Now().Add(patience))
+		handle(c)
+	}).Addr().String()
 }
 
 // TestClosingTarget: a target that says keep-alive, takes some requests on a

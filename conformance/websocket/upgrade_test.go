@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -148,34 +147,20 @@ func (a answer) String() string {
 // body, and leaves the rest to handle. The connection ends when that returns.
 func upgradeTarget(t *testing.T, handle func(c net.Conn, br *bufio.Reader, req *http.Request, body string)) (addr string) {
 	t.Helper()
-	ln := tunneltest.Listen(t)
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				defer context.AfterFunc(ctx, func() { c.Close() })()
-				c.SetDeadline(time.Now().Add(patience))
-				br := bufio.NewReader(c)
-				req, err := http.ReadRequest(br)
-				if err != nil {
-					return // a connection that the tunnel client kept for later
-				}
-				body, err := io.ReadAll(req.Body)
-				if err != nil {
-					return
-				}
-				handle(c, br, req, string(body))
-			})
+	return tunneltest.ServeConns(t, func(c net.Conn) {
+		defer context.AfterFunc(t.Context(), func() { c.Close() })()
+		c.SetDeadline(time.Now().Add(patience))
+		br := bufio.NewReader(c)
+		req, err := http.ReadRequest(br)
+		if err != nil {
+			return // a connection that the tunnel client kept for later
 		}
-	})
-	t.Cleanup(func() { ln.Close(); cancel(); wg.Wait() })
-	return ln.Addr().String()
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		handle(c, br, req, string(body))
+	}).Addr().String()
 }
 
 const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"

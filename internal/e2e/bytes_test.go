@@ -66,7 +66,7 @@ func TestPathBytes(t *testing.T) {
 
 	s := tunneltest.NewService(t, server.Config{})
 	target := newStrictTarget()
-	s.Proxy("id", serveConns(t, target.serveHTTP1).Addr().String(), tunnelclient.ProxyOptions{})
+	s.Proxy("id", tunneltest.ServeConns(t, target.serveHTTP1).Addr().String(), tunnelclient.ProxyOptions{})
 	c := dialRaw(t, s.Addr)
 	br := bufio.NewReader(c)
 	for range n {

@@ -83,7 +83,7 @@ type departTarget struct {
 
 func newDepartTarget(t *testing.T) *departTarget {
 	dt := &departTarget{arrived: make(chan struct{}), ended: make(chan struct{})}
-	dt.ln = serveConns(t, dt.serve)
+	dt.ln = tunneltest.ServeConns(t, dt.serve)
 	return dt
 }
 

@@ -56,10 +56,7 @@ func TestExpectContinue(t *testing.T) {
 			if tc.name == "body wanted after the final header" && slices.Contains(build.Default.ReleaseTags, "go1.27") {
 				t.Skip("net/http of Go 1.27 and later reads no body after a final answer that came without a 100")
 			}
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
+			ln := tunneltest.Listen(t)
 			defer ln.Close()
 			done := make(chan struct{})
 			go func() {
@@ -130,7 +127,7 @@ func TestExpectRefused(t *testing.T) {
 		for _, rest := range []string{"Content-Length: 2\r\n\r\nok", "Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"} {
 			t.Run(status+", "+strings.TrimSpace(rest[:strings.IndexByte(rest, '\r')]), func(t *testing.T) {
 				t.Parallel()
-				ln := serveConns(t, func(c net.Conn) {
+				ln := tunneltest.ServeConns(t, func(c net.Conn) {
 					br := bufio.NewReader(c)
 					for line := ""; line != "\r\n"; {
 						var err error

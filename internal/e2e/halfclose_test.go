@@ -80,11 +80,7 @@ func TestHalfClose(t *testing.T) {
 // connection, and sends what that returns.
 func upgradingTarget(t *testing.T, serve func(*net.TCPConn, *bufio.Reader) string) (addr string, served <-chan string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
+	ln := tunneltest.Listen(t)
 	results := make(chan string, 1)
 	go func() {
 		for {

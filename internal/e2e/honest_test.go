@@ -31,10 +31,7 @@ func TestHonestEnds(t *testing.T) {
 		for framing, head := range answers {
 			for viewer, begin := range viewers {
 				t.Run(dies+", "+framing+", "+viewer, func(t *testing.T) {
-					ln, err := net.Listen("tcp", "127.0.0.1:0")
-					if err != nil {
-						t.Fatal(err)
-					}
+					ln := tunneltest.Listen(t)
 					defer ln.Close()
 					die, dead := make(chan struct{}), make(chan struct{})
 					go func() {

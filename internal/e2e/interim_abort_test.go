@@ -25,7 +25,7 @@ import (
 // process, which no recover can hinder. The race detector sees it earlier.
 func TestInterimAnswersAndAborts(t *testing.T) {
 	s := tunneltest.NewService(t, server.Config{})
-	target := serveConns(t, func(c net.Conn) {
+	target := tunneltest.ServeConns(t, func(c net.Conn) {
 		buf := make([]byte, 4<<10)
 		if _, err := c.Read(buf); err != nil {
 			return

@@ -50,7 +50,7 @@ func serveEcho(c net.Conn) {
 // answered in order, and as the target answers them.
 func TestPipelining(t *testing.T) {
 	s := tunneltest.NewService(t, server.Config{})
-	ln := serveConns(t, serveEcho)
+	ln := tunneltest.ServeConns(t, serveEcho)
 	s.Proxy("id", ln.Addr().String(), tunnelclient.ProxyOptions{})
 	requests := []string{
 		"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -113,7 +113,7 @@ func TestPipelining(t *testing.T) {
 // for where each has a length.
 func TestHTTP10(t *testing.T) {
 	s := tunneltest.NewService(t, server.Config{})
-	ln := serveConns(t, serveEcho)
+	ln := tunneltest.ServeConns(t, serveEcho)
 	s.Proxy("id", ln.Addr().String(), tunnelclient.ProxyOptions{})
 	for _, tc := range []struct {
 		name    string
@@ -152,7 +152,7 @@ func TestHTTP10(t *testing.T) {
 // TestProtocolsOnOnePort: viewers of every version at the same time.
 func TestProtocolsOnOnePort(t *testing.T) {
 	s := tunneltest.NewService(t, server.Config{})
-	ln := serveConns(t, serveEcho)
+	ln := tunneltest.ServeConns(t, serveEcho)
 	s.Proxy("id", ln.Addr().String(), tunnelclient.ProxyOptions{})
 	var wg sync.WaitGroup
 	for range 10 {

@@ -6,9 +6,10 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 )
 
 // rawTarget is a server that records requests and answers with given bytes.
@@ -34,34 +35,9 @@ func (r *rawTarget) answer() (string, bool) {
 func newRawTarget(t *testing.T, serve func(*rawTarget, *testing.T, net.Conn)) *rawTarget {
 	t.Helper()
 	r := &rawTarget{answers: make(chan string, 1), seen: make(chan message, 1), done: make(chan struct{})}
-	r.ln = serveConns(t, func(c net.Conn) { serve(r, t, c) })
+	r.ln = tunneltest.ServeConns(t, func(c net.Conn) { serve(r, t, c) })
 	t.Cleanup(func() { close(r.done) })
 	return r
-}
-
-// serveConns serves each connection to a new listener until the test ends.
-func serveConns(t *testing.T, serve func(net.Conn)) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(20 * time.Second))
-				serve(c)
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	return ln
 }
 
 func (r *rawTarget) addr() string { return r.ln.Addr().String() }

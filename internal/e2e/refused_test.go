@@ -99,7 +99,7 @@ func TestHTTP2Requests(t *testing.T) {
 	s := tunneltest.NewService(t, server.Config{})
 	tgt := newRawTarget(t, (*rawTarget).serveHTTP1)
 	s.Proxy("id", tgt.addr(), tunnelclient.ProxyOptions{})
-	s.Proxy("refused", serveConns(t, serveEcho).Addr().String(), tunnelclient.ProxyOptions{}) // may get the beginning
+	s.Proxy("refused", tunneltest.ServeConns(t, serveEcho).Addr().String(), tunnelclient.ProxyOptions{}) // may get the beginning
 	for _, tc := range []struct {
 		name    string
 		pseudo  []hpack.HeaderField

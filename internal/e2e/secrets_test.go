@@ -71,7 +71,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 		"interim":   strings.Repeat("HTTP/1.1 103 Early\r\n\r\n", 30) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 		"silent":    "",
 	}
-	target := serveConns(t, func(c net.Conn) {
+	target := tunneltest.ServeConns(t, func(c net.Conn) {
 		buf := make([]byte, 4<<10)
 		n, _ := c.Read(buf)
 		path, _, _ := strings.Cut(strings.TrimPrefix(string(buf[:n]), "GET /"), "/"+canary)

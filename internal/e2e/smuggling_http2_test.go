@@ -141,7 +141,7 @@ func downgradeFields(s string) (fields []hpack.HeaderField) {
 func TestDowngrades(t *testing.T) {
 	s := tunneltest.NewService(t, server.Config{})
 	target := newStrictTarget()
-	s.Proxy("id", serveConns(t, target.serveHTTP1).Addr().String(), tunnelclient.ProxyOptions{})
+	s.Proxy("id", tunneltest.ServeConns(t, target.serveHTTP1).Addr().String(), tunnelclient.ProxyOptions{})
 	client := tunneltest.NewViewer(t)
 	if resp, err := client.Get(s.URL + "/id/ready"); err != nil || tunneltest.ReadAll(t, resp) != <-target.requests {
 		t.Fatal(err)

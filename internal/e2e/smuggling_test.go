@@ -87,7 +87,7 @@ func TestSmuggling(t *testing.T) {
 			if id == "h2" {
 				serve = target.serveHTTP2
 			}
-			s.Proxy(id, scheme+"://"+serveConns(t, serve).Addr().String(), tunnelclient.ProxyOptions{})
+			s.Proxy(id, scheme+"://"+tunneltest.ServeConns(t, serve).Addr().String(), tunnelclient.ProxyOptions{})
 			client := tunneltest.NewViewer(t)
 			if resp, err := client.Get(s.URL + "/" + id + "/ready"); err != nil || tunneltest.ReadAll(t, resp) != <-target.requests {
 				t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 // the tunnel client connect to anywhere else.
 func TestTargetIsFixed(t *testing.T) {
 	var lured atomic.Int32
-	bait := serveConns(t, func(c net.Conn) { lured.Add(1) }).Addr().String()
+	bait := tunneltest.ServeConns(t, func(c net.Conn) { lured.Add(1) }).Addr().String()
 
 	// The target answers with whatever could lead away.
 	seen := make(chan string, 10)

@@ -21,7 +21,7 @@ func TestTargetGoneInQuietUpload(t *testing.T) {
 	const head = "POST /a/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
 	for _, end := range []string{"close", "reset"} {
 		t.Run(end, func(t *testing.T) {
-			target := serveConns(t, func(c net.Conn) {
+			target := tunneltest.ServeConns(t, func(c net.Conn) {
 				br := bufio.NewReader(c)
 				for { // all that there is, or a close would be a reset
 					line, err := br.ReadString('\n')

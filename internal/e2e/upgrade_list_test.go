@@ -25,7 +25,7 @@ func TestUpgradeChoice(t *testing.T) {
 		{"FOO/1,bar", "foo/1"},
 		{"websocket", "WebSocket"},
 	} {
-		ln := serveConns(t, func(c net.Conn) {
+		ln := tunneltest.ServeConns(t, func(c net.Conn) {
 			br := bufio.NewReader(c)
 			req, err := http.ReadRequest(br)
 			if err != nil {

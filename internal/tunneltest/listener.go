@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
@@ -17,6 +18,34 @@ func Listen(t testing.TB) net.Listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// ServeConns calls serve, in a goroutine of its own, for each connection to a new
+// listener, and closes the connection when serve returns. Reads and writes fail
+// after 20 s, unless serve sets another deadline. When the test ends it waits
+// for all of them; [testing.T.Context], which ends before that, can end serve.
+func ServeConns(t testing.TB, serve func(net.Conn)) net.Listener {
+	t.Helper()
+	ln := Listen(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(patience))
+				serve(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		wg.Wait()
+	})
 	return ln
 }
 
