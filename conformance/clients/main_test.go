@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
@@ -212,7 +211,7 @@ func (p pair) compare(t testing.TB, direct, tunnelled string) {
 func caFile(t testing.TB) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ca.crt")
-	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tunneltest.Certificate().Leaf.Raw})
+	b, _ := tunneltest.PEM(tunneltest.Certificate())
 	if err := os.WriteFile(name, b, 0o600); err != nil {
 		t.Fatal(err)
 	}

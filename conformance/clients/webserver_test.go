@@ -2,9 +2,7 @@ package clients
 
 import (
 	"crypto/sha1"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -56,12 +54,9 @@ func files(t *testing.T) string {
 		big[i] = byte(i>>16) ^ byte(i)
 	}
 	write("www/big.bin", big)
-	key, err := x509.MarshalPKCS8PrivateKey(tunneltest.Certificate().PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write("server.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tunneltest.Certificate().Leaf.Raw}))
-	write("server.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	cert, key := tunneltest.PEM(tunneltest.Certificate())
+	write("server.crt", cert)
+	write("server.key", key)
 	return dir
 }
 

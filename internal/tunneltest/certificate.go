@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"sync"
@@ -15,7 +16,7 @@ import (
 
 // Certificate returns this process's certificate for localhost, 127.0.0.1, ::1
 // and *.tunnels.test, which is its own authority.
-var Certificate = sync.OnceValue(newCertificate)
+var Certificate = sync.OnceValue(func() tls.Certificate { return NewCertificate("websocktunnel test") })
 
 // ClientTLS returns the configuration of a TLS client that believes
 // [Certificate] and nothing else. The caller may change it.
@@ -25,14 +26,16 @@ func ClientTLS() *tls.Config {
 	return &tls.Config{RootCAs: roots}
 }
 
-func newCertificate() tls.Certificate {
+// NewCertificate returns another certificate like [Certificate], with a common
+// name to tell it by.
+func NewCertificate(commonName string) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "websocktunnel test"},
+		Subject:               pkix.Name{CommonName: commonName},
 		DNSNames:              []string{"localhost", "*.tunnels.test"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:             time.Now().Add(-time.Hour),
@@ -51,4 +54,14 @@ func newCertificate() tls.Certificate {
 		panic(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// PEM returns a certificate of this package and its key as files hold them.
+func PEM(c tls.Certificate) (certificate, key []byte) {
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Leaf.Raw}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
