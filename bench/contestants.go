@@ -82,7 +82,7 @@ func (c *contender) cpu() map[string][]int {
 	return m
 }
 
-// environment is what contestants of one workload are started in.
+// environment holds the settings that all contestants of one workload share.
 type environment struct {
 	*group
 	bins    map[string]string // directory with our commands, by contestant
@@ -148,8 +148,8 @@ func startOneProxy(ctx context.Context, e *environment) (*contender, error) {
 	return &contender{endpoints: e.viewers(l.Addr), service: []*process{p}}, err
 }
 
-// startTwoProxies starts the proxies a tunnel is compared with: one at the
-// target, one for the viewers, and HTTP/2 or HTTP/1.1 between them.
+// startTwoProxies starts two proxies: one next to the target, one for the
+// viewers. Between them is HTTP/2 or HTTP/1.1.
 func startTwoProxies(http2 bool) func(context.Context, *environment) (*contender, error) {
 	return func(ctx context.Context, e *environment) (*contender, error) {
 		var l listening
@@ -283,8 +283,8 @@ func (e *environment) startCrowd(ctx context.Context, s *ourService, n int) (*cr
 	return c, c.wait(ctx, func(connected int) bool { return connected == n })
 }
 
-// wait reads what the crowd says until done is true of the number of tunnels
-// that are connected.
+// wait reads the crowd's output until done returns true for the number of
+// connected tunnels.
 func (c *crowd) wait(ctx context.Context, done func(connected int) bool) error {
 	for {
 		line, err := c.line(ctx, crowdTimeout)

@@ -20,7 +20,7 @@ func control(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Found out before an hour of measuring, not behind it.
+	// Fail before an hour of measuring rather than after it.
 	for _, name := range []string{o.json, o.svg} {
 		if err := writable(name); err != nil {
 			return err
@@ -164,7 +164,7 @@ func version(ctx context.Context, bin string) string {
 	return strings.TrimSpace(line)
 }
 
-// machine says what figures were measured on.
+// machine describes the machine that the figures come from.
 type machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
@@ -225,7 +225,7 @@ func runWorkload(ctx context.Context, w workload, base *environment, o options, 
 	for round := range o.rounds {
 		for k := range field {
 			i := k
-			if round%2 == 1 { // there and back, so that a drift hits all alike
+			if round%2 == 1 { // backwards, so that a drift affects all alike
 				i = len(field) - 1 - k
 			}
 			if ctx.Err() != nil {

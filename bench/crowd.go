@@ -23,7 +23,7 @@ type crowdSettings struct {
 // crowdID is the id of the i-th tunnel.
 func crowdID(i int) string { return fmt.Sprintf("crowd-%d", i) }
 
-// crowdStatus is what the crowd prints whenever it has changed.
+// crowdStatus is a line that the crowd prints when the number changes.
 type crowdStatus struct {
 	Connected int `json:"connected"`
 }
@@ -84,8 +84,8 @@ func runCrowd(ctx context.Context, s crowdSettings) error {
 	return nil
 }
 
-// printStatus prints how many are connected whenever that has changed, looking
-// ten times a second.
+// printStatus prints how many tunnels are connected when that number has changed.
+// It checks ten times a second.
 func printStatus(ctx context.Context, connected *atomic.Int64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -103,8 +103,8 @@ func printStatus(ctx context.Context, connected *atomic.Int64) {
 	}
 }
 
-// crowdTimeout bounds how long nothing may change while a crowd connects: the
-// longest back-off of a tunnel client, and more.
+// crowdTimeout is the longest time without any change while a crowd connects. It
+// is longer than the longest back-off of a tunnel client.
 const crowdTimeout = 60 * time.Second
 
 // mint returns a token for one id.

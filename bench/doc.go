@@ -1,7 +1,7 @@
 // Command bench measures websocktunnel beside other ways to carry HTTP to a
 // target, in one run and in alternating rounds, so that each figure has its
 // yardstick next to it. docs/performance.md explains how to run it and how to
-// read what it prints.
+// read its output.
 //
 //	controller ──starts──▶ target, proxies, service, clients, relay   (contestants)
 //	     │

@@ -77,7 +77,7 @@ func runLoad(ctx context.Context, s loadSettings) error {
 	return report(v)
 }
 
-// meter takes the CPU time that the watched processes use from its start on.
+// meter measures the CPU time that processes use from its start on.
 type meter struct {
 	pids   map[string][]int
 	before map[string]time.Duration
@@ -170,8 +170,8 @@ func repeat(ctx context.Context, s loadSettings, prepare func(ctx context.Contex
 		}()
 	}
 
-	// An operation that fails ends the measurement: nobody compares rates of
-	// which a part are errors.
+	// An operation that fails ends the measurement: a rate that includes errors
+	// cannot be compared.
 	early := func(o outcome) error {
 		if o.err == nil {
 			o.err = errors.New("a connection ended before the measurement")

@@ -15,8 +15,8 @@ import (
 )
 
 // httpConn is a viewer's connection. It speaks just enough HTTP/1.1, and costs
-// far less than net/http's client: what is measured shares the processor with
-// it.
+// far less than net/http's client, because it shares the processor with the
+// processes that it measures.
 type httpConn struct {
 	conn net.Conn
 	r    *bufio.Reader

@@ -16,8 +16,8 @@ import (
 const transferBuffer = 128 << 10
 
 // measureTransfers moves one body of Size bytes on each connection and measures
-// from the requests to the end of the last one, or until Time is over. What was
-// moved until then counts; of uploads, what was written.
+// from the requests to the end of the last one, or until Time is over. It counts
+// the bytes moved by then; for uploads, the bytes written.
 func measureTransfers(ctx context.Context, s loadSettings) (values, error) {
 	var moved atomic.Int64
 	var wg sync.WaitGroup
@@ -30,7 +30,7 @@ func measureTransfers(ctx context.Context, s loadSettings) (values, error) {
 		}
 		defer c.close()
 		conns[i] = c
-		// What connects on demand on the way is to be connected.
+		// A first request makes proxies on the way open their connections.
 		if err := c.get(s.endpoint(i).request("GET", "/bytes?n=1", ""), 1); err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func probe(ctx context.Context, e endpoint, s loadSettings) ([]time.Duration, er
 	}
 	defer c.close()
 	req := e.request("GET", fmt.Sprintf("/bytes?n=%d", s.Size), "")
-	// A request that waits longer than this is told as a failure.
+	// A request that waits longer than this has failed.
 	if err := c.conn.SetDeadline(time.Now().Add(s.Time + 30*time.Second)); err != nil {
 		return nil, err
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Programs of others are measured where they are installed, each as its manual
-// says, without TLS and without authentication where it allows that. One that
-// does not start with these settings is reported and left out.
+// Other projects' programs are measured if they are installed, configured as
+// their manuals say, without TLS and, where possible, without authentication. If
+// one does not start with these settings, the output names it.
 
 // installed reports whether all programs are on the PATH.
 func (c contestant) installed() bool {

@@ -68,7 +68,7 @@ func (g *group) startWith(ctx context.Context, stdin io.Reader, name string, env
 	defer log.Close()
 
 	p.cmd = exec.Command(program, args...)
-	// Settings of the user's own service must not reach ours.
+	// The user's own settings for a service must not affect this one.
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.dir, "TMPDIR=" + g.dir}, env...)
 	for _, name := range []string{"GOMAXPROCS", "GOGC", "GODEBUG", "GOMEMLIMIT"} {
 		if v, ok := os.LookupEnv(name); ok {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// progress is the line that says what is being measured. At a terminal it
-// stands in one place; otherwise each workload gets one line.
+// progress shows which measurement is running. On a terminal it is one line that
+// changes; otherwise each workload gets one line.
 type progress struct {
 	w        io.Writer
 	terminal bool
@@ -28,7 +28,7 @@ func newProgress(w io.Writer, total int) *progress {
 	return p
 }
 
-// show says what comes now.
+// show names the measurement that starts now.
 func (p *progress) show(workload, what string) {
 	switch {
 	case p.terminal:
@@ -52,7 +52,7 @@ func (p *progress) left() string {
 // done counts one measurement.
 func (p *progress) done() { p.finished++ }
 
-// clear makes room for other output.
+// clear removes the line before other output.
 func (p *progress) clear() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")

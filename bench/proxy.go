@@ -21,9 +21,8 @@ type proxySettings struct {
 	HTTP2    bool   `json:"http2"`
 }
 
-// runProxy is a reverse proxy as one would write it: everything has its
-// default, except that it keeps as many idle connections as it has used, and
-// that it admits HTTP/2 without TLS.
+// runProxy is a plain reverse proxy. Everything has its default, except that it
+// keeps its idle connections and accepts HTTP/2 without TLS.
 func runProxy(ctx context.Context, s proxySettings) error {
 	upstream, err := url.Parse(s.Upstream)
 	if err != nil {

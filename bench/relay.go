@@ -15,7 +15,7 @@ type relaySettings struct {
 	To    string        `json:"to"`    // address that connections are passed on to
 	Delay time.Duration `json:"delay"` // each way
 	Rate  int           `json:"rate"`  // bytes per second each way; 0: as fast as it goes
-	Queue time.Duration `json:"queue"` // what waits for the link at most, in time at Rate
+	Queue time.Duration `json:"queue"` // longest queue in front of the link, as time at Rate
 }
 
 func runRelay(ctx context.Context, s relaySettings) error {
@@ -43,11 +43,11 @@ func newRelay(s relaySettings) *relay {
 }
 
 const (
-	// relayKernelBuffer is what the kernel may hold of a slow link's data, on
-	// top of the link's own queue.
+	// relayKernelBuffer bounds the data that the kernel holds in front of a slow
+	// link, in addition to the link's own queue.
 	relayKernelBuffer = 16 << 10
 
-	// relayInFlight bounds what a connection has on the way.
+	// relayInFlight bounds the bytes of one connection that are on the way.
 	relayInFlight = 256 << 20
 )
 
@@ -64,7 +64,7 @@ func (r *relay) control(_, _ string, c syscall.RawConn) error {
 
 func (r *relay) listenConfig() *net.ListenConfig { return &net.ListenConfig{Control: r.control} }
 
-// serve passes on what l accepts until ctx ends.
+// serve relays the connections that l accepts, until ctx ends.
 func (r *relay) serve(ctx context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -95,7 +95,7 @@ func (r *relay) serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// pass moves what src sends to dst over a link. It ends both ways of the
+// pass moves data from src to dst over a link. It ends both ways of the
 // connection if something fails, and passes a clean end on.
 func (r *relay) pass(ctx context.Context, way *link, dst, src net.Conn) {
 	size := 64 << 10
@@ -147,8 +147,7 @@ func (r *relay) pass(ctx context.Context, way *link, dst, src net.Conn) {
 	wg.Wait()
 }
 
-// link is one direction of the wire: it knows when all that has been given to
-// it will have left.
+// link is one direction of the wire. It knows when its queue will be empty.
 type link struct {
 	rate  int
 	queue time.Duration
@@ -185,7 +184,8 @@ func (l *link) send(now time.Time, n int) time.Time {
 	return l.free
 }
 
-// flight is what one connection has on the way, in order and bounded in bytes.
+// flight holds the data of one connection that is on the way, in order and
+// bounded in bytes.
 type flight struct {
 	mu       sync.Mutex
 	changed  sync.Cond

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// results is everything that one run has found out. It is the JSON output.
+// results is everything that one run has measured. It is the JSON output.
 type results struct {
 	Date      time.Time         `json:"date"`
 	Machine   machine           `json:"machine"`
@@ -32,7 +32,7 @@ type contestantResult struct {
 	Name  string `json:"name"`
 	Label string `json:"label"`
 
-	// Rounds has what was measured, by the number of the round, from 0.
+	// Rounds has the measured values, by the number of the round, from 0.
 	Rounds map[int]values `json:"rounds"`
 
 	// Summary has the median and the extremes of each metric.
@@ -112,8 +112,8 @@ func (w *workloadResult) summarize() {
 	}
 }
 
-// failure is an error if one of our own builds could not be measured. That
-// something was slow is none.
+// failure is an error if one of our own builds could not be measured. A slow
+// result is not an error.
 func (r *results) failure() error {
 	var errs []error
 	for _, w := range r.Workloads {

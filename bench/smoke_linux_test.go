@@ -27,8 +27,7 @@ func builds(t *testing.T) string {
 	return bins[nameOurs]
 }
 
-// children returns the command lines of the processes that this one has
-// started.
+// children returns the command lines of this process's children.
 func children(t *testing.T) []string {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// summary is what is said about the values of one metric over the rounds.
+// summary describes the values of one metric over all rounds.
 type summary struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
@@ -45,8 +45,8 @@ func percentile(sorted []float64, p float64) float64 {
 }
 
 // pairedRatios divides the value of each round by the other's value of the same
-// round, so that what slowed a whole round down cancels out. Rounds that one of
-// the two lacks are left out: the keys are the rounds' numbers.
+// round, so that anything that slowed down a whole round cancels out. It skips rounds
+// that one of the two lacks. The keys are the numbers of the rounds.
 func pairedRatios(values, others map[int]float64) []float64 {
 	var ratios []float64
 	for round, v := range values {

@@ -91,7 +91,7 @@ func printRows(out io.Writer, rows [][]string) {
 	}
 }
 
-// printFoot says what the figures were measured on.
+// printFoot describes the machine and the builds.
 func (r *results) printFoot(out io.Writer) {
 	fmt.Fprintf(out, "\n%s, %d cores, %s, Linux %s, %s; loopback; %d rounds, median; spread: least to most\n",
 		r.Machine.CPU, r.Machine.Cores, r.Machine.OS, r.Machine.Kernel, r.Machine.Go, r.Rounds)
@@ -99,7 +99,7 @@ func (r *results) printFoot(out io.Writer) {
 		fmt.Fprintf(out, "%s: %s\n", contestantNamed(name).label, r.Builds[name])
 	}
 	if r.Quick {
-		fmt.Fprintln(out, "measured with --quick: short, and bodies of a tenth of the size; orders of magnitude, nothing to compare")
+		fmt.Fprintln(out, "measured with --quick: short runs, and bodies a tenth of the size. Good for orders of magnitude only")
 	}
 	if r.Note != "" {
 		fmt.Fprintln(out, r.Note)
@@ -141,7 +141,7 @@ func ratio(s *summary) string {
 	return fmt.Sprintf("%s (%s to %s)", number(s.Median), number(s.Min), number(s.Max))
 }
 
-// number shows x with three digits or all of those before the point.
+// number shows x with three digits, or with all digits before the point.
 func number(x float64) string {
 	switch a := math.Abs(x); {
 	case math.IsNaN(x):

@@ -102,8 +102,8 @@ func events(w http.ResponseWriter, r *http.Request) {
 }
 
 // echo is a websocket server for messages that never change their length: it
-// sends back the payload of each frame. It reads frames itself, so that little
-// of what is measured is the target's own work.
+// sends back the payload of each frame. It reads frames itself, so that the
+// target itself costs little.
 func echo(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") != "websocket" {
 		http.Error(w, "this is a websocket", http.StatusUpgradeRequired)

@@ -29,7 +29,7 @@ type workload struct {
 	name  string
 	title string
 
-	// metrics are the columns. The first is what contestants are compared by.
+	// metrics are the columns. Contestants are compared by the first.
 	metrics []metric
 
 	// yardstick is the contestant that the ratios are made with.
@@ -46,7 +46,7 @@ type workload struct {
 	load     func(o options) loadSettings
 
 	// prepare, if not nil, takes the place of load: it starts what the
-	// contestant needs and returns what is called in each round.
+	// contestant needs and returns the function to call in each round.
 	prepare func(ctx context.Context, e *environment, o options, name string) (func(context.Context) (values, error), error)
 
 	// variants, if not nil, are measured in place of rivals.
@@ -107,7 +107,7 @@ var (
 
 var workloads []workload
 
-// The list is made here because some of it refers to itself.
+// The list is made in init because its functions refer to it.
 func init() {
 	workloads = []workload{
 		{name: "small-1", title: "answers of 1 KiB, 1 connection kept alive", metrics: requestColumns, yardstick: nameH2C, load: small(1)},
@@ -226,7 +226,7 @@ func (w workload) field(o options) []contestant {
 	return field
 }
 
-// ready starts a contestant and returns what measures it once.
+// ready starts a contestant and returns a function that measures it once.
 func (w workload) ready(ctx context.Context, e *environment, o options, c contestant) (func(context.Context) (values, error), error) {
 	if w.prepare != nil {
 		return w.prepare(ctx, e, o, c.name)
@@ -238,7 +238,7 @@ func (w workload) ready(ctx context.Context, e *environment, o options, c contes
 	return e.loader(running, w.load(o)), nil
 }
 
-// loader returns what puts load on a contestant once.
+// loader returns a function that puts load on a contestant once.
 func (e *environment) loader(c *contender, s loadSettings) func(context.Context) (values, error) {
 	s.Endpoints = c.endpoints
 	s.CPU = c.cpu()
@@ -355,7 +355,7 @@ func (p *process) goroutines(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// prepareStorm measures how soon a crowd is back after a service has died.
+// prepareStorm measures how soon a crowd is back after its service was killed.
 func prepareStorm(_ context.Context, e *environment, o options, name string) (func(context.Context) (values, error), error) {
 	return func(ctx context.Context) (values, error) {
 		e := e.fresh()

@@ -16,8 +16,8 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// The two yamux roles are a small tunnel of the kind that several other
-// projects are: the client dials a websocket, the service opens a yamux stream
+// The two yamux roles are a small tunnel, built like several other projects: the
+// client dials a websocket, the service opens a yamux stream
 // in it for each request and speaks HTTP/1.1 on that. Both ends are
 // httputil.ReverseProxies, like ours.
 
