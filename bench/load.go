@@ -219,8 +219,8 @@ func repeat(ctx context.Context, s loadSettings, prepare func(ctx context.Contex
 				return nil, o.err
 			}
 			all = append(all, o.took...)
-		case <-time.After(10 * time.Second):
-			return nil, errors.New("an operation took more than 10 s")
+		case <-time.After(30 * time.Second):
+			return nil, errors.New("an operation took more than 30 s")
 		}
 	}
 	if len(all) == 0 {

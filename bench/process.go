@@ -19,7 +19,7 @@ import (
 )
 
 // startTimeout bounds how long a process may take until it is ready.
-const startTimeout = 15 * time.Second
+const startTimeout = 30 * time.Second
 
 // process is a running child of the controller.
 type process struct {
