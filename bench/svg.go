@@ -50,6 +50,7 @@ func (r *results) svg() string {
 			}
 		}
 	}
+	build, _, _ := strings.Cut(r.Builds[nameOurs], " (")
 	bottom := top + row*len(shown)
 	legendRows := (len(legend) + 2) / 3
 	height := bottom + 50 + 20*legendRows + 10
@@ -58,7 +59,7 @@ func (r *results) svg() string {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", width, height)
 	fmt.Fprintf(&b, `<text x="%d" y="20" font-size="15">Beside the yardstick of the same run: further to the right is better</text>`+"\n", 10)
-	fmt.Fprintf(&b, `<text x="%d" y="38" fill="#555">%s</text>`+"\n", 10, html.EscapeString(fmt.Sprintf("%s, %d cores, loopback, %s", r.Date.Format("2006-01-02"), r.Machine.Cores, r.Builds[nameOurs])))
+	fmt.Fprintf(&b, `<text x="%d" y="38" fill="#555">%s</text>`+"\n", 10, html.EscapeString(fmt.Sprintf("%s, %d cores, loopback, %s", r.Date.Format("2006-01-02"), r.Machine.Cores, build)))
 	for _, tick := range []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20} {
 		stroke, weight := "#ddd", 1
 		if tick == 1 {
