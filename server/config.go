@@ -110,7 +110,8 @@ type Config struct {
 	// what the linker or the Go toolchain recorded in the program.
 	Version Version
 
-	// Logger receives the log. The zero value is silent.
+	// Logger receives the log. The zero value is silent. Its writer must not
+	// block: lines are written on the way of requests.
 	Logger zerolog.Logger
 
 	// PingInterval is how long a tunnel may be silent before the service pings

@@ -66,7 +66,8 @@ type Options struct {
 	RewriteRedirects bool
 
 	// Logger receives a warning for each request that the target failed.
-	// The zero value is silent.
+	// The zero value is silent. Its writer must not block: lines are written on
+	// the way of requests.
 	Logger zerolog.Logger
 
 	// dialer connects to the target. Nil means newDialer's.

@@ -50,6 +50,7 @@ type Config struct {
 	HTTPClient *http.Client
 
 	// Logger receives what happens to the tunnel. The zero value is silent.
+	// Its writer must not block: lines are written on the way of requests.
 	Logger zerolog.Logger
 
 	// PingInterval is how long the service may be silent before the client pings

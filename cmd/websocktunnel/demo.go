@@ -19,6 +19,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
 	"github.com/websocktunnel/websocktunnel/internal/demosite"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
@@ -57,7 +58,12 @@ func demoCommand() *cli.Command {
 // demoAction checks the flags and runs the demo until a signal ends it.
 func demoAction(cmd *cli.Command) error {
 	cliapp.SetLogTime()
-	log := zerolog.New(cliapp.Console(os.Stderr)).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+	cliapp.SurviveReaders()
+	logOut, logQueue := cliapp.LogTo(os.Stderr, false)
+	defer logQueue.Close(cliapp.FlushTimeout)
+	stdout := logqueue.New(cmd.Writer, nil)
+	defer stdout.Close(cliapp.FlushTimeout)
+	log := zerolog.New(logOut).Level(zerolog.WarnLevel).With().Timestamp().Logger()
 	var faults cliapp.Faults
 	port, orNext := demoPort, true
 	if s := cmd.String("port"); s != "" {
@@ -88,11 +94,11 @@ func demoAction(cmd *cli.Command) error {
 		return err
 	}
 	if taken {
-		fmt.Fprintf(cmd.Writer, "Port %d is taken; using %d.\n", demoPort, portOf(listeners[0]))
+		fmt.Fprintf(stdout, "Port %d is taken; using %d.\n", demoPort, portOf(listeners[0]))
 	}
 	context.AfterFunc(ctx, stop) // a second signal ends the process
 	return demo(ctx, listeners, handler, log, func(url string) {
-		printDemo(cmd.Writer, url, shown)
+		printDemo(stdout, url, shown)
 	})
 }
 

@@ -11,23 +11,23 @@ import (
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
-// openLog returns the logger that c asks for, and a function that waits until
-// what was logged has been sent, for a moment. It also routes the standard
-// library's log package into it.
+// openLog returns the logger that c asks for, which never blocks, and a function
+// that waits until what was logged has been written and sent, for a moment. It
+// also routes the standard library's log package into it.
 func openLog(c config) (logger zerolog.Logger, closeLog func()) {
 	cliapp.SetLogTime()
-	var out io.Writer = os.Stdout
-	if !c.production {
-		out = cliapp.Console(os.Stdout)
-	}
-	closeLog = func() {}
+	out, queue := cliapp.LogTo(os.Stdout, c.production)
+	closeLog = func() { queue.Close(cliapp.FlushTimeout) }
 	if c.production && c.syslogAddr != "" {
 		local := newLogger(out)
 		sl := newSyslog(c.syslogAddr, func(err error) {
 			local.Warn().Err(err).Msg("log lines are not reaching the syslog server")
 		})
 		out = zerolog.MultiLevelWriter(out, sl)
-		closeLog = sl.close
+		closeLog = func() {
+			sl.close() // it may have something to say
+			queue.Close(cliapp.FlushTimeout)
+		}
 	}
 	logger = newLogger(out)
 	// x/net/http2 writes about tunnel clients to the standard logger only.

@@ -49,6 +49,7 @@ func serveCommand() *cli.Command {
 
 // serve runs the service until a signal ends it.
 func serve(c config) error {
+	cliapp.SurviveReaders()
 	signals, stopSignals := cliapp.StopSignals()
 	defer stopSignals()
 

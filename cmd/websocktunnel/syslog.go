@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
 )
 
 const (
-	// syslogBacklog is how many lines may wait to be sent; more are dropped.
-	syslogBacklog = 1024
 	// syslogMaxMessage is the size of the largest message: what receivers
 	// should be able to take (RFC 5424, section 6.1) and some more.
 	syslogMaxMessage = 8 << 10
@@ -24,26 +24,24 @@ const (
 	syslogRedial = time.Minute
 	// syslogReport is how often it is said that sending fails.
 	syslogReport = 10 * time.Minute
-	// syslogFlush bounds how long close takes.
-	syslogFlush = time.Second
 )
 
 // syslogWriter sends log lines to a syslog server by UDP (RFC 5424 and 5426).
-// It never makes the caller wait: a goroutine sends, and what it cannot keep
-// up with, or cannot send, is lost. log/syslog of the standard library would
-// block on a name that does not resolve, and is not there on Windows.
+// It never makes the caller wait: its queue sends, and what that cannot keep
+// up with, or cannot send, is lost and counted. log/syslog of the standard
+// library would block on a name that does not resolve, and is not there on
+// Windows.
 type syslogWriter struct {
 	// Static after newSyslog.
 	addr   string
 	header string // what is between time stamp and text
 	report func(error)
 
-	queue  chan []byte // never closed
+	queue  *logqueue.Queue
 	ctx    context.Context
 	cancel context.CancelFunc
-	done   sync.WaitGroup
 
-	// Owned by run.
+	// Owned by the queue's goroutine.
 	conn     net.Conn
 	dialled  time.Time
 	reported time.Time
@@ -62,10 +60,13 @@ func newSyslog(addr string, report func(error)) *syslogWriter {
 		addr:   addr,
 		header: fmt.Sprintf("%.255s websocktunnel %d - - ", host, os.Getpid()),
 		report: report,
-		queue:  make(chan []byte, syslogBacklog),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
-	w.done.Go(w.run)
+	w.queue = logqueue.New(datagrams{w}, func(dropped uint64) []byte {
+		var b bytes.Buffer
+		cliapp.LogDropped(zerolog.New(&b), dropped)
+		return w.message(zerolog.WarnLevel, b.Bytes())
+	})
 	return w
 }
 
@@ -74,16 +75,17 @@ func (w *syslogWriter) Write(p []byte) (int, error) { return w.WriteLevel(zerolo
 
 // WriteLevel queues one line.
 func (w *syslogWriter) WriteLevel(level zerolog.Level, p []byte) (int, error) {
+	_, err := w.queue.Write(w.message(level, p))
+	return len(p), err
+}
+
+// message returns the datagram for one line.
+func (w *syslogWriter) message(level zerolog.Level, p []byte) []byte {
 	const facilityDaemon = 3
 	text := bytes.TrimRight(p, "\n")
 	text = text[:min(len(text), syslogMaxMessage)]
-	m := fmt.Appendf(nil, "<%d>1 %s %s%s", facilityDaemon*8+severity(level),
+	return fmt.Appendf(nil, "<%d>1 %s %s%s", facilityDaemon*8+severity(level),
 		time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), w.header, text)
-	select {
-	case w.queue <- m:
-	default: // the server, or its name service, is too slow
-	}
-	return len(p), nil
 }
 
 // severity translates a level (RFC 5424, section 6.2.1).
@@ -103,38 +105,30 @@ func severity(level zerolog.Level) int {
 
 // close sends what is queued, as long as that takes no more than a moment.
 func (w *syslogWriter) close() {
-	// Those who log have stopped, so run finds the queue empty at some time.
-	stop := time.AfterFunc(syslogFlush, w.cancel)
-	defer stop.Stop()
-	select {
-	case w.queue <- nil:
-	case <-w.ctx.Done():
-	}
-	w.done.Wait()
+	ended := w.queue.Close(cliapp.FlushTimeout)
 	w.cancel()
+	if !ended { // it looks up the server's name
+		ended = w.queue.Close(cliapp.FlushTimeout)
+	}
+	if ended && w.conn != nil {
+		w.conn.Close()
+	}
 }
 
-// run sends what is queued until it finds nil, or w is cancelled.
-func (w *syslogWriter) run() {
-	defer func() {
-		if w.conn != nil {
-			w.conn.Close()
-		}
-	}()
-	for {
-		select {
-		case <-w.ctx.Done():
-			return
-		case m := <-w.queue:
-			if m == nil {
-				return
-			}
-			if err := w.send(m); err != nil && time.Since(w.reported) > syslogReport && w.ctx.Err() == nil {
-				w.reported = time.Now()
-				w.report(err)
-			}
-		}
+// datagrams sends what is written to it. It is what the queue writes to.
+type datagrams struct{ *syslogWriter }
+
+// Write sends one message, and says now and then that it could not.
+func (w datagrams) Write(m []byte) (int, error) {
+	err := w.send(m)
+	if err == nil {
+		return len(m), nil
 	}
+	if time.Since(w.reported) > syslogReport && w.ctx.Err() == nil {
+		w.reported = time.Now()
+		w.report(err)
+	}
+	return 0, err
 }
 
 func (w *syslogWriter) send(m []byte) error {

@@ -80,7 +80,9 @@ func newApp() *cli.Command {
 		Writer:    os.Stdout,
 		ErrWriter: os.Stderr,
 		Action: func(_ context.Context, cmd *cli.Command) error {
+			cliapp.SurviveReaders()
 			c, err := readConfig(cmd)
+			defer c.logQueue.Close(cliapp.FlushTimeout)
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
 	"github.com/websocktunnel/websocktunnel/target"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -27,14 +28,17 @@ type config struct {
 
 	outFile string
 	json    bool
-	log     zerolog.Logger
+
+	log      zerolog.Logger
+	logQueue *logqueue.Queue // writes log; never nil, and must be closed
 }
 
-// readConfig reads cmd's arguments and flags. The error has one line per fault.
+// readConfig reads cmd's arguments and flags. The error has one line per fault;
+// the log is open then too.
 func readConfig(cmd *cli.Command) (config, error) {
 	var faults cliapp.Faults
 	c := config{outFile: cmd.String("out-file"), json: cmd.Bool("json")}
-	c.log = newLogger(c.json, cmd.Bool("verbose"))
+	c.log, c.logQueue = newLogger(c.json, cmd.Bool("verbose"))
 	routeStandardLog(c.log)
 	if setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG")); setting != "" {
 		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, including tokens and cookies", setting)
@@ -154,18 +158,14 @@ func checkOutFile(path string, faults *cliapp.Faults) {
 	}
 }
 
-// newLogger returns the logger for standard error.
-func newLogger(json, verbose bool) zerolog.Logger {
+// newLogger returns the logger for standard error, which never blocks, and the
+// queue that writes it.
+func newLogger(json, verbose bool) (zerolog.Logger, *logqueue.Queue) {
 	cliapp.SetLogTime()
 	level := zerolog.InfoLevel
 	if verbose {
 		level = zerolog.DebugLevel
 	}
-	var log zerolog.Logger
-	if json {
-		log = zerolog.New(os.Stderr)
-	} else {
-		log = zerolog.New(cliapp.Console(os.Stderr))
-	}
-	return log.Level(level).With().Timestamp().Logger()
+	out, queue := cliapp.LogTo(os.Stderr, json)
+	return zerolog.New(out).Level(level).With().Timestamp().Logger(), queue
 }

@@ -3,37 +3,62 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
 )
 
-// announcer writes the viewer URL to a file and to standard output.
+// fileWait is how long the line on standard output waits for the file: if that
+// is a pipe, there may be nobody who reads it.
+const fileWait = 5 * time.Second
+
+// announcer writes the viewer URL to a file and to standard output. Nothing
+// else waits for it.
 type announcer struct {
 	outFile string // "" for none
 	json    bool
 	stdout  io.Writer
+	log     zerolog.Logger
 	urls    chan string // holds the newest URL that is not written yet
 }
 
 func newAnnouncer(c config) *announcer {
-	return &announcer{outFile: c.outFile, json: c.json, stdout: os.Stdout, urls: make(chan string, 1)}
+	return &announcer{outFile: c.outFile, json: c.json, stdout: os.Stdout, log: c.log, urls: make(chan string, 1)}
 }
 
 // put hands over a URL and does not block. Only one goroutine may call it at a
 // time.
-func (a *announcer) put(url string) {
+func (a *announcer) put(url string) { putNewest(a.urls, url) }
+
+// putNewest puts url into c, which has room for one, in place of an older one.
+func putNewest(c chan string, url string) {
 	select {
-	case <-a.urls:
+	case <-c:
 	default:
 	}
-	a.urls <- url
+	c <- url
 }
 
-// run writes each new URL, until ctx ends or writing fails.
+// run writes each new URL, until ctx ends or writing fails. The file comes
+// first, so that it exists when the line appears, unless it is a pipe that
+// nobody reads.
 func (a *announcer) run(ctx context.Context) error {
-	last := ""
+	files, written := make(chan string, 1), make(chan writtenURL, 1)
+	defer close(files)
+	if a.outFile != "" {
+		go a.writeFiles(files, written)
+	}
+	var (
+		last    string // the newest URL
+		waiting bool   // its line waits for the file
+		late    <-chan time.Time
+	)
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,21 +67,54 @@ func (a *announcer) run(ctx context.Context) error {
 			if url == last {
 				continue // a reconnect
 			}
-			if err := a.write(url); err != nil {
+			last, waiting = url, true
+			if a.outFile != "" {
+				putNewest(files, url)
+				late = time.After(fileWait)
+				continue
+			}
+		case w := <-written:
+			if errors.Is(w.err, syscall.EPIPE) {
+				a.log.Warn().Str("file", a.outFile).Msg("--out-file: the reader of the pipe has gone")
+			} else if w.err != nil {
+				return fmt.Errorf("--out-file %q: %w", a.outFile, w.err)
+			}
+			if w.url != last {
+				continue
+			}
+		case <-late:
+			if waiting {
+				a.log.Warn().Str("file", a.outFile).Msg("--out-file: nobody reads the pipe")
+			}
+		}
+		if waiting {
+			waiting = false
+			if err := a.print(last); err != nil {
 				return err
 			}
-			last = url
 		}
 	}
 }
 
-// write writes the file first, so that it exists when the line appears.
-func (a *announcer) write(url string) error {
-	if a.outFile != "" {
-		if err := writeFile(a.outFile, url); err != nil {
-			return fmt.Errorf("--out-file %q: %w", a.outFile, err)
+// writtenURL is a URL that was written to the file, or could not be.
+type writtenURL struct {
+	url string
+	err error
+}
+
+// writeFiles writes each of urls to the file.
+func (a *announcer) writeFiles(urls <-chan string, written chan<- writtenURL) {
+	for url := range urls {
+		w := writtenURL{url, writeFile(a.outFile, url)}
+		select {
+		case written <- w:
+		default: // standard output is blocked, and the last result still waits
 		}
 	}
+}
+
+// print writes the line on standard output. A reader that has gone is no fault.
+func (a *announcer) print(url string) error {
 	line := url
 	if a.json {
 		b, err := json.Marshal(map[string]string{"url": url})
@@ -65,7 +123,12 @@ func (a *announcer) write(url string) error {
 		}
 		line = string(b)
 	}
-	if _, err := fmt.Fprintln(a.stdout, line); err != nil {
+	_, err := fmt.Fprintln(a.stdout, line)
+	if errors.Is(err, syscall.EPIPE) {
+		a.log.Warn().Msg("the reader of standard output has gone: the viewer URL is not printed")
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("printing the viewer URL: %w", err)
 	}
 	return nil

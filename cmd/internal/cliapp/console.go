@@ -1,18 +1,10 @@
 package cliapp
 
 import (
-	"io"
 	"os"
-	"time"
 
 	"github.com/rs/zerolog"
 )
-
-// Console returns a writer that makes lines for people of zerolog's JSON, in
-// colour if f is a terminal and NO_COLOR is not set.
-func Console(f *os.File) io.Writer {
-	return zerolog.ConsoleWriter{Out: f, NoColor: !IsTerminal(f), TimeFormat: time.DateTime}
-}
 
 // IsTerminal reports whether f is a terminal, or another device for
 // characters than the null device, on which nobody minds colours.

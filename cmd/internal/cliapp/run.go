@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
 )
 
@@ -26,21 +28,27 @@ func Run(app *cli.Command, args []string) int {
 	setHelp()
 	app.CustomRootCommandHelpTemplate = strings.ReplaceAll(cli.RootCommandHelpTemplate, "GLOBAL OPTIONS", "OPTIONS")
 	setUsageHandler(app)
-	return report(app, app.Run(context.Background(), args))
+	err := app.Run(context.Background(), args)
+	if err == nil {
+		return 0
+	}
+	// An error that nobody reads must not keep the command from ending.
+	SurviveReaders()
+	out := logqueue.New(app.ErrWriter, nil)
+	defer out.Close(FlushTimeout)
+	return report(app.Name, out, err)
 }
 
-// report writes err to app's ErrWriter and returns its exit status.
-func report(app *cli.Command, err error) int {
+// report writes err to out and returns its exit status.
+func report(name string, out io.Writer, err error) int {
 	var (
 		usage *UsageError
 		coder cli.ExitCoder
 	)
 	switch {
-	case err == nil:
-		return 0
 	case errors.As(err, &usage):
 		for _, line := range usage.Lines {
-			fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, line)
+			fmt.Fprintf(out, "%s: %s\n", name, line)
 		}
 		return ExitUsage
 	case errors.As(err, &coder):
@@ -48,10 +56,10 @@ func report(app *cli.Command, err error) int {
 			return coder.ExitCode() // the command has reported it
 		}
 		// From urfave/cli itself: an unknown help topic.
-		fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, oneLine(coder.Error()))
+		fmt.Fprintf(out, "%s: %s\n", name, oneLine(coder.Error()))
 		return ExitUsage
 	}
-	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, oneLine(err.Error()))
+	fmt.Fprintf(out, "%s: %s\n", name, oneLine(err.Error()))
 	return ExitFailure
 }
 

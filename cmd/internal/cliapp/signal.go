@@ -12,6 +12,11 @@ import (
 // passes on the Ctrl-C of a terminal, as npm does, the program gets two.
 const signalEcho = 100 * time.Millisecond
 
+// SurviveReaders keeps the program alive when the reader of its standard output
+// or standard error goes away: a write then fails, rather than ending the
+// program with SIGPIPE.
+func SurviveReaders() { signal.Ignore(syscall.SIGPIPE) }
+
 // StopSignals returns the signals that ask the program to stop, without echoes.
 // stop gives them back to the system.
 func StopSignals() (signals <-chan os.Signal, stop func()) {

@@ -3,14 +3,21 @@
 //
 // A script finds these commands beside testscript's own:
 //
-//	start [-listen VAR] NAME PROGRAM ARGS…
+//	start [-listen VAR] [-unread out|err] NAME PROGRAM ARGS…
 //	              runs a program in the background. Its output goes to the files
 //	              NAME.out and NAME.err. With -listen it gets a listening socket
-//	              as from systemd, whose address VAR is set to
+//	              as from systemd, whose address VAR is set to. With -unread its
+//	              standard output or error is a pipe, as small as can be, that
+//	              nobody reads
+//	drain NAME    reads that pipe, to NAME.out or NAME.err, until it ends
+//	leave NAME    closes the reading end of that pipe
+//	many COUNT STATUS URL
+//	              makes requests, one after the other, that must be answered with
+//	              that status within seconds
 //	send NAME [-file] TEXT
 //	              writes a line, or a file's text, to its standard input
 //	eof NAME      ends its standard input
-//	signal NAME INT|TERM…
+//	signal NAME INT|TERM|HUP|QUIT|KILL…
 //	              sends it one signal or several at once
 //	insist NAME INT|TERM STATUS
 //	              sends it a signal again and again until it ends, with that exit

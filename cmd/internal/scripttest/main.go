@@ -31,7 +31,9 @@ func checkLeaks(status int) int {
 	// for a reader of a pipe.
 	err := goleak.Find(
 		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/tunnelclient.(*lineSource).read"),
-		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).write"),
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).print"),
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).writeFiles"),
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/internal/logqueue.(*Queue).writeOut"),
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -85,6 +87,9 @@ func Run(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start":        cmdStart,
+			"drain":        cmdDrain,
+			"leave":        cmdLeave,
+			"many":         cmdMany,
 			"send":         cmdSend,
 			"eof":          cmdEOF,
 			"signal":       cmdSignal,

@@ -23,6 +23,7 @@ const timeout = 60 * time.Second
 type process struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
+	pipe   *pipe    // with start -unread
 	status chan int // the exit status, once
 }
 
@@ -53,10 +54,13 @@ var passed = []string{
 }
 
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "start [-listen VAR] NAME PROGRAM ARGS…"
-	listenVar := ""
+	const usage = "start [-listen VAR] [-unread out|err] NAME PROGRAM ARGS…"
+	listenVar, unread := "", ""
 	if len(args) > 1 && args[0] == "-listen" {
 		listenVar, args = args[1], args[2:]
+	}
+	if len(args) > 1 && args[0] == "-unread" {
+		unread, args = args[1], args[2:]
 	}
 	must(ts, len(args) >= 2, neg, usage)
 	name, argv := args[0], args[1:]
@@ -85,10 +89,24 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	stdin, err := cmd.StdinPipe()
 	ts.Check(err)
-	cmd.Stdout = create(ts, name+".out")
-	cmd.Stderr = create(ts, name+".err")
-	ts.Check(cmd.Start())
+	stdout, stderr := create(ts, name+".out"), create(ts, name+".err")
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	p := &process{cmd: cmd, stdin: stdin, status: make(chan int, 1)}
+	switch unread {
+	case "":
+	case "out":
+		p.pipe = newPipe(ts, stdout)
+		cmd.Stdout = p.pipe.w
+	case "err":
+		p.pipe = newPipe(ts, stderr)
+		cmd.Stderr = p.pipe.w
+	default:
+		ts.Fatalf("usage: %s", usage)
+	}
+	ts.Check(cmd.Start())
+	if p.pipe != nil {
+		ts.Check(p.pipe.w.Close())
+	}
 	running(ts)[name] = p
 	ended := make(chan struct{})
 	go func() {
@@ -130,7 +148,7 @@ func cmdEOF(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "signal NAME INT|TERM…"
+	const usage = "signal NAME INT|TERM|HUP|QUIT|KILL…"
 	must(ts, len(args) >= 2, neg, usage)
 	for _, name := range args[1:] {
 		sig, ok := signals[name]
@@ -139,7 +157,9 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var signals = map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}
+var signals = map[string]os.Signal{
+	"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
+}
 
 // cmdInsist sends a signal again and again until the program has ended.
 func cmdInsist(ts *testscript.TestScript, neg bool, args []string) {
