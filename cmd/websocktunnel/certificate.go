@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -94,40 +93,45 @@ func (c *certificate) covers(host string) bool {
 	return leaf != nil && leaf.VerifyHostname(host) == nil
 }
 
-// watch follows the files until ctx ends.
-func (c *certificate) watch(ctx context.Context, log zerolog.Logger) {
-	if c.certFile == "" && c.keyFile == "" {
-		return
-	}
-	tick := time.NewTicker(certificatePoll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.poll(log)
-		}
-	}
-}
+// followsFiles reports whether there are files to read again.
+func (c *certificate) followsFiles() bool { return c.certFile != "" || c.keyFile != "" }
 
 // poll checks whether the files have changed, and uses a new pair. Files that do
 // not match change nothing and are logged once. Files that changed since the last
 // poll may be half written, so they wait for the next.
 func (c *certificate) poll(log zerolog.Logger) {
-	cert, certErr := readPEM(c.certFile, c.certPEM)
-	key, keyErr := readPEM(c.keyFile, c.keyPEM)
-	err := errors.Join(certErr, keyErr)
-	found := join(cert, key)
-	if err != nil {
-		found = err.Error()
-	}
+	cert, key, found, err := c.read()
 	settled := found == c.seen
 	c.seen = found
 	if !settled || found == c.judged {
 		return
 	}
 	c.judged = found
+	c.judge(cert, key, err, log)
+}
+
+// reload reads the files at once and puts what they hold in force: whoever asks
+// for it has finished writing them. What is no pair changes nothing, and is
+// logged each time.
+func (c *certificate) reload(log zerolog.Logger) {
+	cert, key, found, err := c.read()
+	c.seen, c.judged = found, found
+	c.judge(cert, key, err, log)
+}
+
+// read reads the files. found is what they hold, or why they cannot be read.
+func (c *certificate) read() (cert, key []byte, found string, err error) {
+	cert, certErr := readPEM(c.certFile, c.certPEM)
+	key, keyErr := readPEM(c.keyFile, c.keyPEM)
+	if err := errors.Join(certErr, keyErr); err != nil {
+		return nil, nil, err.Error(), err
+	}
+	return cert, key, join(cert, key), nil
+}
+
+// judge puts the pair of cert and key in force if it is one and not there yet.
+// err is why they could not be read.
+func (c *certificate) judge(cert, key []byte, err error, log zerolog.Logger) {
 	var pair *tls.Certificate
 	if err == nil {
 		pair, err = parsePair(cert, key)

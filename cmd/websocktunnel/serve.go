@@ -32,7 +32,9 @@ func serveCommand() *cli.Command {
 			"\n" +
 			"On SIGINT or SIGTERM, the service finishes requests in flight for up to\n" +
 			"DRAIN_TIMEOUT and exits with status 0. A second signal stops it at once, with\n" +
-			"status 1. Configuration errors: status 2.",
+			"status 1. Configuration errors: status 2.\n" +
+			"\n" +
+			"On SIGHUP, the service reads the files of the TLS certificate again.",
 		Flags: variableFlags(),
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {
@@ -50,6 +52,8 @@ func serveCommand() *cli.Command {
 // serve runs the service until a signal ends it.
 func serve(c config) error {
 	cliapp.SurviveReaders()
+	hangups, stopHangups := cliapp.Hangups()
+	defer stopHangups()
 	signals, stopSignals := cliapp.StopSignals()
 	defer stopSignals()
 
@@ -77,9 +81,7 @@ func serve(c config) error {
 	var serving sync.WaitGroup
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
-	if c.certificate != nil {
-		serving.Go(func() { c.certificate.watch(watching, log) })
-	}
+	serving.Go(func() { follow(watching, c, hangups, log) })
 	failed := make(chan error, len(listeners))
 	for _, ln := range listeners {
 		serving.Go(func() {

@@ -25,7 +25,8 @@ The token comes from the first of these that is set:
    WST_TOKEN         environment variable
    standard input    each line is a token as soon as it arrives; later tokens
                      replace earlier ones without an interruption, and the
-                     tunnel stays open after the end of input
+                     tunnel stays open after the end of input,
+                     unless --exit-with-stdin is set
 
 On SIGINT or SIGTERM, wst-client finishes requests in flight for up to 10 s
 and exits with status 0. A second signal stops it at once. Status 1: the
@@ -54,6 +55,7 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "token", Category: catToken, Usage: "The `token`. It is visible in ps; the other ways above are safer."},
 			&cli.StringFlag{Name: "token-file", Category: catToken, Usage: "`File` with the token, read again when it changes.", TakesFile: true},
 
+			&cli.BoolFlag{Name: "exit-with-stdin", Category: catOutput, Usage: "Stop when standard input ends, as on SIGTERM, so that a child process does not outlive its parent.", HideDefault: true},
 			&cli.StringFlag{Name: "out-file", Category: catOutput, Usage: "Write the viewer URL, and nothing else, to this `file` once connected.", TakesFile: true},
 			&cli.BoolFlag{Name: "verbose", Category: catOutput, Usage: "Log more.", HideDefault: true},
 			&cli.BoolFlag{Name: "json", Category: catOutput, Usage: "Log JSON lines.", HideDefault: true},
@@ -81,12 +83,13 @@ func newApp() *cli.Command {
 		ErrWriter: os.Stderr,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			cliapp.SurviveReaders()
+			cliapp.IgnoreHangup()
 			c, err := readConfig(cmd)
-			defer c.logQueue.Close(cliapp.FlushTimeout)
-			if err != nil {
-				return err
+			if err == nil {
+				err = runClient(c)
 			}
-			return runClient(c)
+			c.logQueue.Close(cliapp.FlushTimeout)
+			return err
 		},
 	}
 }

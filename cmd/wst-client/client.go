@@ -41,9 +41,20 @@ func runClient(c config) error {
 		}
 	}()
 
+	var ended <-chan struct{} // nil: never
+	if c.exitWithStdin {
+		ended = stdinEnd(ctx, c)
+	}
+
 	stopping := false
 	for {
 		select {
+		case <-ended:
+			// A parent may close standard input and then send a signal. The
+			// first signal still cuts nothing off.
+			ended = nil
+			c.log.Info().Msg("stopping; standard input has ended")
+			cancel()
 		case sig := <-signals:
 			if stopping {
 				c.log.Warn().Stringer("signal", sig).Msg("stopping at once; requests in flight are cut off")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,10 +25,12 @@ const tokenVariable = "WST_TOKEN"
 type config struct {
 	tunnel    tunnelclient.Config // without OnStateChange
 	target    *target.Proxy
-	fromStdin bool // tokens come from standard input
+	stdin     io.Reader
+	fromStdin bool // tokens come from stdin
 
-	outFile string
-	json    bool
+	outFile       string
+	json          bool
+	exitWithStdin bool // the end of standard input asks to stop
 
 	log      zerolog.Logger
 	logQueue *logqueue.Queue // writes log; never nil, and must be closed
@@ -37,7 +40,7 @@ type config struct {
 // the log is open then too.
 func readConfig(cmd *cli.Command) (config, error) {
 	var faults cliapp.Faults
-	c := config{outFile: cmd.String("out-file"), json: cmd.Bool("json")}
+	c := config{outFile: cmd.String("out-file"), json: cmd.Bool("json"), stdin: cmd.Reader, exitWithStdin: cmd.Bool("exit-with-stdin")}
 	c.log, c.logQueue = newLogger(c.json, cmd.Bool("verbose"))
 	routeStandardLog(c.log)
 	if setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG")); setting != "" {

@@ -17,6 +17,17 @@ const signalEcho = 100 * time.Millisecond
 // program with SIGPIPE.
 func SurviveReaders() { signal.Ignore(syscall.SIGPIPE) }
 
+// IgnoreHangup keeps the program alive when its terminal is closed.
+func IgnoreHangup() { signal.Ignore(syscall.SIGHUP) }
+
+// Hangups returns the signals that ask the program to read its configuration
+// again. stop gives them back to the system.
+func Hangups() (signals <-chan os.Signal, stop func()) {
+	c := make(chan os.Signal, 1) // a second one asks for nothing more
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}
+
 // StopSignals returns the signals that ask the program to stop, without echoes.
 // stop gives them back to the system.
 func StopSignals() (signals <-chan os.Signal, stop func()) {

@@ -33,6 +33,7 @@ func checkLeaks(status int) int {
 		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/tunnelclient.(*lineSource).read"),
 		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).print"),
 		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.(*announcer).writeFiles"),
+		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/wst-client.stdinEnd.func1"),
 		goleak.IgnoreAnyFunction("github.com/websocktunnel/websocktunnel/cmd/internal/logqueue.(*Queue).writeOut"),
 	)
 	if err != nil {
