@@ -60,9 +60,19 @@ func (s *session) refresh(token string) {
 			return
 		}
 	}
+	if err = s.renew(g, err); err == nil {
+		s.log.Debug().Time("expires", g.expires).Msg("token refreshed")
+	} else {
+		s.log.Warn().Err(err).Msg("fresh token refused; the old one stays in force")
+	}
+}
+
+// renew puts g in force, unless err is set or the session will not be taken
+// back into service, and leaves the answer for run to send.
+func (s *session) renew(g grant, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil && !s.state.serves() { // it would not be taken back into service
+	if err == nil && !s.state.serves() {
 		err = errRetired
 	}
 	ok := err == nil
@@ -70,11 +80,9 @@ func (s *session) refresh(token string) {
 	if ok {
 		s.grant = g
 		answer.Exp = g.expires.Unix()
-		s.log.Debug().Time("expires", g.expires).Msg("token refreshed")
-	} else {
-		s.log.Warn().Err(err).Msg("fresh token refused; the old one stays in force")
 	}
 	s.sendLocked(answer)
+	return err
 }
 
 // sendLocked leaves m for run to send.

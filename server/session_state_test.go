@@ -1,12 +1,15 @@
 package server
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
@@ -177,5 +180,52 @@ func TestEndOfClientThatTakesNothing(t *testing.T) {
 			body.Close()
 			<-viewer
 		})
+	}
+}
+
+// lockProbe is the writer of a log. It notes for each line about a token whether
+// others could lock the session while the line was written.
+type lockProbe struct {
+	s     atomic.Pointer[session]
+	lines chan bool
+}
+
+func (p *lockProbe) Write(line []byte) (int, error) {
+	if s := p.s.Load(); s != nil && bytes.Contains(line, []byte("token")) {
+		locked := make(chan struct{})
+		go func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			close(locked)
+		}()
+		select {
+		case <-locked:
+			p.lines <- true
+		case <-time.After(2 * time.Second):
+			p.lines <- false
+		}
+	}
+	return len(line), nil
+}
+
+// A log whose writer is slow must not keep the tunnel's viewers waiting for the
+// session's lock.
+func TestRefreshLogsWithoutLock(t *testing.T) {
+	probe := &lockProbe{lines: make(chan bool, 10)}
+	s := newService(t, Config{Logger: zerolog.New(probe)})
+	c := s.connect("a", echoHandler)
+	sess, err := s.registry.lookup(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe.s.Store(sess)
+	for _, token := range []string{mint(t, "a"), "nonsense"} {
+		c.conn.SendControl(wire.Control{Type: wire.TypeToken, Token: token}.Encode())
+		if m := <-c.control; m.Type != wire.TypeToken {
+			t.Errorf("got %+v", m)
+		}
+		if !<-probe.lines {
+			t.Errorf("the line about token %.10q is written with the lock held", token)
+		}
 	}
 }
