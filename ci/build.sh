@@ -15,8 +15,3 @@ mkdir -p "$out"
 CGO_ENABLED=0 go build -trimpath -o "$out/" \
 	-ldflags "-s -w -X $package.version=$version -X $package.commit=$commit -X $package.build=$build" \
 	./cmd/...
-
-# Nothing is shipped for these here, but users build for them.
-for os in windows darwin; do
-	CGO_ENABLED=0 GOOS=$os go vet ./cmd/...
-done

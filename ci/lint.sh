@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Static checks: go vet, go fix (which must have nothing left to modernise), and
-# golangci-lint with .golangci.yml.
+# Static checks: go vet, also for other systems, go fix (which must have nothing
+# left to modernise), and golangci-lint with .golangci.yml.
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
@@ -14,4 +14,9 @@ for module in $(modules); do
 		fi
 		tool golangci-lint run --config="$top/.golangci.yml" ./...
 	)
+done
+
+# No release has the commands for these systems, but users build them there.
+for os in windows darwin; do
+	CGO_ENABLED=0 GOOS=$os go vet ./cmd/...
 done
