@@ -139,20 +139,22 @@ func isolateCookie(cookie, base, rest string) string {
 }
 
 // isolatedPath returns the Path attribute's value below base that stands for
-// path, and "" if path is one that browsers replace by the default path.
+// path, and "" if path is one that browsers replace by the default path. The
+// root becomes base without a slash, for base+"/" would not match base itself
+// (RFC 6265, section 5.1.4).
 func isolatedPath(path, base string) string {
 	if !strings.HasPrefix(path, "/") || len(path) > maxCookieAttribute {
 		return ""
 	}
-	if path != base && !strings.HasPrefix(path, base+"/") {
-		path = base + path
+	switch {
+	case path == base, strings.HasPrefix(path, base+"/"):
+		return path
+	case path == "/", len(base)+len(path) > maxCookieAttribute:
+		// Browsers would ignore a longer path. The whole tunnel is the
+		// nearest that they accept.
+		return base
 	}
-	if len(path) > maxCookieAttribute {
-		// As long as it has become, browsers would ignore it. The whole
-		// tunnel is the nearest that they accept.
-		return base + "/"
-	}
-	return path
+	return base + path
 }
 
 // trimWSP trims what RFC 6265 calls whitespace, which is less than what

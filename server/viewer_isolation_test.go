@@ -28,7 +28,7 @@ func TestIsolationHeaders(t *testing.T) {
 	isolation{prefixPath: "/p"}.apply(h, route{kind: routeTunnel, id: "id"})
 	want := http.Header{
 		"Content-Security-Policy": {"default-src 'self'"},
-		"Set-Cookie":              {"a=1; Path=/p/id/", "b=2; Path=/p/id/x"},
+		"Set-Cookie":              {"a=1; Path=/p/id", "b=2; Path=/p/id/x"},
 	}
 	if !maps.EqualFunc(h, want, slices.Equal) {
 		t.Errorf("got %v, want %v", h, want)
@@ -46,7 +46,11 @@ func TestIsolationHeaders(t *testing.T) {
 func TestIsolateCookie(t *testing.T) {
 	long := "/" + strings.Repeat("x", 1023)
 	for _, c := range []struct{ name, rest, cookie, want string }{
-		{"root", "/x", "a=b; Path=/", "a=b; Path=/p/id/"},
+		// RFC 6265, section 5.1.4: /p/id/ does not match /p/id, /p/id matches both.
+		{"root", "/x", "a=b; Path=/", "a=b; Path=/p/id"},
+		{"root, answer to the base", "", "a=b; Path=/; Secure", "a=b; Path=/p/id; Secure"},
+		{"root, odd spacing", "/x", "a=b;PATH = \t/ ;Secure", "a=b; Path=/p/id;Secure"},
+		{"already the base with a slash", "/x", "a=b; Path=/p/id/", "a=b; Path=/p/id/"},
 		{"below", "/x", "a=b; Path=/app", "a=b; Path=/p/id/app"},
 		{"below, slash", "/x", "a=b; Path=/app/", "a=b; Path=/p/id/app/"},
 		{"two slashes", "/x", "a=b; Path=//", "a=b; Path=/p/id//"},
@@ -74,25 +78,25 @@ func TestIsolateCookie(t *testing.T) {
 		{"last Path counts, even the same", "/x", "a=b; Path=/p/id/; Path=/p/id/", "a=b; Path=/p/id/"},
 		{"last Path counts, already under", "/x", "a=b; Path=app; Secure;Path=/p/id/", "a=b;Path=/p/id/; Secure"},
 		{"last Path counts, relative", "/x", "a=b; Path=/; Path=app", "a=b"},
-		{"last Path counts, first relative", "/x", "a=b; Path=app; Path=/", "a=b; Path=/p/id/"},
+		{"last Path counts, first relative", "/x", "a=b; Path=app; Path=/", "a=b; Path=/p/id"},
 		{"too long for browsers", "/x", "a=b; Path=" + long + "x", "a=b"},
 		{"too long for browsers, base", "", "a=b; Path=" + long + "x", "a=b; Path=/p/id"},
-		{"too long once prefixed", "/x", "a=b; Path=" + long, "a=b; Path=/p/id/"},
+		{"too long once prefixed", "/x", "a=b; Path=" + long, "a=b; Path=/p/id"},
 
-		{"Domain", "/x", "a=b; Domain=example.com; Path=/", "a=b; Path=/p/id/"},
+		{"Domain", "/x", "a=b; Domain=example.com; Path=/", "a=b; Path=/p/id"},
 		{"Domain alone", "/x", "a=b; Domain=example.com", "a=b"},
 		{"Domain in every form", "/x", "a=b;domain;DOMAIN=x;\tDomain\t=\ty; Secure;  dOmAiN=", "a=b; Secure"},
 		{"nearly Domain", "/x", "a=b; Domains=x; X-Domain=y; Do main=z", "a=b; Domains=x; X-Domain=y; Do main=z"},
 
 		{"the rest untouched", "/x", "a=b; Expires=Wed, 21 Oct 2015 07:28:00 GMT; Max-Age=0;HttpOnly ; SameSite=None; Secure; Partitioned; Path=/; Priority=High",
-			"a=b; Expires=Wed, 21 Oct 2015 07:28:00 GMT; Max-Age=0;HttpOnly ; SameSite=None; Secure; Partitioned; Path=/p/id/; Priority=High"},
-		{"odd pair untouched", "/x", "  Path = \"x y\\\" ,\xff= ; Path=/", "  Path = \"x y\\\" ,\xff= ; Path=/p/id/"},
-		{"pair named Domain", "/x", "Domain=evil; Path=/", "Domain=evil; Path=/p/id/"},
+			"a=b; Expires=Wed, 21 Oct 2015 07:28:00 GMT; Max-Age=0;HttpOnly ; SameSite=None; Secure; Partitioned; Path=/p/id; Priority=High"},
+		{"odd pair untouched", "/x", "  Path = \"x y\\\" ,\xff= ; Path=/", "  Path = \"x y\\\" ,\xff= ; Path=/p/id"},
+		{"pair named Domain", "/x", "Domain=evil; Path=/", "Domain=evil; Path=/p/id"},
 		{"pair named Path", "", "Path=/", "Path=/; Path=/p/id"},
 		{"empty", "/x", "", ""},
 		{"separators only", "/x", ";;;", ";;;"},
-		{"__Host-: browsers will drop it, in place of sending it everywhere", "/x", "__Host-a=b; Secure; Path=/", "__Host-a=b; Secure; Path=/p/id/"},
-		{"__Secure-", "/x", "__Secure-a=b; Secure; Path=/", "__Secure-a=b; Secure; Path=/p/id/"},
+		{"__Host-: browsers will drop it, in place of sending it everywhere", "/x", "__Host-a=b; Secure; Path=/", "__Host-a=b; Secure; Path=/p/id"},
+		{"__Secure-", "/x", "__Secure-a=b; Secure; Path=/", "__Secure-a=b; Secure; Path=/p/id"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := isolateCookie(c.cookie, "/p/id", c.rest)
@@ -184,12 +188,15 @@ func FuzzSetCookie(f *testing.F) {
 		}
 		base := prefix + "/" + rt.id
 		pair, path, domain := browserCookie(got, base+rt.rest)
-		wantPair, _, _ := browserCookie(cookie, base+rt.rest)
+		wantPair, wasPath, _ := browserCookie(cookie, base+rt.rest)
 		if pair != wantPair {
 			t.Errorf("%q: the pair became %q", cookie, pair)
 		}
 		if domain {
 			t.Errorf("%q became %q, which has a Domain", cookie, got)
+		}
+		if wasPath == "/" && path != base {
+			t.Errorf("%q became %q: its path is %q, which does not match %q itself", cookie, got, path, base)
 		}
 		if path != base && !strings.HasPrefix(path, base+"/") {
 			t.Errorf("%q became %q: its path is %q, not under %q", cookie, got, path, base)

@@ -150,7 +150,7 @@ func TestPathIsolation(t *testing.T) {
 			for i, answer := range answers {
 				answer += "\r\n"
 				worker := strings.Contains(answer, "\r\nService-Worker-Allowed: ")
-				isolated := strings.Contains(answer, "\r\nSet-Cookie: a=b; Path=/x/; HttpOnly\r\n")
+				isolated := strings.Contains(answer, "\r\nSet-Cookie: a=b; Path=/x; HttpOnly\r\n")
 				asSent := strings.Contains(answer, "\r\nSet-Cookie: a=b; Path=/; Domain=tunnel.example; HttpOnly\r\n")
 				if !strings.HasPrefix(answer, "HTTP/1.1 "+want[i]+" ") || !strings.Contains(answer, "\r\nX-Kept: 1\r\n") || worker != off || isolated == off || asSent != off {
 					t.Errorf("isolation off=%v: %q", off, answer)

@@ -150,6 +150,9 @@ func (w *redirectRewriter) cookie(c string) string {
 		name, value, ok := strings.Cut(part, "=")
 		value = strings.Trim(value, " \t")
 		if ok && strings.EqualFold(strings.Trim(name, " \t"), "path") && strings.HasPrefix(value, "/") && !w.below(value) {
+			if value == "/" && w.prefix != "" {
+				value = "" // "/<id>/" would not match "/<id>" (RFC 6265, section 5.1.4)
+			}
 			parts[i+1] = name + "=" + w.prefix + value
 		}
 	}

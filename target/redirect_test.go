@@ -69,8 +69,10 @@ func TestRewriteRedirects(t *testing.T) {
 		{"Location", "http://" + host + `\@elsewhere.example/`, "http://" + host + `\@elsewhere.example/`},
 		{"Location", "/\\elsewhere.example/", "/base/id/\\elsewhere.example/"},
 		{"Location", "http://" + host + "//elsewhere.example/", "/base/id//elsewhere.example/"},
-		{"Set-Cookie", "a=/; Path=/; HttpOnly", "a=/; Path=/base/id/; HttpOnly"},
+		{"Set-Cookie", "a=/; Path=/; HttpOnly", "a=/; Path=/base/id; HttpOnly"},
 		{"Set-Cookie", "a=b;path=/app", "a=b;path=/base/id/app"},
+		{"Set-Cookie", "a=b; path = / ;Secure", "a=b; path =/base/id;Secure"},
+		{"Set-Cookie", "a=b; Path=/base/id/", "a=b; Path=/base/id/"},
 		{"Set-Cookie", "a=b; Path=/base/id/app", "a=b; Path=/base/id/app"},
 		{"Set-Cookie", "a=b", "a=b"},
 		{"Set-Cookie", "a=b; Path=/base/idiot", "a=b; Path=/base/id/base/idiot"},
@@ -79,7 +81,7 @@ func TestRewriteRedirects(t *testing.T) {
 		// Browsers take these with Path=/ only.
 		{"Set-Cookie", "__Host-a=b; Path=/; Secure", "__Host-a=b; Path=/; Secure"},
 		{"Set-Cookie", "__host-a=b; Path=/; Secure", "__host-a=b; Path=/; Secure"},
-		{"Set-Cookie", "__Secure-a=b; Path=/; Secure", "__Secure-a=b; Path=/base/id/; Secure"},
+		{"Set-Cookie", "__Secure-a=b; Path=/; Secure", "__Secure-a=b; Path=/base/id; Secure"},
 		{"X-Other", "/login", "/login"},
 	} {
 		header, value = tt.header, tt.sent

@@ -124,7 +124,7 @@ func TestRewriteRedirects(t *testing.T) {
 				do("GET", "/home", map[string][]string{"Location": {"/a/login"}})
 				do("POST", "/login", map[string][]string{
 					"Location":   {"/a/home?welcome=/yes"},
-					"Set-Cookie": {"user=ann; Path=/a/; HttpOnly", "deep=1; Path=/a/deep", "bare=1"},
+					"Set-Cookie": {"user=ann; Path=/a; HttpOnly", "deep=1; Path=/a/deep", "bare=1"},
 				})
 				do("POST", "/things", map[string][]string{"Location": {"/a/things/1"}})
 				do("GET", "/relative", map[string][]string{"Location": {"../x"}, "Refresh": {"0; url=x"}})
