@@ -39,11 +39,19 @@ func demoCommand() *cli.Command {
 		UsageText: "websocktunnel demo [--port 8080] [--target URL]",
 		Description: "The demo needs no configuration, listens on this machine only, and stores\n" +
 			"nothing. If port 8080 is taken and you do not set --port, it uses the next\n" +
-			"free port.",
+			"free port.\n" +
+			"\n" +
+			"The tunnel has a host of its own, demo.localhost, and is also at /demo/ below\n" +
+			"http://127.0.0.1:8080. With --keep-prefix or --rewrite-redirects, it is only at\n" +
+			"http://localhost:8080/demo/.\n" +
+			"\n" +
+			"Examples:\n" +
+			"   websocktunnel demo\n" +
+			"   websocktunnel demo --target 3000        your app at port 3000",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "port", Usage: "`Port` to listen on; 0 chooses a free one.", DefaultText: "8080"},
-			&cli.BoolFlag{Name: "keep-prefix", Usage: "Keep the prefix /demo in the paths that the target gets, for a target that is configured with it."},
-			&cli.BoolFlag{Name: "rewrite-redirects", Usage: "Add /demo to the paths in redirects and cookies, for a target that does not know the prefix."},
+			&cli.BoolFlag{Name: "keep-prefix", Usage: "Serve at /demo/, and keep that prefix in the paths that the target gets, for a target that is configured with it."},
+			&cli.BoolFlag{Name: "rewrite-redirects", Usage: "Serve at /demo/, and add that prefix to the paths in redirects and cookies, for a target that does not know it."},
 			&cli.StringFlag{Name: "target", Usage: "`URL` or port of an HTTP server to show through the tunnel.", DefaultText: "a small demo site"},
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
@@ -97,36 +105,49 @@ func demoAction(cmd *cli.Command) error {
 		fmt.Fprintf(stdout, "Port %d is taken; using %d.\n", demoPort, portOf(listeners[0]))
 	}
 	context.AfterFunc(ctx, stop) // a second signal ends the process
-	return demo(ctx, listeners, handler, log, func(url string) {
-		printDemo(stdout, url, shown)
+	config := demoConfig(portOf(listeners[0]), cmd.Bool("keep-prefix") || cmd.Bool("rewrite-redirects"))
+	config.Logger = log
+	return demo(ctx, listeners, handler, config, func(url string) {
+		printDemo(stdout, config, url, shown)
 	})
 }
 
-func printDemo(w io.Writer, url, target string) {
+// demoConfig returns what the service needs to be reached on this machine: by
+// the tunnel's host, and by path too, or only by path.
+func demoConfig(port int, byPath bool) server.Config {
+	if byPath {
+		return server.Config{PublicURL: fmt.Sprintf("http://localhost:%d", port)}
+	}
+	return server.Config{PublicURL: fmt.Sprintf("http://127.0.0.1:%d", port), ViewerDomain: "localhost"}
+}
+
+func printDemo(w io.Writer, config server.Config, url, target string) {
+	path, hint := "", "Open the URL in a browser."
+	if config.ViewerDomain != "" {
+		path = fmt.Sprintf("    by path      %s/%s/\n", config.PublicURL, demoID)
+		hint = "Open the client URL in a browser, or the one by path if its host is not found."
+	}
 	fmt.Fprintf(w, `
   websocktunnel demo
 
-    viewer URL   %s/
-    target       %s
+    client URL   %s/
+%s    target       %s
 
-  Open the URL in a browser. Ctrl-C stops the demo.
+  %s
+  Ctrl-C stops the demo.
 
-`, url, target)
+`, url, path, target, hint)
 }
 
-// demo serves on listeners, connects a tunnel client to the service that
-// answers with h, calls ready with the viewer URL, and waits until ctx ends.
-func demo(ctx context.Context, listeners []net.Listener, h http.Handler, log zerolog.Logger, ready func(url string)) error {
+// demo runs a service with config on listeners, connects a tunnel client to it
+// that answers with h, calls ready with the client URL, and waits until ctx ends.
+func demo(ctx context.Context, listeners []net.Listener, h http.Handler, config server.Config, ready func(url string)) error {
 	secret := make([]byte, minSecret)
 	if _, err := rand.Read(secret); err != nil {
 		return err
 	}
-	port := strconv.Itoa(portOf(listeners[0]))
-	srv, err := server.New(server.Config{
-		PublicURL: "http://localhost:" + port,
-		Secrets:   [][]byte{secret},
-		Logger:    log,
-	})
+	config.Secrets = [][]byte{secret}
+	srv, err := server.New(config)
 	if err != nil {
 		closeAll(listeners)
 		return err
@@ -137,7 +158,7 @@ func demo(ctx context.Context, listeners []net.Listener, h http.Handler, log zer
 		Tokens: tunnelclient.TokenFunc(func(context.Context) (string, error) {
 			return server.MintToken(secret, server.Claims{ID: demoID, TTL: 24 * time.Hour})
 		}),
-		Logger: log,
+		Logger: config.Logger,
 		// The page's own websocket and event stream would never finish.
 		DrainTimeout: -1,
 	})

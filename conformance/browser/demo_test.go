@@ -48,17 +48,22 @@ const useDemo = `
 	return Object.fromEntries(all.map((id) => [id, panel(id).innerText]));
 `
 
-// TestDemo: all panels of the demo page work, with and without the slash at
-// the end of its URL, and the browser has nothing to complain about.
+// TestDemo: all panels of the demo page work, on the tunnel's own host and by
+// path, there with and without the slash at the end of its URL, and the browser
+// has nothing to complain about.
 func TestDemo(t *testing.T) {
 	for scheme, want := range schemes {
-		for name, slash := range map[string]string{"with slash": "/", "without slash": ""} {
+		for name, slash := range map[string]string{"on a host of its own": "/", "with slash": "/", "without slash": ""} {
 			t.Run(scheme+" "+name, func(t *testing.T) {
 				t.Parallel()
 				passed(t, "the demo page, "+name, scheme)
 				site := httptest.NewServer(demosite.Handler())
 				t.Cleanup(site.Close)
-				s := harness.Start(t, harness.Options{TLS: want.tls})
+				o := harness.Options{TLS: want.tls}
+				if name == "on a host of its own" {
+					o.Server.ViewerDomain = "localhost" // as the demo has it; browsers know it
+				}
+				s := harness.Start(t, o)
 				url := s.Target("demo", site.URL, tunnelclient.ProxyOptions{})
 				tb := newTab(t)
 				complaints := tb.complaints()
