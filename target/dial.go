@@ -2,7 +2,9 @@ package target
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -10,8 +12,19 @@ import (
 	"time"
 )
 
-// dialTimeout bounds connecting to a target.
-const dialTimeout = 10 * time.Second
+const (
+	// dialTimeout bounds connecting to a target.
+	dialTimeout = 10 * time.Second
+
+	// idleTimeout is how long an idle connection to the target is kept: less
+	// than the 2 s (gunicorn) and 5 s (Node.js) after which servers that are
+	// often targets close it, so that no request meets a dying connection.
+	idleTimeout = 1500 * time.Millisecond
+
+	// maxHeader bounds the header of the target's answer. It has to fit into
+	// the tunnel, where the service admits 256 KiB.
+	maxHeader = 200 << 10
+)
 
 // endpoint is where a [Proxy] sends requests: nothing in a request
 // can change it.
@@ -109,4 +122,39 @@ const portRule = "the port must be a number from 1 to 65535"
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n > 0 && allDigits(s)
+}
+
+// newTransport returns what sends requests to t over these protocols.
+func newTransport(t endpoint, o Options, protocols http.Protocols) *http.Transport {
+	tr := &http.Transport{
+		Protocols: &protocols,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := t.dial(ctx)
+			if err != nil {
+				return nil, dialError{err}
+			}
+			if protocols.HTTP1() {
+				conn = newConn(conn)
+			}
+			return conn, nil
+		},
+		TLSHandshakeTimeout:    dialTimeout,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  expectTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         16 << 10, // chunked answers pass through it
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+	}
+	if t.scheme == "https" {
+		tr.TLSClientConfig = &tls.Config{}
+		if o.TLSConfig != nil {
+			tr.TLSClientConfig = o.TLSConfig.Clone()
+		}
+		if o.InsecureSkipVerify {
+			tr.TLSClientConfig.InsecureSkipVerify = true
+		}
+	}
+	return tr
 }

@@ -113,7 +113,7 @@ func classifyText(s string) failure {
 		strings.Contains(s, "GOAWAY"),
 		strings.Contains(s, "client connection lost"),
 		strings.Contains(s, "stream error"),
-		strings.Contains(s, "with Body length"): // what endedBody left short
+		strings.Contains(s, "with Body length"): // what requestBody.end left short
 		return failTerminated
 	case strings.Contains(s, "tried to switch"):
 		return failUpgrade

@@ -18,7 +18,7 @@ const (
 // stream without an answer, and reports whether this is one. gRPC servers do so
 // at the deadline that the request names. The viewer sees that deadline at the
 // same moment, and would take a 502 that is faster for another failure.
-func answerCancelledGRPC(w http.ResponseWriter, r *http.Request, err error) bool {
+func answerCancelledGRPC(w *writer, r *http.Request, err error) bool {
 	var reset streamError
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") ||
 		!errors.As(err, &reset) || reset.Code != codeCancel {
@@ -33,9 +33,7 @@ func answerCancelledGRPC(w http.ResponseWriter, r *http.Request, err error) bool
 	h.Set("Content-Type", "application/grpc")
 	h.Set("Grpc-Status", status)
 	h.Set("Grpc-Message", message)
-	if uw, ok := w.(*unaltered); ok { // all in one frame, as gRPC wants it
-		uw.length, uw.noLength = 0, true
-	}
+	w.expect(0, true) // all in one frame, as gRPC wants it
 	w.WriteHeader(http.StatusOK)
 	return true
 }

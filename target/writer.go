@@ -4,113 +4,93 @@ import (
 	"bufio"
 	"net"
 	"net/http"
-	"sync/atomic"
 )
 
-// unaltered keeps the server under a proxy from adding to the target's answer.
-type unaltered struct {
+// writer sends the answer to the viewer. It adds nothing to what the target sent.
+//
+//	                  begins as  set by
+//	length, silent    unknown    expect, between the target's answer and WriteHeader
+//	status            0          WriteHeader of the final header, or Hijack
+type writer struct {
 	http.ResponseWriter
+	ex *exchange
 
-	// length is how many body bytes the answer has, or -1 if that is not known
-	// in advance. Set between the target's answer and WriteHeader.
-	length   int64
-	written  int64
-	noLength bool // the answer has no body, and does not say so
-	wrote    bool // the final header
-
-	// targetConn is the network connection to the target.
-	targetConn atomic.Pointer[net.Conn]
-
-	// upgraded is the connection to a target that has switched protocols.
-	upgraded *targetEnd
-
-	// expected, if not nil, is the request's body, which may wait for the final
-	// header.
-	expected *expectedBody
+	length  int64 // body bytes of the answer; -1 if that is not known in advance
+	silent  bool  // the answer has no body, and does not say so
+	status  int   // of the final header, 0 before it
+	written int64 // body bytes so far
 }
 
-func newUnaltered(w http.ResponseWriter) *unaltered {
-	return &unaltered{ResponseWriter: w, length: -1}
-}
+// expect says how long the answer's body will be; silent, that there is none and
+// that the header names no length.
+func (w *writer) expect(length int64, silent bool) { w.length, w.silent = length, silent }
 
-// closeUpgraded closes the connection to a target that has switched protocols.
-// A ReverseProxy leaves it open where it cannot use it.
-func (w *unaltered) closeUpgraded() {
-	if w.upgraded != nil {
-		_ = w.upgraded.Close()
-	}
-}
-
-// Hijack is for upgrades, whose broken ends it passes on.
-func (w *unaltered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+// Hijack is for upgrades. It makes the viewer's end of one.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, brw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil && w.upgraded != nil {
-		c = &tunnelEnd{c, w.upgraded.u}
+	if err == nil {
+		w.status = http.StatusSwitchingProtocols
+		if u := w.ex.upgrade; u != nil {
+			c = &tunnelEnd{c, u}
+		}
 	}
 	return c, brw, err
 }
 
-// WriteHeader sends the header without a Content-Type and a Date that the
-// target did not send: for net/http a nil entry means just that.
-func (w *unaltered) WriteHeader(status int) {
+func (w *writer) WriteHeader(status int) {
 	switch {
 	case status == http.StatusSwitchingProtocols:
-		return // an HTTP/2 target's nonsense: real upgrades are hijacked
-	case status < 200 && headerSize(w.Header()) > maxHeader:
-		return // informational, so nobody depends on it
-	case status >= 200 && !w.wrote:
-		w.wrote = true
-		h := w.Header()
-		if w.noLength {
-			h["Content-Length"] = nil
+		return // from an HTTP/2 target, where it means nothing: real upgrades are hijacked
+	case status < 200:
+		if headerSize(w.Header()) <= maxHeader { // informational, so nobody depends on it
+			w.ResponseWriter.WriteHeader(status)
 		}
-		for _, k := range [...]string{"Content-Type", "Date"} {
-			if _, ok := h[k]; !ok {
-				h[k] = nil
-			}
-		}
+		return
+	case w.status == 0:
+		w.status = status
+		addNothing(w.Header(), w.silent)
 	}
 	w.ResponseWriter.WriteHeader(status)
-	if status >= 200 && w.length < 0 {
-		// Before the end is known, or an empty body would get a length.
-		_ = http.NewResponseController(w.ResponseWriter).Flush()
+	// An unknown length: before the end is known, or an empty body would get a length.
+	if w.length < 0 || w.ex.body.expect.unread() {
+		w.flush()
 	}
-	if status >= 200 && w.expected != nil {
-		if w.length >= 0 && !w.expected.begun.Load() {
-			_ = http.NewResponseController(w.ResponseWriter).Flush()
-		}
-		w.expected.headerSent()
-	}
+	w.ex.body.expect.sent()
 }
 
-func (w *unaltered) Write(p []byte) (int, error) {
-	if !w.wrote {
+func (w *writer) Write(p []byte) (int, error) {
+	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
+	if err != nil {
+		w.ex.viewerFailed(err)
+	}
 	return n, err
 }
 
+func (w *writer) flush() error { return http.NewResponseController(w.ResponseWriter).Flush() }
+
 // FlushError does nothing once the whole answer is written: the return of the
 // handler sends it, together with its end. An answer without a body would
-// otherwise race with its own flush, which gRPC clients take amiss.
-func (w *unaltered) FlushError() error {
-	if w.wrote && w.length >= 0 && w.written >= w.length {
+// otherwise race with its own flush, which gRPC clients do not accept.
+func (w *writer) FlushError() error {
+	if w.status != 0 && w.length >= 0 && w.written >= w.length {
 		return nil
 	}
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	return w.flush()
 }
 
-// Flush is FlushError for those that know no better.
-func (w *unaltered) Flush() { _ = w.FlushError() }
+// Flush is FlushError for callers that do not know it.
+func (w *writer) Flush() { _ = w.FlushError() }
 
-// Unwrap lets [http.ResponseController] find the Hijacker.
-func (w *unaltered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+// Unwrap lets [http.ResponseController] find the other methods.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 var (
-	_ http.Flusher  = (*unaltered)(nil)
-	_ http.Hijacker = (*unaltered)(nil)
+	_ http.Flusher  = (*writer)(nil)
+	_ http.Hijacker = (*writer)(nil)
 )
 
 // headerSize returns the size of h as HTTP/2 counts it (RFC 9113, section

@@ -1,0 +1,113 @@
+package target
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+)
+
+// requestBody is the body of the request, as net/http's Transport reads it.
+//
+//	state   entered when                              Read returns
+//	open    the exchange begins                       what the viewer sends
+//	done    the viewer's upload is complete           io.EOF
+//	broken  the viewer's upload broke off             the viewer's error
+//	closed  net/http or the exchange is done with it  http.ErrBodyReadAfterClose
+//	ended   the connection to the target has gone     io.EOF
+//
+// The first Read of one that is open may wait: see expectation. The last two end
+// a Read in progress if the viewer's body can do that.
+type requestBody struct {
+	io.ReadCloser // the viewer's; only close calls its Close
+
+	// closable is true behind an HTTP/2 server, such as the tunnel's, where
+	// Close ends a Read in progress. In HTTP/1.1, Close waits for the viewer.
+	closable bool
+
+	expect *expectation // nil if the request expects nothing
+	state  atomic.Int32
+	closed atomic.Bool
+	read   atomic.Int64 // bytes so far
+}
+
+const (
+	bodyOpen int32 = iota
+	bodyDone
+	bodyBroken
+	bodyClosed
+	bodyEnded
+)
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.expect.wait()
+	if b.state.Load() == bodyClosed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	switch err {
+	case nil:
+	case io.EOF:
+		b.state.CompareAndSwap(bodyOpen, bodyDone)
+	default:
+		b.state.CompareAndSwap(bodyOpen, bodyBroken)
+		if b.state.Load() == bodyEnded {
+			err = io.EOF
+		}
+	}
+	return n, err
+}
+
+// Close is for net/http, which calls it when a stream to an HTTP/2 target fails
+// or the body is no longer wanted, and for the end of the exchange.
+func (b *requestBody) Close() error {
+	if b.state.Load() != bodyEnded {
+		b.state.Store(bodyClosed)
+	}
+	return b.close()
+}
+
+// end is for the end of the connection to the target. From then on Read returns
+// io.EOF: net/http would prefer any other error to what went wrong with the
+// connection. Nobody takes it for the end of the upload, since the connection is
+// closed by then.
+func (b *requestBody) end() {
+	b.state.Store(bodyEnded)
+	_ = b.close()
+}
+
+// close is the one place that closes the viewer's body.
+func (b *requestBody) close() error {
+	if !b.closable || !b.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	return b.ReadCloser.Close()
+}
+
+// answerBody is the body of an answer, except of a 101, whose body is a targetEnd.
+//
+//	state    Read returns                             entered when
+//	open     what the target sends                    the answer's header is here
+//	failed   the error that ends it, other than EOF   the target breaks off
+//	dropped  io.EOF                                   a 304 named a length (dropBody)
+//	closed   net/http's error                         ReverseProxy has copied it, or gives up
+type answerBody struct {
+	io.Reader
+	closer io.Closer
+	ex     *exchange
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		b.ex.failed(err)
+	}
+	return n, err
+}
+
+// Close ends the request as well: an answer may end while its request goes on,
+// and the HTTP/2 transport would otherwise wait for that.
+func (b *answerBody) Close() error {
+	b.ex.cancel()
+	return b.closer.Close()
+}

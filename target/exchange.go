@@ -1,0 +1,225 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/redact"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// exchange is one request of a viewer and the target's answer. It has its own
+// httputil.ReverseProxy, whose steps are methods of the exchange:
+//
+//	serve           begins
+//	rewrite         makes the request to the target
+//	RoundTrip       sends it and waits for the answer
+//	modifyResponse  prepares the answer, or
+//	handleError     makes one up for a target that has none
+//	finish          ends it
+//
+// They run in the goroutine of the handler, one after the other. What other
+// goroutines call are the methods of the bodies, of an upgrade and of an
+// expectation, whose shared fields are atomic.
+type exchange struct {
+	p     *Proxy
+	proxy httputil.ReverseProxy
+	in    *http.Request // the viewer's
+	body  requestBody
+	w     writer
+
+	// From RoundTrip on.
+	cancel  context.CancelFunc // ends the request to the target; never nil
+	uploads bool               // the request has a body
+	trace   httptrace.ClientTrace
+	conn    net.Conn    // to the target; nil before there is one
+	unwatch func() bool // stops waiting for the end of conn; nil if nothing does
+	answer  answerBody
+	upgrade *upgrade // nil if the target has not switched protocols
+
+	outcome outcome
+}
+
+func newExchange(p *Proxy, w http.ResponseWriter, r *http.Request) *exchange {
+	ex := &exchange{p: p, in: r, cancel: func() {}}
+	ex.body.ReadCloser = r.Body
+	if r.ProtoMajor == 2 && r.Body != nil && r.Body != http.NoBody {
+		ex.body.closable = true
+		ex.in = r.WithContext(r.Context()) // the caller's stays as it is
+		ex.in.Body = &ex.body              // so that ReverseProxy, too, closes this one
+	}
+	ex.w = writer{ResponseWriter: w, ex: ex, length: -1}
+	ex.proxy = httputil.ReverseProxy{
+		Rewrite:        ex.rewrite,
+		Transport:      ex,
+		FlushInterval:  -1,
+		ErrorLog:       p.errorLog,
+		BufferPool:     copyBuffers{},
+		ModifyResponse: ex.modifyResponse,
+		ErrorHandler:   ex.handleError,
+	}
+	ex.outcome.began = time.Now()
+	return ex
+}
+
+// serve is the whole exchange. It panics with http.ErrAbortHandler if the answer
+// breaks off.
+func (ex *exchange) serve() {
+	defer ex.finish()
+	if ex.in.Method == http.MethodConnect {
+		// Not a request for this target, and httputil could not carry it.
+		ex.w.status = http.StatusMethodNotAllowed
+		http.Error(ex.w.ResponseWriter, "CONNECT is not supported", http.StatusMethodNotAllowed)
+		return
+	}
+	ex.proxy.ServeHTTP(&ex.w, ex.in)
+}
+
+// RoundTrip implements [http.RoundTripper], for one request. Until there is an
+// answer, the end of the connection to the target ends the body of the request as
+// well; what the answer leaves of an upload is not affected by it.
+func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+	upgrade := r.Header.Get("Upgrade") != ""
+	transport := ex.p.plain
+	if upgrade {
+		transport = ex.p.upgrades
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	ex.cancel = cancel
+	ex.uploads = r.Body != nil && r.Body != http.NoBody
+	if ex.uploads && !upgrade {
+		ex.body.expect = newExpectation(r, ctx.Done())
+	}
+	// The only hooks of the exchange. Those of ReverseProxy are others.
+	ex.trace.GotConn = ex.gotConn
+	ex.body.expect.trace(&ex.trace)
+	out := r.WithContext(httptrace.WithClientTrace(ctx, &ex.trace))
+	if ex.uploads {
+		out.Body = &ex.body
+	}
+
+	resp, err := transport.RoundTrip(out)
+	if ex.unwatch != nil {
+		ex.unwatch()
+	}
+	if err != nil {
+		return nil, err
+	}
+	ex.outcome.answered, ex.outcome.protocol = time.Now(), resp.Proto
+	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		protocol := resp.Header.Get("Upgrade")
+		chooseProtocol(r.Header, protocol)
+		ex.upgrade = newUpgrade(ex.in.Context(), protocol, ex.conn, rwc)
+		resp.Body = &ex.upgrade.target
+		return resp, nil
+	}
+	ex.answer = answerBody{resp.Body, resp.Body, ex}
+	resp.Body = &ex.answer
+	return resp, nil
+}
+
+// gotConn is called with each connection on which net/http tries the request.
+func (ex *exchange) gotConn(i httptrace.GotConnInfo) {
+	if ex.unwatch != nil {
+		ex.unwatch()
+		ex.unwatch = nil
+	}
+	ex.conn, ex.outcome.connected, ex.outcome.protocol = i.Conn, time.Now(), "HTTP/2.0"
+	if c := http1Conn(i.Conn); c != nil {
+		ex.outcome.protocol = "HTTP/1.1"
+		if ex.uploads && ex.body.closable {
+			ex.unwatch = context.AfterFunc(c.closed, ex.body.end)
+		}
+	}
+}
+
+func (ex *exchange) modifyResponse(resp *http.Response) error {
+	resp.Header.Del(wire.HeaderError) // it is not the target's to say
+	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.StatusCode < 200 || resp.StatusCode > 599) {
+		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
+	}
+	if ex.p.rewrites {
+		newRedirectRewriter(resp.Request).apply(resp.Header)
+	}
+	if headerSize(resp.Header) > maxHeader {
+		return errHeaderTooLarge
+	}
+	if resp.StatusCode == http.StatusNotModified {
+		dropBody(resp, &ex.answer)
+	}
+	length := resp.ContentLength
+	_, named := resp.Header["Content-Length"]
+	silent := length == 0 && !named
+	if resp.Request.Method == http.MethodHead {
+		length = 0
+	}
+	ex.w.expect(length, silent)
+	return nil
+}
+
+// handleError answers a request to which the target gave no answer, or none that
+// can be passed on.
+func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
+	ex.failed(err)
+	if ex.in.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the viewer has left: no answer, not an empty one
+	}
+	if answerCancelledGRPC(&ex.w, ex.in, err) {
+		return
+	}
+	f := classify(err)
+	ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method)).Msg("the target failed")
+	h := ex.w.Header()
+	clear(h)
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set(wire.HeaderError, f.kind)
+	ex.w.WriteHeader(f.status)
+	fmt.Fprintln(&ex.w, f.text)
+}
+
+// failed notes an error of the way to the target, or of the answer. It may have
+// its cause on the viewer's side.
+func (ex *exchange) failed(err error) {
+	if ex.in.Context().Err() != nil || ex.body.state.Load() == bodyBroken {
+		ex.viewerFailed(err)
+	} else if ex.outcome.fault == nil {
+		ex.outcome.fault = &fault{hopTarget, err}
+	}
+}
+
+// viewerFailed notes an error of the way to the viewer.
+func (ex *exchange) viewerFailed(err error) {
+	if ex.outcome.fault == nil {
+		ex.outcome.fault = &fault{hopViewer, err}
+	}
+}
+
+// finish is called once, when all is over, however it ended. It closes what is
+// open and completes the outcome. This is the place for everything that wants to
+// know about finished requests.
+func (ex *exchange) finish() {
+	o := &ex.outcome
+	o.fromViewer, o.toViewer = ex.body.read.Load(), ex.w.written
+	if u := ex.upgrade; u != nil {
+		_ = u.target.Close() // a ReverseProxy leaves it open if it cannot use it
+		if ex.w.status == http.StatusSwitchingProtocols {
+			o.upgrade = u.protocol
+			o.fromViewer, o.toViewer = u.fromViewer.Load(), u.toViewer.Load()
+		}
+		if o.fault == nil {
+			o.fault = u.fault.Load()
+		}
+	}
+	ex.cancel()
+	if ex.uploads {
+		_ = ex.body.Close()
+	}
+	o.status = ex.w.status
+	o.ended = time.Now()
+}
