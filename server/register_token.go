@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,10 +32,6 @@ const (
 	// tokenLeeway is how wrong the issuer's clock may be: a token is good
 	// from nbf - tokenLeeway until just before exp + tokenLeeway.
 	tokenLeeway = 60 * time.Second
-
-	// maxClaimSeconds is the largest time in a claim: 2^53, up to which every
-	// JSON implementation represents integers exactly (RFC 8259, section 6).
-	maxClaimSeconds = 1 << 53
 )
 
 // Claims is what a token says.
@@ -250,15 +245,15 @@ func (v *verifier) judge(claims map[string]json.RawMessage, id string) (grant, e
 		return grant{}, errors.New("token claim tid is not the client id")
 	}
 	// It says which of two tokens is newer, and nothing else depends on it.
-	iat, err := secondsValue(claims, "iat")
+	iat, err := numericDate(claims, "iat")
 	if err != nil {
 		return grant{}, err
 	}
-	nbf, err := secondsValue(claims, "nbf")
+	nbf, err := numericDate(claims, "nbf")
 	if err != nil {
 		return grant{}, err
 	}
-	exp, err := secondsValue(claims, "exp")
+	exp, err := numericDate(claims, "exp")
 	if err != nil {
 		return grant{}, err
 	}
@@ -366,27 +361,6 @@ func stringValue(v json.RawMessage) (string, bool) {
 		return "", false
 	}
 	return s, true
-}
-
-// secondsValue returns the claim of that name, which must be an integer number
-// of seconds written as plain digits: no fraction, exponent or sign.
-// RFC 7519 would allow fractions; no issuer of ours writes them, and with
-// integers alone there is no rounding for two ends to disagree on.
-func secondsValue(claims map[string]json.RawMessage, name string) (int64, error) {
-	v, ok := claims[name]
-	if !ok {
-		return 0, fmt.Errorf("token claim %s is missing", name)
-	}
-	for _, c := range v {
-		if c < '0' || '9' < c {
-			return 0, fmt.Errorf("token claim %s is not an integer number of seconds", name)
-		}
-	}
-	n, err := strconv.ParseInt(string(v), 10, 64)
-	if err != nil || n > maxClaimSeconds {
-		return 0, fmt.Errorf("token claim %s is out of range: it must be at most 2^53", name)
-	}
-	return n, nil
 }
 
 // audienceHas reports whether the claim aud, a string or a list of strings

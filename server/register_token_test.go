@@ -92,9 +92,32 @@ type tokenOracle struct {
 }
 
 var (
-	oracleToken   = regexp.MustCompile(`^([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]*)$`)
-	oracleInteger = regexp.MustCompile(`^[0-9]+$`)
+	oracleToken  = regexp.MustCompile(`^([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]*)$`)
+	oracleNumber = regexp.MustCompile(`^([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$`)
 )
+
+// oracleSeconds returns the whole seconds of a NumericDate, and false for one that
+// is no number, has a sign or is beyond 2^53.
+func oracleSeconds(v any) (*big.Int, bool) {
+	n, _ := v.(json.Number)
+	parts := oracleNumber.FindStringSubmatch(string(n))
+	if parts == nil {
+		return nil, false
+	}
+	if strings.Trim(parts[1]+parts[2], "0") == "" {
+		return new(big.Int), true
+	}
+	// A token has less than 10,000 digits: an exponent beyond that alone decides.
+	if exp, _ := new(big.Int).SetString("0"+strings.TrimLeft(parts[3], "+-"), 10); exp.Cmp(big.NewInt(10_000)) > 0 {
+		return new(big.Int), strings.HasPrefix(parts[3], "-")
+	}
+	exact, ok := new(big.Rat).SetString(string(n))
+	if !ok {
+		return nil, false
+	}
+	whole := new(big.Int).Quo(exact.Num(), exact.Denom())
+	return whole, whole.Cmp(new(big.Int).Lsh(big.NewInt(1), 53)) <= 0
+}
 
 func (o tokenOracle) accepts(token, id string) bool {
 	parts := oracleToken.FindStringSubmatch(token)
@@ -126,9 +149,8 @@ func (o tokenOracle) accepts(token, id string) bool {
 
 	seconds := map[string]*big.Int{}
 	for _, name := range []string{"iat", "nbf", "exp"} {
-		n, _ := claims[name].(json.Number)
-		i, ok := new(big.Int).SetString(string(n), 10)
-		if !ok || !oracleInteger.MatchString(string(n)) || i.Cmp(new(big.Int).Lsh(big.NewInt(1), 53)) > 0 {
+		i, ok := oracleSeconds(claims[name])
+		if !ok {
 			return false
 		}
 		seconds[name] = i
@@ -333,8 +355,8 @@ func tokenMatrix(t testing.TB) []tokenCase {
 
 	// Each claim missing, of another type, in another case, or twice.
 	wrong := []string{`null`, `true`, `{}`, `[]`, `""`, `[1]`}
-	wrongTime := append([]string{`"1700000000"`, `1.7e9`, `1700000000e0`, `1700000000.0`, `1.5`, `-1`, `-0`, `1e300`, `9007199254740993`,
-		`18446744073709551616`, `99999999999999999999999999`, `-9223372036854775808`, `"2023-11-14T22:13:20Z"`}, wrong...)
+	wrongTime := append([]string{`"1700000000"`, `"1.7e9"`, `-1`, `-0`, `-0.0`, `-0e5`, `-1.7e9`, `-1.5`, `1e300`, `1E+16`, `9007199254740993`, `9007199254740993.5`,
+		`1e999999999`, `1e9999999999999999999999`, `0.1e30`, `9007199254740993000e-3`, `18446744073709551616`, `18446744073709551616.0`, `99999999999999999999999999`, `-9223372036854775808`, `"2023-11-14T22:13:20Z"`}, wrong...)
 	for _, claim := range []string{"tid", "iat", "nbf", "exp"} {
 		add(claimCase(claim+" missing", false, claim, ""))
 		add(claimCase(claim+" in capitals", false, claim, "", strings.ToUpper(claim), strings.Trim(regexp.MustCompile(`"` + claim + `":([^,}]*)`).FindStringSubmatch(tokenClaims())[1], " ")))
@@ -365,6 +387,7 @@ func tokenMatrix(t testing.TB) []tokenCase {
 		claimCase("iat is 0", true, "iat", "0"),
 		claimCase("iat is 2^53", true, "iat", "9007199254740992"),
 		claimCase("iat is 2^53+1", false, "iat", "9007199254740993"),
+		claimCase("iat is 2^53 and a fraction", true, "iat", "9007199254740992.999"),
 		claimCase("exp is 2^53", false, "exp", "9007199254740992"),
 		tokenCase{name: "id is empty", token: good, id: "\x00"},
 		tokenCase{name: "id in other case", token: good, id: strings.ToLower(tokenID)},
@@ -377,6 +400,38 @@ func tokenMatrix(t testing.TB) []tokenCase {
 			claimCase(fmt.Sprintf("nbf at now%+d s", d), d <= 60, "nbf", sec(tokenNow+d)),
 			claimCase(fmt.Sprintf("exp at now%+d s", d), d > -60, "exp", sec(tokenNow+d)),
 		)
+	}
+	// Numbers as issuers write them (RFC 7519, section 2): time.time(),
+	// Date.now()/1000, %e. Whole seconds count.
+	for _, form := range []string{"%d.0", "%d.25", "%d.999999999999999999999", "%de0", "%dE+0", "%d000e-3", "%d000.75e-3", "0.%de10", "%d.5e0",
+		"%d" + strings.Repeat("0", 1000) + "e-1000", "0." + strings.Repeat("0", 1000) + "%de1010", "%d." + strings.Repeat("9", 1000)} {
+		number := func(n int64) string { return fmt.Sprintf(form, n) }
+		name := form
+		if len(name) > 40 {
+			name = fmt.Sprintf("%.20s… (%d characters)", form, len(form))
+		}
+		add(
+			claimCase("iat as "+name, true, "iat", number(tokenNow)),
+			claimCase("nbf as "+name, true, "nbf", number(tokenNow)),
+			claimCase("exp as "+name, true, "exp", number(tokenNow+3600)),
+			claimCase("all as "+name, true, "iat", number(tokenNow), "nbf", number(tokenNow), "exp", number(tokenNow+31*day)),
+			claimCase("exp at now-60 s as "+name, false, "exp", number(tokenNow-60)),
+			claimCase("exp at now-59 s as "+name, true, "exp", number(tokenNow-59)),
+			claimCase("nbf at now+60 s as "+name, true, "nbf", number(tokenNow+60)),
+			claimCase("nbf at now+61 s as "+name, false, "nbf", number(tokenNow+61)),
+			claimCase("31 days and 1 s as "+name, false, "nbf", number(tokenNow), "exp", number(tokenNow+31*day+1)),
+			claimCase("exp in the second of nbf as "+name, false, "nbf", sec(tokenNow), "exp", number(tokenNow)),
+		)
+	}
+	for _, v := range []string{"0.0", "0e0", "0e99999999999999999999", "0.000E-7", "1e-99999999999999999999", "5e-324", "0.9", "1.7e9", "1e3"} {
+		add(
+			claimCase("iat is "+v, true, "iat", v),
+			claimCase("nbf is "+v, v == "1.7e9", "nbf", v),
+			claimCase("exp is "+v, v == "1.7e9", "exp", v),
+		)
+	}
+	for _, v := range []string{"1700000000.", ".5", "01700000000", "1.7e", "1.7e+", "+1700000000", "0x6553f100", "1_700_000_000", "NaN", "Infinity"} {
+		add(claimCase("iat is no JSON: "+v, false, "iat", v))
 	}
 	for _, d := range []int64{-1, 0, 1} {
 		add(
@@ -407,7 +462,7 @@ func tokenMatrix(t testing.TB) []tokenCase {
 
 func TestVerifyMatrix(t *testing.T) {
 	cases := tokenMatrix(t)
-	if len(cases) < 350 {
+	if len(cases) < 480 {
 		t.Fatalf("the matrix has %d cases", len(cases))
 	}
 	names := map[string]bool{}
@@ -465,7 +520,8 @@ func TestVerifyTimes(t *testing.T) {
 		seconds = append(seconds, fmt.Sprint(tokenNow+d))
 	}
 	seconds = append(seconds, "0", "9007199254740991", "9007199254740992", "9007199254740993", "9223372036854775807", "-9223372036854775808",
-		"1e300", "-1", fmt.Sprintf("%d.0", tokenNow), fmt.Sprintf("%de0", tokenNow), fmt.Sprintf(`"%d"`, tokenNow), "null")
+		"1e300", "-1", fmt.Sprintf("%d.0", tokenNow), fmt.Sprintf("%de0", tokenNow), fmt.Sprintf(`"%d"`, tokenNow), "null",
+		fmt.Sprintf("%d.999", tokenNow-60), fmt.Sprintf("%d.001", tokenNow+60), fmt.Sprintf("%d.5e-1", 10*(tokenNow+31*day)), "9007199254740991.5", "9.007199254740992e15", "1e400000000", "1e-400000000")
 	tokens, accepted := 0, 0
 	for _, nbf := range seconds {
 		for _, exp := range seconds {
