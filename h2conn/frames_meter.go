@@ -43,6 +43,11 @@ const (
 	lateBytesPerCost = 4096
 	resetGlitch      = 256 + askingStreamWindow/lateBytesPerCost
 
+	// alignPadding is how many bytes of padding DATA may have however short it
+	// is: some libraries pad each frame to a multiple of 8 bytes. What is padded
+	// with more than it has data is a glitch.
+	alignPadding = 8
+
 	// A control message costs this and one more for each 64 bytes.
 	controlGlitch       = 10
 	controlBytesPerCost = 64
@@ -64,6 +69,7 @@ type meter struct {
 	have     int                  // bytes of header
 	left     int                  // bytes of the payload still to come
 	dropping bool                 // this payload goes nowhere
+	padded   bool                 // the payload still to come begins with its padding's length, which is to be looked at
 	first    bool                 // the first frame has come: it must be SETTINGS
 	block    bool                 // a header block is not over: it must be CONTINUATION
 
@@ -186,6 +192,9 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			i += k
 		case m.left > 0:
 			k := min(m.left, len(b)-i)
+			if m.padded && !m.accountPadding(int(b[i])) {
+				return n, false
+			}
 			if !m.dropping {
 				keep(i, i+k)
 			}
@@ -245,11 +254,11 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 		if !open {
 			return m.spend(lightGlitch + int64(length)/lateBytesPerCost)
 		}
-		// One that is padded and short may be nothing but padding.
-		if length > 256 || length > 0 && flags&http2.FlagDataPadded == 0 {
-			return true
+		if length == 0 {
+			return m.spend(lightGlitch)
 		}
-		return m.spend(lightGlitch)
+		m.padded = flags&http2.FlagDataPadded != 0
+		return true
 	case http2.FrameHeaders:
 		if m.requests {
 			m.earned.Add(requestGlitch)
@@ -260,4 +269,13 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	default:
 		return m.spend(lightGlitch + int64(length)/4096)
 	}
+}
+
+// accountPadding pays for DATA of which so far only the length of its padding has
+// come.
+func (m *meter) accountPadding(length int) bool {
+	m.padded = false
+	padding := 1 + length // with the length itself
+	data := m.left - padding
+	return data > 0 && padding <= max(data, alignPadding) || m.spend(lightGlitch)
 }

@@ -47,6 +47,31 @@ func frameOn(stream uint32, kind http2.FrameType, flags http2.Flags, length int)
 	return b
 }
 
+// paddedData is a DATA frame of data bytes and as many of padding.
+func paddedData(data, padding int) []byte {
+	b := frame(http2.FrameData, http2.FlagDataPadded, 1+data+padding)
+	b[frameHeaderLen] = byte(padding)
+	return b
+}
+
+// TestMeterPaddingInPieces: the length of the padding may come later than the
+// frame's header.
+func TestMeterPaddingInPieces(t *testing.T) {
+	m := testMeter()
+	m.first = true
+	m.streams.begin(1)
+	for range 10 {
+		for _, f := range [][]byte{paddedData(0, 30), paddedData(40, 30)} {
+			if _, ok := through(m, f, func() int { return 1 }); !ok {
+				t.Fatal("over the budget")
+			}
+		}
+	}
+	if spent := glitchBurst - m.budget; spent != 10 {
+		t.Errorf("ten glitches cost %d", spent)
+	}
+}
+
 // TestMeterFloods: what is nothing but overhead is over the budget after
 // glitchBurst at most, and what carries something never is.
 func TestMeterFloods(t *testing.T) {
@@ -68,7 +93,15 @@ func TestMeterFloods(t *testing.T) {
 		{"large unknown", frame(0x42, 0, 16<<10), 2001},
 		{"empty DATA", frame(http2.FrameData, 0, 0), 10_001},
 		{"the ends of streams", frame(http2.FrameData, http2.FlagDataEndStream, 0), 10_001},
-		{"DATA of padding alone", append(frame(http2.FrameData, http2.FlagDataPadded, 256)[:9:9], append([]byte{255}, make([]byte, 255)...)...), 10_001},
+		{"DATA of padding alone", paddedData(0, 255), 10_001},
+		{"DATA of the length of no padding", paddedData(0, 0), 10_001},
+		{"DATA of padding alone, aligned", paddedData(0, 6), 10_001},
+		{"DATA with more padding than data", paddedData(254, 254), 10_001},
+		{"DATA of one byte with much padding", paddedData(1, 8), 10_001},
+		{"DATA with more padding than there is", append(frame(http2.FrameData, http2.FlagDataPadded, 0)[:2], 2, 0, 8, 0, 0, 0, 1, 9, 0), 10_001},
+		{"DATA with as much padding as data", paddedData(255, 254), 0},
+		{"DATA of one byte, aligned", paddedData(1, 6), 0},
+		{"DATA of an event, aligned", paddedData(12, 2), 0},
 		{"HEADERS", frame(http2.FrameHeaders, 0, 10), 10_001},
 		{"large HEADERS", frame(http2.FrameHeaders, 0, 16<<10), 2001},
 		{"CONTINUATION", frame(http2.FrameContinuation, 0, 0), 10_001},
