@@ -57,7 +57,7 @@ type ServeConfig struct {
 	// context has ended. Zero or negative: not at all.
 	DrainTimeout time.Duration
 
-	// ErrorLog receives what x/net/http2 has to say, and panics of handlers.
+	// ErrorLog receives the messages of x/net/http2, and panics of handlers.
 	// Nil means the standard logger, which is also where x/net/http2 writes at
 	// the asking end.
 	ErrorLog *log.Logger

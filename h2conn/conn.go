@@ -56,7 +56,7 @@ func (e *CloseError) Error() string {
 //     peer that takes none for the write timeout ends the connection.
 //   - Close sends the code set by SetCloseReason and waits for the peer's
 //     answer, but never for more than about a second.
-//   - Control messages and close frames arrive only while somebody reads.
+//   - Control messages and close frames arrive only during a Read.
 type Conn struct {
 	ws            *websocket.Conn
 	carrier       *carrier
@@ -294,7 +294,7 @@ func (c *Conn) failed(err error) error {
 
 // SetCloseReason sets the websocket close code and reason (at most 123 bytes)
 // that Close will send. HTTP/2 closes the connection by itself when it is
-// done, so whoever wants a code sent sets it before it asks for the end.
+// done, so set the code before asking for the end.
 func (c *Conn) SetCloseReason(code int, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

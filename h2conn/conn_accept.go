@@ -40,8 +40,8 @@ type AcceptOptions struct {
 // Accept upgrades r to a websocket and returns a [Conn] over it. If it cannot,
 // it writes the refusal to w itself and returns an error.
 //
-// It does not look at the Origin header: whoever calls it has authenticated
-// the request by other means than ambient credentials. The Conn does not
+// It does not look at the Origin header: the caller must have authenticated the
+// request by something that a browser does not send by itself. The Conn does not
 // depend on r's context; its lifetime ends with Close.
 func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*Conn, error) {
 	rc := http.NewResponseController(w)

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxPending bounds what a combiner holds back: more is latency for
-	// everybody else on a slow link.
+	// maxPending limits what a combiner holds back: on a slow link, more would
+	// delay all other streams.
 	maxPending = 64 << 10
 
 	// How much is written at a time: at first, and on a slow link.

@@ -16,8 +16,8 @@
 //
 // NewTransport and Serve take the Conn over: they alone read from it, and it
 // is closed when they are done. The owner may at any time use its concurrent
-// methods: SendControl, SetCloseReason, CloseWith, Done and Err. OnControl is
-// to be called before either of the two.
+// methods: SendControl, SetCloseReason, CloseWith, Done and Err. Call OnControl
+// before either of the two.
 //
 // # Bytes and messages
 //
@@ -34,7 +34,13 @@
 // both cases; the caller of RoundTrip gets a 101 response whose Body is an
 // [io.ReadWriteCloser]. Bytes after the handshake are relayed, never parsed.
 //
-// golang.org/x/net/http2 switches extended CONNECT on by an environment
-// variable only; this package does it in code, see extended_connect.go. Built
-// with Go 1.27 or later it needs the build tag http2legacy to be able to.
+// golang.org/x/net/http2 has only an environment variable to switch extended
+// CONNECT on; this package does it in code, see extended_connect.go. With Go 1.27
+// or later that needs the build tag http2legacy.
+//
+// # Limits
+//
+// The time limits are those of a [Config] for a silent peer (PingInterval,
+// PingTimeout) and WriteTimeout, given to Dial or Accept, for a peer that takes no
+// bytes. A request has none: its context limits it.
 package h2conn

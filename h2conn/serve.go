@@ -37,8 +37,8 @@ const (
 // requests in flight may go on for cfg.DrainTimeout, c is closed with the code
 // set by [Conn.SetCloseReason], and Serve returns nil. The contexts of requests
 // end with the connection, not with ctx, and hold ctx's values. Like net/http,
-// Serve does not wait for handlers that go on after that. Neither does a request
-// that the peer has aborted keep others waiting, if its handler goes on.
+// Serve does not wait for handlers that go on after that. A handler that goes on
+// after the peer has aborted its request does not hold up others.
 //
 // h sees upgrades as HTTP/1.1 requests and can hijack them. A handler that
 // panics fails its own request only.
@@ -101,7 +101,7 @@ type answerer struct {
 	log     *log.Logger
 	window  int // this end's receive window
 
-	running atomic.Int32 // handlers, deaf ones included
+	running atomic.Int32 // handlers, those of requests that are over included
 
 	mu     sync.Mutex
 	active int

@@ -22,7 +22,15 @@ const (
 // wideBody is a request's body that is read in large pieces, whatever its
 // reader asks for: x/net's server writes a WINDOW_UPDATE after each read, of
 // 4 KiB or more, and some hundred handlers that come to read full windows in
-// small pieces at the same time would cost the tunnel.
+// small pieces at the same time would cost the tunnel. Its states:
+//
+//	unread   buf is nil: the next Read asks for firstRead
+//	reading  rest may hold what callers have not taken yet; buf has firstRead
+//	         or, once that was filled, wide
+//	ended    err is not nil: Read returns rest, then err
+//	closed   by Close, at any time: Read returns the error of the stream's body
+//
+// The handler may close it; x/net closes the stream's body in any case.
 type wideBody struct {
 	io.ReadCloser
 	wide   int    // size of the pieces

@@ -6,18 +6,18 @@ import (
 )
 
 // maxRunning is how many handlers of one connection run at the same time before
-// those that are deaf count as streams again. It bounds the memory that viewers
-// who come and leave can cost.
+// those whose requests are over count as streams again. It limits the memory that
+// viewers who come and leave can cost.
 const maxRunning = 10_000
 
 // ServeHTTP runs the handler in a goroutine of its own and returns when it has
 // returned, or when the stream is over: then nobody waits for the answer. A
-// handler that does not look at its context, deaf to that, would else count as a
-// stream still, and x/net ends the connection when many such streams have been
-// aborted: viewers who leave would cost the tunnel.
+// handler that ignores its context would otherwise keep its stream, and x/net
+// ends the connection when many such streams have been aborted: viewers who
+// leave would cost the tunnel.
 //
-// What a deaf handler does with its ResponseWriter after that fails. x/net uses
-// that of a handler that has panicked for nothing else.
+// What such a handler does with its ResponseWriter after that fails. To x/net it
+// has panicked, so x/net uses the ResponseWriter for nothing else.
 func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.end()

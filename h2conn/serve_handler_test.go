@@ -12,10 +12,10 @@ import (
 	"github.com/websocktunnel/websocktunnel/h2conn"
 )
 
-// TestDeafHandlers: handlers that go on after their requests have been aborted
+// TestHandlersIgnoringContext: handlers that go on after their requests have been aborted
 // hold up neither other requests nor the tunnel, and what they do then fails
 // without harm.
-func TestDeafHandlers(t *testing.T) {
+func TestHandlersIgnoringContext(t *testing.T) {
 	const aborted = 1600 // x/net gives up after five times 250
 	for _, tt := range []struct {
 		name    string
@@ -23,7 +23,7 @@ func TestDeafHandlers(t *testing.T) {
 		late    func(w http.ResponseWriter, r *http.Request)
 	}{
 		{"answer", func(ctx context.Context) *http.Request {
-			req, _ := http.NewRequestWithContext(ctx, "GET", "http://target/deaf", nil)
+			req, _ := http.NewRequestWithContext(ctx, "GET", "http://target/ignoring", nil)
 			return req
 		}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Trailer", "X-T")
@@ -32,7 +32,7 @@ func TestDeafHandlers(t *testing.T) {
 			w.Header().Set("X-T", "late")
 		}},
 		{"upload", func(ctx context.Context) *http.Request {
-			req, _ := http.NewRequestWithContext(ctx, "POST", "http://target/deaf", strings.NewReader(strings.Repeat("x", 1000)))
+			req, _ := http.NewRequestWithContext(ctx, "POST", "http://target/ignoring", strings.NewReader(strings.Repeat("x", 1000)))
 			return req
 		}, func(w http.ResponseWriter, r *http.Request) {
 			r.ParseMultipartForm(10)
@@ -41,7 +41,7 @@ func TestDeafHandlers(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}},
 		{"upgrade", func(ctx context.Context) *http.Request {
-			req, _ := http.NewRequestWithContext(ctx, "GET", "http://target/deaf", nil)
+			req, _ := http.NewRequestWithContext(ctx, "GET", "http://target/ignoring", nil)
 			req.Header.Set("Connection", "Upgrade")
 			req.Header.Set("Upgrade", "test")
 			return req
@@ -57,11 +57,11 @@ func TestDeafHandlers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			arrived, release := make(chan struct{}), make(chan struct{})
-			var deaf sync.WaitGroup
+			var ignoring sync.WaitGroup
 			tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/deaf" {
-					deaf.Add(1)
-					defer deaf.Done()
+				if r.URL.Path == "/ignoring" {
+					ignoring.Add(1)
+					defer ignoring.Done()
 					select {
 					case arrived <- struct{}{}:
 					case <-release:
@@ -72,7 +72,7 @@ func TestDeafHandlers(t *testing.T) {
 				}
 				io.WriteString(w, "ok")
 			}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
-			once := sync.OnceFunc(func() { close(release); deaf.Wait() })
+			once := sync.OnceFunc(func() { close(release); ignoring.Wait() })
 			defer once()
 			var viewers sync.WaitGroup
 			defer viewers.Wait()
@@ -93,11 +93,11 @@ func TestDeafHandlers(t *testing.T) {
 				cancel()
 			}
 			if got := body(t, get(t, tr, "/")); got != "ok" {
-				t.Errorf("beside deaf handlers: %q", got)
+				t.Errorf("beside handlers that ignore their contexts: %q", got)
 			}
 			once()
 			if got := body(t, get(t, tr, "/")); got != "ok" {
-				t.Errorf("after deaf handlers: %q", got)
+				t.Errorf("after handlers that ignore their contexts: %q", got)
 			}
 		})
 	}

@@ -171,8 +171,8 @@ func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgr
 	returned := false
 	defer func() {
 		if !returned && uw.conn != nil {
-			// A panic: whoever still has the connection must find it closed,
-			// for the ResponseWriter under it is about to go.
+			// A panic: a goroutine that still has the connection must find it
+			// closed, because the ResponseWriter under it ends now.
 			uw.conn.Close()
 			uw.conn.awaitWrite()
 		}

@@ -13,9 +13,9 @@ import (
 
 // Defaults of the asking end. A stream's window bounds what one request can
 // have under way; the connection's is what one tunnel can make the service
-// hold. Streams whose viewers take nothing pin their windows, so that all the
-// streams that a tunnel may have must fit into the connection's, or else they
-// starve the next: docs/adr has the arithmetic.
+// hold. Streams whose viewers take nothing pin their windows. So the windows of
+// all streams that a tunnel may have must fit into the connection's; otherwise
+// they starve the next stream. docs/adr has the arithmetic.
 const (
 	askingStreamWindow   = 1 << 20
 	askingConnWindow     = 256 << 20
@@ -109,21 +109,23 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.roundTripUpgrade(req, p)
 	}
 	expects := expectsContinue(req.Header)
-	if req.Body != nil && req.Body != http.NoBody {
-		paced := *req
-		paced.Body = &pacedBody{req.Body, t.conn}
-		req = &paced
-	}
-	if req.Close || expects || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:]) {
-		clean := *req
-		clean.Close = false
-		clean.Header = req.Header.Clone()
-		deleteAll(clean.Header, hopByHop[:])
-		deleteAll(clean.Header, privateHeaders[:])
-		if expects {
-			clean.Header.Set(HeaderExpect, "100-continue")
+	hasBody := req.Body != nil && req.Body != http.NoBody
+	unclean := expects || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:])
+	if hasBody || unclean || req.Close {
+		out := *req
+		out.Close = false
+		if hasBody {
+			out.Body = &pacedBody{req.Body, t.conn}
 		}
-		req = &clean
+		if unclean {
+			out.Header = req.Header.Clone()
+			deleteAll(out.Header, hopByHop[:])
+			deleteAll(out.Header, privateHeaders[:])
+			if expects {
+				out.Header.Set(HeaderExpect, "100-continue")
+			}
+		}
+		req = &out
 	}
 	resp, err := t.cc.RoundTrip(req)
 	if err != nil {
@@ -135,7 +137,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // pacedBody is a request body that is read in pieces of at most the
-// connection's quantum, of which x/net makes a frame each.
+// connection's quantum, of which x/net makes a frame each. It has no state:
+// x/net closes it, and so the body, when the request is over.
 type pacedBody struct {
 	io.ReadCloser
 	conn *Conn
@@ -164,9 +167,9 @@ func (t *Transport) Ping(ctx context.Context) error {
 	return nil
 }
 
-// MaxConcurrentStreams returns how many streams the peer admits, as its first
-// SETTINGS said, which have arrived once Ping has returned. It reports false
-// if they set no limit.
+// MaxConcurrentStreams returns how many streams the peer accepts at once, as its
+// first SETTINGS said. These have arrived once Ping has returned; before, or if
+// they set no limit, it reports false.
 func (t *Transport) MaxConcurrentStreams() (n uint32, ok bool) {
 	select {
 	case <-t.peer.ready:
@@ -188,10 +191,9 @@ func (t *Transport) ExtendedConnect() bool {
 	}
 }
 
-// Usable reports whether the Transport takes new requests. It does not once
-// the connection is going or gone, and neither after the peer has reset a
-// stream with PROTOCOL_ERROR: x/net then lets what is in flight finish and
-// waits for the owner to close.
+// Usable reports whether the Transport takes new requests. It does not once the
+// connection is closing or gone, nor after the peer has reset a stream with
+// PROTOCOL_ERROR: requests in flight finish then, and the owner has to close.
 func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
 
 // Done is closed when the connection is gone.

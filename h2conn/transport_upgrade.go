@@ -6,10 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // roundTripUpgrade sends the HTTP/1.1 upgrade request req, for protocol, in
@@ -40,15 +38,15 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	out.ContentLength = -1
 	out.GetBody = nil
 	out.Trailer = nil
-	rest := &toTarget{PipeReader: pr, sent: s.sent}
-	out.Body = rest
+	body := &upgradeBody{stream: pr, sent: s.sent}
+	out.Body = body
 	out.Header.Set(HeaderUpgradeID, s.id)
 
 	accept, extended := t.extendedForm(out, protocol, hasBody)
 	if !extended {
 		out.Header.Set(HeaderUpgrade, protocol)
 		if hasBody {
-			out.Body = prependBody(out.Header, req, rest)
+			body.begin(out.Header, req)
 		}
 	}
 	resp, err := t.cc.RoundTrip(out)
@@ -70,8 +68,8 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	deleteAll(resp.Header, hopByHop[:])
 	deleteAll(resp.Header, privateHeaders[:])
 	if !switched {
-		pw.Close() // nothing will follow the request
-		resp.Body = &refusal{resp.Body, s.forget}
+		pw.Close()                             // nothing will follow the request
+		resp.Body = struct{ io.ReadCloser }{s} // nothing can be written to a refusal
 		return resp, nil
 	}
 	asSwitching(resp, protocol, accept)
@@ -135,88 +133,4 @@ func (t *Transport) extendedForm(out *http.Request, protocol string, hasBody boo
 	out.Method = http.MethodConnect
 	out.Header[protocolHeader] = []string{protocol}
 	return accept, true
-}
-
-// prependBody returns the stream of a fallback request that has a body: the
-// body, then what comes through rest. It notes in h how the body is delimited.
-func prependBody(h http.Header, req *http.Request, rest io.ReadCloser) io.ReadCloser {
-	if req.ContentLength > 0 {
-		h.Set(HeaderUpgradeBody, strconv.FormatInt(req.ContentLength, 10))
-		return &bodyThenStream{io.MultiReader(&exactReader{req.Body, req.ContentLength}, rest), req.Body, rest}
-	}
-	h.Set(HeaderUpgradeBody, "chunked")
-	pr, pw := io.Pipe()
-	// Not before somebody reads: a request that is not sent keeps its body.
-	start := sync.OnceFunc(func() {
-		go func() {
-			cw := httputil.NewChunkedWriter(pw)
-			_, err := io.Copy(cw, req.Body)
-			if err == nil {
-				err = cw.Close()
-			}
-			if err == nil {
-				_, err = io.WriteString(pw, "\r\n")
-			}
-			pw.CloseWithError(err)
-		}()
-	})
-	chunked := readerFunc(func(p []byte) (int, error) {
-		start()
-		return pr.Read(p)
-	})
-	return &bodyThenStream{io.MultiReader(chunked, rest), req.Body, multiCloser{pr, rest}}
-}
-
-type bodyThenStream struct {
-	io.Reader
-	body io.Closer
-	rest io.Closer
-}
-
-func (b *bodyThenStream) Close() error {
-	b.body.Close()
-	return b.rest.Close()
-}
-
-type multiCloser [2]io.Closer
-
-func (m multiCloser) Close() error {
-	m[0].Close()
-	return m[1].Close()
-}
-
-// exactReader reads n bytes of r; fewer are an error, since the other end
-// could not tell where the body ends.
-type exactReader struct {
-	r io.Reader
-	n int64
-}
-
-func (e *exactReader) Read(p []byte) (int, error) {
-	if e.n == 0 {
-		return 0, io.EOF
-	}
-	if int64(len(p)) > e.n {
-		p = p[:e.n]
-	}
-	n, err := e.r.Read(p)
-	e.n -= int64(n)
-	if err == io.EOF && e.n > 0 {
-		err = io.ErrUnexpectedEOF
-	} else if err == io.EOF {
-		err = nil
-	}
-	return n, err
-}
-
-// refusal is the body of an answer that refuses an upgrade.
-type refusal struct {
-	io.ReadCloser
-	forget func()
-}
-
-func (r *refusal) Close() error {
-	err := r.ReadCloser.Close()
-	r.forget()
-	return err
 }

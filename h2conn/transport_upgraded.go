@@ -115,26 +115,6 @@ func (s *upgradedStream) linger() {
 	<-s.sent // also when cancelled
 }
 
-// toTarget is the request body through which an upgradedStream writes.
-type toTarget struct {
-	*io.PipeReader
-	sent chan struct{}
-	once sync.Once
-}
-
-func (b *toTarget) Read(p []byte) (int, error) {
-	n, err := b.PipeReader.Read(p)
-	if err != nil { // x/net has written what it has read before it reads on
-		b.once.Do(func() { close(b.sent) })
-	}
-	return n, err
-}
-
-func (b *toTarget) Close() error {
-	b.once.Do(func() { close(b.sent) })
-	return b.PipeReader.Close()
-}
-
 // typeUpgradeEnd is the type of the control message by which the answering end
 // ends its direction of an upgrade and goes on reading the other. HTTP/2 has
 // END_STREAM for that, but a handler of x/net's server cannot send it before
