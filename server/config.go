@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -44,7 +43,8 @@ type Config struct {
 	Audience string
 
 	// TrustedProxies are addresses and CIDR prefixes of proxies in front of
-	// the service whose forwarding headers are believed. Empty: none.
+	// the service whose forwarding headers are believed. The entry "unix" stands
+	// for every peer on a Unix socket. Empty: none.
 	TrustedProxies []string
 
 	// TLSConfig, if not nil, makes Serve speak TLS. It needs certificates;
@@ -178,7 +178,7 @@ type ConfigError = configerror.ConfigError
 type settings struct {
 	Config
 	publicURL *url.URL // without a trailing slash
-	trusted   []netip.Prefix
+	trusted   trustedProxies
 }
 
 // Validate returns the error that [New] would return for cfg: nil, or a

@@ -99,13 +99,17 @@ func parseViewerDomain(s string, public *url.URL, faults *configerror.Faults) st
 }
 
 // parseTrusted parses addresses ("192.0.2.7") and CIDR prefixes ("10.0.0.0/8",
-// "fd00::/8"). Blank entries are skipped. Every entry that is neither is noted as
-// a fault.
-func parseTrusted(list []string, faults *configerror.Faults) []netip.Prefix {
-	var prefixes []netip.Prefix
+// "fd00::/8"), and "unix". Blank entries are skipped. Every entry that is none of
+// these is noted as a fault.
+func parseTrusted(list []string, faults *configerror.Faults) trustedProxies {
+	var trusted trustedProxies
 	for _, entry := range list {
 		s := strings.TrimSpace(entry)
 		if s == "" {
+			continue
+		}
+		if strings.EqualFold(s, "unix") {
+			trusted.unix = true
 			continue
 		}
 		p, err := netip.ParsePrefix(s)
@@ -120,14 +124,14 @@ func parseTrusted(list []string, faults *configerror.Faults) []netip.Prefix {
 			}
 		}
 		if err != nil {
-			faults.Add("TrustedProxies", redact.URL(s), "it must be an IP address or a CIDR prefix such as 10.0.0.0/8, without a zone")
+			faults.Add("TrustedProxies", redact.URL(s), "it must be an IP address or a CIDR prefix such as 10.0.0.0/8, without a zone, or the word unix")
 			continue
 		}
 		// Peers are compared as plain IPv4 (see parseAddr): so are prefixes.
 		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
 		}
-		prefixes = append(prefixes, p.Masked())
+		trusted.prefixes = append(trusted.prefixes, p.Masked())
 	}
-	return prefixes
+	return trusted
 }

@@ -82,17 +82,16 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxies := forwarding{trusted: set.trusted, prefixPath: set.publicURL.Path}
 	s := &Server{
 		cfg:         set,
 		log:         set.Logger,
 		errorLog:    NewErrorLog(set.Logger),
 		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
-		forwarding:  proxies,
+		forwarding:  forwarding{trusted: set.trusted, scheme: set.publicURL.Scheme, prefixPath: set.publicURL.Path},
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
-		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), forwarding: proxies},
+		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), trusted: set.trusted},
 		registry:    newRegistry(),
-		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, proxies.mayStandForMany),
+		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, set.trusted.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  newHandshakeLimit(),

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -18,28 +19,49 @@ const (
 	headerForwardedPrefix = "X-Forwarded-Prefix"
 )
 
-// viewersOwn are the headers, in lower case, that a viewer could use to lie
-// to the target about who it is.
-var viewersOwn = map[string]bool{
-	"forwarded":          true,
-	"true-client-ip":     true,
-	"x-forwarded-for":    true,
-	"x-forwarded-host":   true,
-	"x-forwarded-port":   true,
-	"x-forwarded-prefix": true,
-	"x-forwarded-proto":  true,
-	"x-real-ip":          true,
+// trustedProxies are the proxies in front of the service whose own forwarding
+// headers are believed and kept. The zero value trusts nobody.
+type trustedProxies struct {
+	prefixes []netip.Prefix
+
+	// unix trusts whoever connects through a Unix socket.
+	unix bool
 }
+
+func (t trustedProxies) has(a netip.Addr) bool {
+	for _, p := range t.prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// sent reports whether r came straight from one of them.
+func (t trustedProxies) sent(r *http.Request) bool {
+	if peer, ok := parseAddr(r.RemoteAddr); ok {
+		return t.has(peer)
+	}
+	if !t.unix {
+		return false
+	}
+	// A peer on a Unix socket has no name that could be relied on.
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && local.Network() == "unix"
+}
+
+// mayStandForMany reports whether connections from a may be those of many
+// viewers, through a proxy.
+func (t trustedProxies) mayStandForMany(a netip.Addr) bool { return a.IsLoopback() || t.has(a) }
 
 // forwarding sets the headers that tell a target about its viewer. The zero
 // value trusts nobody and has no prefix path.
 type forwarding struct {
-	// trusted are the proxies in front of the service whose own forwarding
-	// headers are believed and kept.
-	trusted []netip.Prefix
+	trusted trustedProxies
 
-	// prefixPath is the path of the public URL, without a trailing slash.
-	prefixPath string
+	// scheme and prefixPath are the public URL's; the path has no trailing
+	// slash.
+	scheme, prefixPath string
 }
 
 // apply rewrites out, the headers of the request to the target, for the
@@ -51,18 +73,14 @@ type forwarding struct {
 // request before Rewrite runs, so what is kept of them is taken from in.
 func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string) {
 	peer, known := parseAddr(in.RemoteAddr)
-	trusted := known && f.trusts(peer)
-	proto := "http"
-	if in.TLS != nil {
-		proto = "https"
-	}
+	trusted := f.trusted.sent(in)
 	// What a trusted proxy said; nothing at all if the peer is not one.
 	said := func(name string) string { return "" }
 	if trusted {
 		said = func(name string) string { return strings.Join(in.Header[name], ", ") }
 	}
 
-	dropViewersOwn(out, trusted)
+	dropClaims(out, trusted)
 
 	chain := said(headerForwardedFor)
 	forwarded := said(headerForwarded)
@@ -70,8 +88,16 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 		// Whatever were appended would end up inside the open string.
 		forwarded = ""
 	}
+	proto := "http"
+	if in.TLS != nil {
+		proto = "https"
+	}
+	saidProto := cmp.Or(said(headerForwardedProto), lastProto(forwarded))
+	if trusted && saidProto == "" && f.scheme != "" {
+		proto = f.scheme // the proxy, which ends TLS, says nothing
+	}
 	if forwarded == "" && chain != "" {
-		forwarded = forwardedFromChain(chain, said(headerForwardedHost), said(headerForwardedProto))
+		forwarded = forwardedFromChain(chain, said(headerForwardedHost), cmp.Or(saidProto, f.scheme))
 	}
 	forwarded = appendElement(forwarded, forwardedElement(peer, in.Host, proto))
 	if known {
@@ -81,7 +107,7 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 	set(out, headerForwarded, forwarded)
 	set(out, headerForwardedFor, chain)
 	set(out, headerForwardedHost, cmp.Or(said(headerForwardedHost), in.Host))
-	set(out, headerForwardedProto, cmp.Or(said(headerForwardedProto), proto))
+	set(out, headerForwardedProto, cmp.Or(saidProto, proto))
 	prefix := ""
 	if id != "" {
 		prefix = f.prefixPath + "/" + id
@@ -94,14 +120,11 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 // behind trusted proxies, the rightmost one in X-Forwarded-For that is not
 // itself such a proxy's. What stands left of that was written by somebody who
 // is not trusted. It returns the zero Addr for a peer without an IP address,
-// such as one on a Unix socket.
+// such as one on a Unix socket that is not trusted, or names no viewer.
 func (f forwarding) clientAddr(r *http.Request) netip.Addr {
-	addr, ok := parseAddr(r.RemoteAddr)
-	if !ok || !f.trusts(addr) {
-		return addr
-	}
+	addr, _ := parseAddr(r.RemoteAddr)
 	chain := strings.Split(strings.Join(r.Header[headerForwardedFor], ","), ",")
-	for f.trusts(addr) && len(chain) > 0 {
+	for trusted := f.trusted.sent(r); trusted && len(chain) > 0; trusted = f.trusted.has(addr) {
 		next, ok := parseAddr(strings.TrimSpace(chain[len(chain)-1]))
 		if !ok {
 			break
@@ -110,19 +133,6 @@ func (f forwarding) clientAddr(r *http.Request) netip.Addr {
 	}
 	return addr
 }
-
-func (f forwarding) trusts(a netip.Addr) bool {
-	for _, p := range f.trusted {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
-// mayStandForMany reports whether connections from a may be those of many
-// viewers, through a proxy.
-func (f forwarding) mayStandForMany(a netip.Addr) bool { return a.IsLoopback() || f.trusts(a) }
 
 // parseAddr parses an IP address with or without a port, as http.Request's
 // RemoteAddr and the entries of X-Forwarded-For have it. The result is
@@ -139,29 +149,6 @@ func parseAddr(s string) (netip.Addr, bool) {
 		}
 	}
 	return a.Unmap().WithZone(""), true
-}
-
-// dropViewersOwn deletes from h what a viewer may not tell the target. Many
-// targets (CGI, WSGI, PHP) read "X_Real_Ip" as they read "X-Real-Ip", so a
-// name spelled with underscores counts as well, and even behind a trusted
-// proxy: proxies set the other spelling and may let this one through.
-func dropViewersOwn(h http.Header, trusted bool) {
-	for name := range h {
-		if name == "" {
-			continue
-		}
-		switch name[0] | 0x20 { // a quick look, as most names are others
-		case 'f', 't', 'x':
-		default:
-			continue
-		}
-		dashed := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-		private := strings.HasPrefix(dashed, privatePrefix)
-		spoofed := viewersOwn[dashed] && (!trusted || strings.Contains(name, "_"))
-		if private || spoofed {
-			delete(h, name)
-		}
-	}
 }
 
 // maxHops is how many entries of an X-Forwarded-For are translated. No real chain
@@ -229,6 +216,20 @@ func forwardedValue(s string) string {
 		return s
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// lastProto returns the scheme that the last element of a Forwarded names, which
+// is the nearest proxy's, or "". It looks for no more than a token.
+func lastProto(forwarded string) string {
+	last := forwarded[strings.LastIndexByte(forwarded, ',')+1:]
+	for pair := range strings.SplitSeq(last, ";") {
+		name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+		value = strings.Trim(value, `"`)
+		if strings.EqualFold(name, "proto") && value != "" && forwardedValue(value) == value {
+			return strings.ToLower(value)
+		}
+	}
+	return ""
 }
 
 // quotesClosed reports whether every quoted-string in s ends within s.

@@ -1,12 +1,16 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +18,7 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
-func mustTrust(t testing.TB, list ...string) []netip.Prefix {
+func mustTrust(t testing.TB, list ...string) trustedProxies {
 	t.Helper()
 	faults := configerror.New("server")
 	p, err := parseTrusted(list, faults), faults.Err()
@@ -37,21 +41,24 @@ func TestParseTrusted(t *testing.T) {
 		{[]string{"0.0.0.0/0", "::/0"}, "0.0.0.0/0 ::/0"},
 	} {
 		var got []string
-		for _, p := range mustTrust(t, c.in...) {
+		for _, p := range mustTrust(t, c.in...).prefixes {
 			got = append(got, p.String())
 		}
 		if s := strings.Join(got, " "); s != c.want {
 			t.Errorf("%q: got %s, want %s", c.in, s, c.want)
 		}
 	}
+	if trusted := mustTrust(t, "10.0.0.0/8", " unix "); !trusted.unix || len(trusted.prefixes) != 1 || mustTrust(t, "10.0.0.0/8").unix {
+		t.Errorf("the entry unix is not read: %v", trusted)
+	}
 	faults := configerror.New("server")
-	parseTrusted([]string{"10.0.0.0/33", "ok.example", "10.0.0.1", "10.0.0.1:80", "fe80::1%eth0", "fe80::%eth0/10"}, faults)
+	parseTrusted([]string{"10.0.0.0/33", "ok.example", "10.0.0.1", "10.0.0.1:80", "fe80::1%eth0", "fe80::%eth0/10", "unix:/run/x.sock"}, faults)
 	err := faults.Err()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 5 || !strings.Contains(lines[1], `"ok.example"`) {
-		t.Errorf("want one line for each of 5 faults, got:\n%v", err)
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 6 || !strings.Contains(lines[1], `"ok.example"`) {
+		t.Errorf("want one line for each of 6 faults, got:\n%v", err)
 	}
 }
 
@@ -76,6 +83,8 @@ func TestForwarding(t *testing.T) {
 		remote  string
 		host    string
 		tls     bool
+		unix    bool   // the peer is on a Unix socket
+		scheme  string // of the public URL
 		in      http.Header
 		want    http.Header
 	}{
@@ -141,13 +150,57 @@ func TestForwarding(t *testing.T) {
 			want: ours(http.Header{"X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"http"}, "Forwarded": {"for=unknown;host=h;proto=http"}}),
 		},
 		{
+			name: "Unix socket, trusted", trusted: []string{"unix"}, remote: "@", unix: true, scheme: "https", host: "h",
+			in: http.Header{"X-Custom": {"kept"}, "Accept": {"*/*"}, "Te": {"trailers"}, "X-Forwarded-For": {"203.0.113.9"}, "X-Real-Ip": {"203.0.113.9"}},
+			want: ours(http.Header{"X-Forwarded-For": {"203.0.113.9"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"https"}, "X-Real-Ip": {"203.0.113.9"},
+				"Forwarded": {"for=203.0.113.9;proto=https, for=unknown;host=h;proto=https"}}),
+		},
+		{
+			name: "no address, and no Unix socket", trusted: []string{"unix"}, remote: "@", host: "h", in: spoofed,
+			want: ours(http.Header{"X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"http"}, "Forwarded": {"for=unknown;host=h;proto=http"}}),
+		},
+		{
+			name: "trusting Unix sockets trusts nobody else", trusted: []string{"unix"}, remote: "192.0.2.1:4711", host: "h", in: spoofed,
+			want: ours(http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"http"}, "Forwarded": {"for=192.0.2.1;host=h;proto=http"}}),
+		},
+		// A proxy that ends TLS and passes bytes on says no scheme.
+		{
+			name: "trusted, says no scheme", trusted: []string{"192.0.2.1"}, remote: "192.0.2.1:4711", scheme: "https", host: "h",
+			in: http.Header{"X-Custom": {"kept"}, "Accept": {"*/*"}, "Te": {"trailers"}, "X-Forwarded-For": {"203.0.113.9"}},
+			want: ours(http.Header{"X-Forwarded-For": {"203.0.113.9, 192.0.2.1"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"https"},
+				"Forwarded": {"for=203.0.113.9;proto=https, for=192.0.2.1;host=h;proto=https"}}),
+		},
+		{
+			name: "trusted, says nothing, public URL https", trusted: []string{"192.0.2.1"}, remote: "192.0.2.1:4711", scheme: "https", host: "h",
+			in:   http.Header{"X-Custom": {"kept"}, "Accept": {"*/*"}, "Te": {"trailers"}},
+			want: ours(http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"https"}, "Forwarded": {"for=192.0.2.1;host=h;proto=https"}}),
+		},
+		{
+			name: "trusted, says http although the public URL is https", trusted: []string{"192.0.2.1"}, remote: "192.0.2.1:4711", scheme: "https", host: "h",
+			in:   http.Header{"X-Custom": {"kept"}, "Accept": {"*/*"}, "Te": {"trailers"}, "X-Forwarded-Proto": {"http"}},
+			want: ours(http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"http"}, "Forwarded": {"for=192.0.2.1;host=h;proto=http"}}),
+		},
+		{
+			name: "trusted, says the scheme in Forwarded alone", trusted: []string{"192.0.2.1"}, remote: "192.0.2.1:4711", scheme: "https", host: "h",
+			in: http.Header{"X-Custom": {"kept"}, "Accept": {"*/*"}, "Te": {"trailers"}, "Forwarded": {`for=6.6.6.6;proto=https, for="[2001:db8::1]";Proto=HTTP;host="a,b"`}},
+			want: ours(http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"https"},
+				"Forwarded": {`for=6.6.6.6;proto=https, for="[2001:db8::1]";Proto=HTTP;host="a,b", for=192.0.2.1;host=h;proto=https`}}),
+		},
+		{
+			name: "not trusted, public URL https", remote: "192.0.2.1:4711", scheme: "https", host: "h", in: spoofed,
+			want: ours(http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"h"}, "X-Forwarded-Proto": {"http"}, "Forwarded": {"for=192.0.2.1;host=h;proto=http"}}),
+		},
+		{
 			name: "HTTP/1.0 without Host", remote: "192.0.2.1:4711", in: spoofed,
 			want: ours(http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Proto": {"http"}, "Forwarded": {"for=192.0.2.1;proto=http"}}),
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := forwarding{trusted: mustTrust(t, c.trusted...), prefixPath: "/p"}
+			f := forwarding{trusted: mustTrust(t, c.trusted...), scheme: c.scheme, prefixPath: "/p"}
 			in := httptest.NewRequest("GET", "/id/%41//", nil)
+			if c.unix {
+				in = in.WithContext(context.WithValue(in.Context(), http.LocalAddrContextKey, &net.UnixAddr{Name: "/run/x.sock", Net: "unix"}))
+			}
 			in.RemoteAddr, in.Host, in.Header = c.remote, c.host, c.in.Clone()
 			if c.tls {
 				in.TLS = &tls.ConnectionState{}
@@ -299,5 +352,53 @@ func TestForwardedChainIsBounded(t *testing.T) {
 	}
 	if got := out.Get(headerForwardedFor); got != long+", 10.0.0.1" {
 		t.Errorf("X-Forwarded-For has %d bytes, want what the proxy said and the proxy", len(got))
+	}
+}
+
+// TestUnixSocketProxy: a proxy that connects through a Unix socket has no
+// address, and is trusted where TrustedProxies has the word unix, over HTTP/1.1
+// and HTTP/2.
+func TestUnixSocketProxy(t *testing.T) {
+	for _, trusted := range []bool{true, false} {
+		cfg := Config{PublicURL: "https://tunnel.example", ViewerDomain: "t.example"}
+		if trusted {
+			cfg.TrustedProxies = []string{"unix"}
+		}
+		s := newService(t, cfg)
+		s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { r.Header.Write(w) }))
+		path := filepath.Join(t.TempDir(), "s")
+		ln, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ln) }()
+		t.Cleanup(func() { s.Close(); <-served })
+		for _, http2 := range []bool{false, true} {
+			tr := &http.Transport{
+				Protocols:   new(http.Protocols),
+				DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) },
+			}
+			tr.Protocols.SetHTTP1(!http2)
+			tr.Protocols.SetUnencryptedHTTP2(http2)
+			req := httptest.NewRequest("GET", "http://upstream/", nil)
+			req.RequestURI = ""
+			req.Header = http.Header{"X-Forwarded-For": {"203.0.113.9"}, "X-Forwarded-Host": {"a.t.example"}, "X-Forwarded-Ssl": {"on"}}
+			if !trusted {
+				req.Host = "a.t.example"
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			tr.CloseIdleConnections()
+			for _, want := range []string{"X-Forwarded-For: 203.0.113.9\r\n", "X-Forwarded-Ssl: on\r\n", "X-Forwarded-Proto: https\r\n"} {
+				if strings.Contains(string(body), want) != trusted {
+					t.Errorf("trusted %v, HTTP/2 %v: the target sees %q", trusted, http2, body)
+				}
+			}
+		}
 	}
 }

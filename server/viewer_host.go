@@ -14,8 +14,8 @@ type viewerHosts struct {
 	// public is the service's own host, in lower case.
 	public string
 
-	// forwarding knows the proxies that may say what host the viewer asked for.
-	forwarding forwarding
+	// trusted may say what host the viewer asked for.
+	trusted trustedProxies
 }
 
 // nameIn returns what stands before the domain in the host that r asks for: a
@@ -37,7 +37,7 @@ func (v viewerHosts) nameIn(r *http.Request) (name string, ok bool) {
 	if len(said) == 0 {
 		return "", false
 	}
-	if peer, known := parseAddr(r.RemoteAddr); !known || !v.forwarding.trusts(peer) {
+	if !v.trusted.sent(r) {
 		return "", false
 	}
 	list := strings.Split(strings.Join(said, ","), ",")

@@ -31,7 +31,7 @@ func TestNameUnder(t *testing.T) {
 // TestNameIn: X-Forwarded-Host counts where a trusted proxy sent it, and only
 // if Host does not name a tunnel.
 func TestNameIn(t *testing.T) {
-	hosts := viewerHosts{domain: "t.example", public: "service.example", forwarding: forwarding{trusted: mustTrust(t, "10.0.0.0/8")}}
+	hosts := viewerHosts{domain: "t.example", public: "service.example", trusted: mustTrust(t, "10.0.0.0/8")}
 	for _, c := range []struct {
 		name, remote, host string
 		said               []string
@@ -64,7 +64,7 @@ func TestNameIn(t *testing.T) {
 		if ok == (c.want == "no") || ok && got != c.want {
 			t.Errorf("%s: %q, %t, want %q", c.name, got, ok, c.want)
 		}
-		if _, ok := (viewerHosts{forwarding: hosts.forwarding}).nameIn(r); ok {
+		if _, ok := (viewerHosts{trusted: hosts.trusted}).nameIn(r); ok {
 			t.Errorf("%s: without a domain it is in it", c.name)
 		}
 	}

@@ -34,7 +34,7 @@ var variables = []variable{
 	{name: "PORT", category: catAddress, usage: "`Port` to listen on; 0 chooses a free one.", def: "443 with TLS, otherwise 80"},
 	{name: "VIEWER_DOMAIN", category: catAddress, usage: "`Domain`, such as tunnels.example.com, in which each tunnel gets its own host: https://<label>.tunnels.example.com. See docs/configuration.md.", def: "tunnels are below URL_PREFIX"},
 	{name: "LISTEN_ADDR", category: catAddress, usage: "`Address` to bind. A socket from systemd overrides it.", def: "all addresses"},
-	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas. The service believes their forwarding headers.", def: "none"},
+	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas; unix stands for those on a Unix socket. The service believes their forwarding headers.", def: "none"},
 
 	{name: "TASKCLUSTER_PROXY_SECRET_A", category: catSecret, usage: "`Secret` that signs tokens, at least 32 bytes. The flag is visible in ps.", secret: true},
 	{name: "TASKCLUSTER_PROXY_SECRET_B", category: catSecret, usage: "Second `secret`, for changing secrets without an interruption.", secret: true},
