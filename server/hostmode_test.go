@@ -200,6 +200,10 @@ func TestPathModeOff(t *testing.T) {
 			t.Errorf("%s: %q", path, got)
 		}
 	}
+	// Without paths no id speaks for a whole host.
+	for _, id := range []string{".well-known", "robots.txt"} {
+		s.connect(id, echoHandler)
+	}
 	// In Go code the id says it all.
 	resp, err := (&http.Client{Transport: s.RoundTripper("a")}).Get("http://whatever/x")
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	}
 	log := s.log.With().Str("remote", remote).Logger()
 
-	id, err := claimedID(r)
+	id, err := s.claimedID(r)
 	if err != nil {
 		s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
 		return
@@ -99,12 +99,19 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 // claimedID returns the client id that a registration, which has at least one,
 // is for.
-func claimedID(r *http.Request) (string, error) {
+func (s *Server) claimedID(r *http.Request) (string, error) {
 	ids := r.Header[wire.HeaderID]
 	if len(ids) > 1 {
 		return "", fmt.Errorf("there are %d %s headers: one is possible", len(ids), strings.ToLower(wire.HeaderID))
 	}
-	return ids[0], wire.CheckID(ids[0])
+	id := ids[0]
+	if err := wire.CheckID(id); err != nil {
+		return id, err
+	}
+	if !s.cfg.DisablePathMode && wire.SpeaksForHost(id) {
+		return id, fmt.Errorf("client id %q is reserved: as a path, /%s speaks for the whole host", id, id)
+	}
+	return id, nil
 }
 
 // handshake answers a registration that has passed all checks with a 101, and

@@ -3,6 +3,8 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"path"
 	"strings"
 )
 
@@ -69,6 +71,44 @@ func IDRule(id string) string {
 		return "is reserved for the service"
 	}
 	return ""
+}
+
+// hostFiles are patterns ([path.Match]), in lower case, of the files at the root
+// of a host that browsers, crawlers and the verifiers of its owner ask for: they
+// speak for the whole host.
+var hostFiles = [...]string{
+	// Crawlers and feeds.
+	"robots.txt", "sitemap*.xml", "sitemap*.txt", "sitemap*.gz", "humans.txt", "llms*.txt", "ai.txt", "ads.txt", "app-ads.txt", "sellers.json",
+	// Browsers, phones and plug-ins.
+	"favicon.*", "apple-touch-icon*", "apple-app-site-association", "browserconfig.xml", "crossdomain.xml", "clientaccesspolicy.xml",
+	// Contacts and policies that belong into /.well-known.
+	"security.txt", "trust.txt", "change-password",
+	// Who owns the host.
+	"google*.html", "bingsiteauth.xml", "livesearchsiteauth.xml", "yandex_*.html", "yandex_*.txt", "baidu_verify_*.html", "naver*.html",
+	"pinterest-*.html", "mp_verify_*.txt", "ww_verify_*.txt", "ms????????.txt", "keybase.txt", "loaderio-*.txt", "zoomverify*.html",
+	"atlassian-domain-verification.html", "mailru-verification*.html", "adobe-idp-site-verification.html",
+}
+
+// SpeaksForHost reports whether, where tunnels are reached by path, "/" and id
+// is what a whole host is known by: a name that begins with a dot, such as
+// .well-known, by which certificates are issued, or a file such as robots.txt.
+// Case and escapes do not count: something in front may undo them. An id must
+// pass [CheckID] to be asked about.
+func SpeaksForHost(id string) bool {
+	name, err := url.PathUnescape(id)
+	if err != nil {
+		return false
+	}
+	name = strings.ToLower(name)
+	if strings.HasPrefix(name, ".") {
+		return true
+	}
+	for _, pattern := range hostFiles {
+		if ok, _ := path.Match(pattern, name); ok {
+			return true
+		}
+	}
+	return false
 }
 
 func isHex(c byte) bool {

@@ -115,6 +115,34 @@ func TestReserved(t *testing.T) {
 	}
 }
 
+// TestSpeaksForHost: the owner of such a name would speak for the host, and so
+// for all tunnels on it.
+func TestSpeaksForHost(t *testing.T) {
+	for _, id := range strings.Fields(`
+		.well-known .WELL-KNOWN %2ewell-known %2Ewell-known .well%2dknown .well%2Fknown .git .env .a ..a ... .-
+		robots.txt ROBOTS.TXT robots%2etxt %72obots.txt favicon.ico favicon.svg favicon.png sitemap.xml sitemap_index.xml sitemap-1.xml sitemap.xml.gz
+		sitemap.txt humans.txt llms.txt llms-full.txt ads.txt app-ads.txt sellers.json security.txt crossdomain.xml clientaccesspolicy.xml
+		browserconfig.xml apple-touch-icon.png apple-touch-icon-precomposed.png apple-touch-icon-120x120.png apple-app-site-association
+		google1a2b3c4d5e6f7a8b.html BingSiteAuth.xml yandex_0123456789abcdef.html pinterest-12345.html MP_verify_abcdefgh.txt ms12345678.txt
+		change-password
+	`) {
+		if err := wire.CheckID(id); err != nil {
+			t.Errorf("%q is no id: %v", id, err)
+		}
+		if !wire.SpeaksForHost(id) {
+			t.Errorf("%q does not speak for the host", id)
+		}
+	}
+	for _, id := range strings.Fields(`
+		a a.b a. -.a _.well-known well-known wellknown robots robots.txt2 robots-txt my-robots.txt favicon sitemap sitemap.html icon.ico
+		index.html ms1.txt google google.com googlebot yandex team%2Fbuild team%2Frobots.txt %252ewell-known apple build-42 readme.txt
+	`) {
+		if wire.SpeaksForHost(id) {
+			t.Errorf("%q speaks for the host", id)
+		}
+	}
+}
+
 func FuzzCheckID(f *testing.F) {
 	for _, id := range []string{"", "a", "a%2Fb", "%", "%2e.", "%2E%2e", "...", "__version__", "a\n", "é", strings.Repeat("x", 256), strings.Repeat("%41", 86)} {
 		f.Add(id)
