@@ -107,6 +107,37 @@ func TestTokenRefreshedInTime(t *testing.T) {
 	}
 }
 
+// TestRefreshWithExpiredToken: one that has run out keeps nothing going, so an ok
+// would be followed by 4001 without a word. It is refused, although a registration
+// with it would be let in within the leeway.
+func TestRefreshWithExpiredToken(t *testing.T) {
+	s, clock, c, token := expiring(t, Config{}, echoHandler)
+	refresh := func(token string, want bool) {
+		t.Helper()
+		c.conn.SendControl(wire.Control{Type: wire.TypeToken, Token: token}.Encode())
+		if m := <-c.control; m.Type != wire.TypeToken || m.OK == nil || *m.OK != want {
+			t.Errorf("got %+v, want ok %v", m, want)
+		}
+	}
+	now := time.Now().Unix()
+	until := func(exp int64) string {
+		return tokenSigned(testSecret, tokenHead, fmt.Sprintf(`{"tid":"a","iat":%d,"nbf":%d,"exp":%d}`, now, now-3600, exp))
+	}
+	refresh(until(now-2), false)
+	refresh(until(now-50), false)
+	half := until(now + 1800)
+	refresh(half, true) // and no goaway comes before its end
+	clock.set(s, 30*time.Minute+5*time.Second)
+	if m := <-c.control; m.Type != wire.TypeGoaway || m.Reason != wire.ReasonExpired {
+		t.Errorf("got %+v, want a goaway because of expiry", m)
+	}
+	refresh(half, false)
+	refresh(token, true)
+	if resp, _ := s.get("/a/"); resp.StatusCode != 200 {
+		t.Errorf("the tunnel answers %d", resp.StatusCode)
+	}
+}
+
 // TestTokenExpiryIgnored: with TOKEN_EXPIRY=ignore a tunnel outlives its token,
 // but no new one comes with an expired token.
 func TestTokenExpiryIgnored(t *testing.T) {

@@ -15,6 +15,10 @@ const (
 	controlBacklog = 16
 )
 
+// errInLeeway refuses a fresh token that would not keep the session going: the
+// close code that says that the token has expired would follow at once.
+var errInLeeway = errors.New("token has expired, and the leeway is for registrations only")
+
 // onControl is called by the goroutine that reads, and must not block.
 func (s *session) onControl(b []byte) {
 	fault := "too many control messages"
@@ -52,6 +56,9 @@ func (s *session) handleControl(m wire.Control) {
 // refresh puts a fresh token in force, or keeps the old one.
 func (s *session) refresh(token string) {
 	g, err := s.srv.admitToken(token, s.id)
+	if err == nil && !s.srv.cfg.now().Before(g.expires) {
+		err = errInLeeway
+	}
 	if err != nil {
 		if s.refusals++; s.refusals > maxRefusals {
 			const fault = "too many refused tokens"
