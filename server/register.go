@@ -63,8 +63,15 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 	g, err := s.authorize(r, id)
 	if err != nil {
-		// One answer for every reason. The reason is for the log alone.
-		s.refuseStranger(w, log, addr, g, http.StatusUnauthorized, "a valid token for this client id is required", err.Error())
+		// One answer for every reason, which is for the log alone, unless a right
+		// signature shows that the caller is no stranger.
+		answer, fault := "a valid token for this client id is required", (*tokenFault)(nil)
+		var reason wire.TokenFault
+		if errors.As(err, &fault) {
+			answer, reason = fault.told, fault.reason
+		}
+		w.Header().Set("WWW-Authenticate", reason.Challenge())
+		s.refuseStranger(w, log, addr, g, http.StatusUnauthorized, answer, err.Error())
 		return
 	}
 
@@ -248,13 +255,11 @@ func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr 
 	if wait, ok := s.failures.allow(addr); !ok {
 		status, answer = http.StatusTooManyRequests, "too many failed registrations from this address"
 		reason = answer
+		w.Header().Del("WWW-Authenticate")
 		w.Header().Set("Retry-After", retryAfter(wait))
 	}
 	if s.audit.stranger(addr, refusedKind(status)) {
 		logRefusal(log, zerolog.WarnLevel, g, status, reason)
-	}
-	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	refuse(w, status, answer)
 }

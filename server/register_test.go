@@ -2,6 +2,8 @@ package server
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -94,13 +98,18 @@ func TestRegistrationRefusals(t *testing.T) {
 	}
 }
 
-// TestRefusalsLookAlike: an unauthenticated caller cannot learn from the
-// answer whether an id is connected, nor what is wrong with a token.
+// TestRefusalsLookAlike: a caller without a token of a right signature cannot
+// learn from the answer whether an id is connected, nor what is wrong with a token.
 func TestRefusalsLookAlike(t *testing.T) {
 	s := newService(t, Config{Audience: "me"})
 	now := time.Now().Unix()
 	claims := func(id string, nbf, exp int64, aud string) string {
 		return tokenSigned(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"tid":%q,"iat":%d,"nbf":%d,"exp":%d,"aud":%s}`, id, now, nbf, exp, aud))
+	}
+	forged := func(token string) string { // the same claims, signed by somebody else
+		head, rest, _ := strings.Cut(token, ".")
+		body, _, _ := strings.Cut(rest, ".")
+		return head + "." + body + "." + base64.RawURLEncoding.EncodeToString(tokenMAC(sha256.New, []byte("x"), head+"."+body))
 	}
 	good := func(id string) string { return claims(id, now, now+3600, `"me"`) }
 	for _, id := range []string{"here", "blocked"} {
@@ -125,20 +134,20 @@ func TestRefusalsLookAlike(t *testing.T) {
 	}
 	for name, got := range map[string]string{
 		"not connected":        answer("away", "x"),
-		"another's token":      answer("here", good("away")),
-		"connected one's":      answer("away", good("here")),
+		"another's token":      answer("here", forged(good("away"))),
+		"connected one's":      answer("away", forged(good("here"))),
 		"none":                 answer("here", ""),
 		"spaces":               answer("here", "   "),
-		"expired":              answer("here", claims("here", now-100, now-61, `"me"`)),
-		"not yet good":         answer("here", claims("here", now+100, now+200, `"me"`)),
-		"good for too long":    answer("here", claims("here", now, now+32*day, `"me"`)),
-		"audience":             answer("here", claims("here", now, now+3600, `"you"`)),
-		"no audience":          answer("here", mint(t, "here")),
+		"expired":              answer("here", forged(claims("here", now-100, now-61, `"me"`))),
+		"not yet good":         answer("here", forged(claims("here", now+100, now+200, `"me"`))),
+		"good for too long":    answer("here", forged(claims("here", now, now+32*day, `"me"`))),
+		"audience":             answer("here", forged(claims("here", now, now+3600, `"you"`))),
+		"no audience":          answer("here", forged(mint(t, "here"))),
 		"blocked":              answer("blocked", blocked),
 		"wrong secret":         answer("here", tokenSigned([]byte("x"), tokenHead, tokenClaims())),
 		"algorithm":            answer("here", tokenUnsigned(`{"alg":"none"}`, tokenClaims())+"."),
 		"critical extension":   answer("here", tokenSigned(testSecret, `{"alg":"HS256","crit":["x"]}`, tokenClaims())),
-		"claims no JSON":       answer("here", tokenSigned(testSecret, tokenHead, "{")),
+		"claims no JSON":       answer("here", tokenSigned([]byte("x"), tokenHead, "{")),
 		"too long":             answer("here", strings.Repeat("x", 9<<10)),
 		"dots":                 answer("here", strings.Repeat(".", 32<<10)),
 		"JSON of another kind": answer("here", tokenSigned(testSecret, "[]", "[]")),
@@ -146,6 +155,67 @@ func TestRefusalsLookAlike(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
+	}
+}
+
+// TestRefusalsSayWhy to the holder of a token whose signature is right, with the
+// times and never with an id or an audience.
+func TestRefusalsSayWhy(t *testing.T) {
+	var log lockedBuffer
+	clock := func() time.Time { return time.Unix(tokenNow, 0) }
+	s := newService(t, Config{Audience: "our-audience", Logger: zerolog.New(&log), now: clock})
+	c, _, err := s.dial("here", tokenSigned(testSecret, tokenHead, tokenClaims("tid", `"here"`, "aud", `"our-audience"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	c.serve(echoHandler)
+	s.waitActive(c)
+	sec := func(n int64) string { return fmt.Sprint(n) }
+	for _, tc := range []struct {
+		name   string
+		edits  []string
+		reason string
+		body   string
+		logged string
+	}{
+		{"expired", []string{"exp", sec(tokenNow - 60)}, "expired", "the token expired 1m ago by the service's clock: exp is 2023-11-14T22:12:20Z, now is 2023-11-14T22:13:20Z", "token has expired"},
+		{"expired long ago", []string{"nbf", "0", "exp", "10"}, "expired", "the token expired 472222h13m10s ago by the service's clock: exp is 1970-01-01T00:00:10Z, now is 2023-11-14T22:13:20Z", "token has expired"},
+		{"not yet", []string{"nbf", sec(tokenNow + 75)}, "not_yet_valid", "the token is not valid for another 1m15s by the service's clock: nbf is 2023-11-14T22:14:35Z, now is 2023-11-14T22:13:20Z", "token is not good yet"},
+		{"never", []string{"nbf", "9007199254740991", "exp", "9007199254740992"}, "not_yet_valid", "the token is not valid for another 2562047h47m16s by the service's clock: nbf is", "token is not good yet"},
+		{"id", []string{"tid", `"elsewhere"`}, "id", "the token is for another client id (claim tid)", "tid is not the client id"},
+		{"id of nobody connected", []string{"tid", `"away"`}, "id", "the token is for another client id (claim tid)", "tid is not the client id"},
+		{"audience", []string{"aud", `"their-audience"`}, "audience", "the token is not for this service (claim aud)", "aud does not name this service"},
+		{"no audience", []string{"aud", ""}, "audience", "the token is not for this service (claim aud)", "aud does not name this service"},
+		{"too long", []string{"exp", sec(tokenNow + 32*day)}, "claims", "the token is good for more than 31 days", "31 days"},
+		{"no exp", []string{"exp", ""}, "claims", "the token claim exp is missing", "exp is missing"},
+		{"no id", []string{"tid", ""}, "claims", "the token claim tid is missing or not a string", "tid is missing"},
+		{"text for a time", []string{"nbf", `"soon"`}, "claims", "the token claim nbf is not a number of seconds without a sign", "nbf is not a number"},
+		{"twice", []string{"x", `1,"x":2`}, "claims", "the token claims: duplicate name", "duplicate name"},
+		// What waiting does not help is told first.
+		{"not yet, for another id", []string{"nbf", sec(tokenNow + 75), "tid", `"elsewhere"`}, "id", "", ""},
+		{"not yet, for another service", []string{"nbf", sec(tokenNow + 75), "aud", `"their-audience"`}, "audience", "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			edits := append([]string{"tid", `"here"`, "aud", `"our-audience"`}, tc.edits...)
+			before := len(log.String())
+			got := s.raw(withToken(registration(t, "here"), tokenSigned(testSecret, tokenHead, tokenClaims(edits...))))
+			if !strings.HasPrefix(got, "HTTP/1.1 401 ") || !strings.Contains(got, "\r\nWww-Authenticate: Bearer error=\"invalid_token\", reason=\""+tc.reason+"\"\r\n") ||
+				!strings.Contains(got, "\r\nDate: ") {
+				t.Errorf("got %q, want 401 with the reason %s", got, tc.reason)
+			}
+			if !strings.Contains(got, "\r\n\r\n"+tc.body) {
+				t.Errorf("got %q, want the body %q", got, tc.body)
+			}
+			for _, secret := range []string{"here", "elsewhere", "away", "our-audience", "their-audience", "soon"} {
+				if strings.Contains(got, secret) {
+					t.Errorf("%q holds %s", got, secret)
+				}
+			}
+			if line := log.String()[before:]; !strings.Contains(line, tc.logged) {
+				t.Errorf("the log has no %q: %s", tc.logged, line)
+			}
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 // This is the only file that knows JWTs (RFC 7519). Signing and the check of
@@ -151,9 +152,9 @@ type verifier struct {
 }
 
 // verify checks token for use with the client id, which has passed
-// [wire.CheckID]. The error is for the log alone: to the caller of the
-// service every refusal looks the same. It says which rule was broken and
-// holds neither the token nor the value of a claim.
+// [wire.CheckID]. The error is a *tokenFault if the signature is right. Its text
+// is for the log alone: it says which rule was broken and holds neither the token
+// nor the value of a claim.
 func (v *verifier) verify(token, id string) (grant, error) {
 	if len(token) > maxTokenSize {
 		return grant{}, fmt.Errorf("token has more than %d bytes", maxTokenSize)
@@ -178,11 +179,11 @@ func (v *verifier) verify(token, id string) (grant, error) {
 	// From here on the token is known to come from a holder of a secret.
 	claimsJSON, err := decodeSegment(body)
 	if err != nil {
-		return grant{}, errors.New("token claims are not base64url")
+		return grant{}, badClaim("token claims are not base64url")
 	}
 	claims, err := strictObject(claimsJSON)
 	if err != nil {
-		return grant{}, fmt.Errorf("token claims: %w", err)
+		return grant{}, badClaim("token claims: " + err.Error())
 	}
 	g, err := v.judge(claims, id)
 	if err != nil {
@@ -235,30 +236,25 @@ func (v *verifier) signedBy(signed string, signature []byte) bool {
 	return matched
 }
 
-// judge applies the rules for claims and returns what they grant.
+// judge applies the rules for claims and returns what they grant. The error is a
+// *tokenFault. The times come last: a token that is not valid yet has no other
+// fault, so that it pays to wait.
 func (v *verifier) judge(claims map[string]json.RawMessage, id string) (grant, error) {
 	tid, ok := stringValue(claims["tid"])
 	if !ok {
-		return grant{}, errors.New("token claim tid is missing or not a string")
+		return grant{}, badClaim("token claim tid is missing or not a string")
 	}
-	if tid != id {
-		return grant{}, errors.New("token claim tid is not the client id")
+	// What iat says is which of two tokens is newer; nothing else depends on it.
+	var times [3]int64
+	for i, name := range []string{"iat", "nbf", "exp"} {
+		var err error
+		if times[i], err = numericDate(claims, name); err != nil {
+			return grant{}, badClaim(err.Error())
+		}
 	}
-	// It says which of two tokens is newer, and nothing else depends on it.
-	iat, err := numericDate(claims, "iat")
-	if err != nil {
-		return grant{}, err
-	}
-	nbf, err := numericDate(claims, "nbf")
-	if err != nil {
-		return grant{}, err
-	}
-	exp, err := numericDate(claims, "exp")
-	if err != nil {
-		return grant{}, err
-	}
+	iat, nbf, exp := times[0], times[1], times[2]
 
-	// Both are within 0 to 2^53, so nothing below can overflow.
+	// All are within 0 to 2^53, so nothing below can overflow.
 	const lifetime, leeway = int64(maxTokenLifetime / time.Second), int64(tokenLeeway / time.Second)
 	now := time.Now
 	if v.now != nil {
@@ -267,16 +263,17 @@ func (v *verifier) judge(claims map[string]json.RawMessage, id string) (grant, e
 	at := now().Unix()
 	switch {
 	case exp <= nbf:
-		return grant{}, errors.New("token claim exp is not after nbf")
+		return grant{}, badClaim("token claim exp is not after nbf")
 	case exp-nbf > lifetime:
-		return grant{}, errors.New("token is good for more than 31 days")
+		return grant{}, badClaim("token is good for more than 31 days")
+	case tid != id:
+		return grant{}, &tokenFault{reason: wire.TokenID, told: "the token is for another client id (claim tid)", text: "token claim tid is not the client id"}
+	case v.audience != "" && !audienceHas(claims["aud"], v.audience):
+		return grant{}, &tokenFault{reason: wire.TokenAudience, told: "the token is not for this service (claim aud)", text: "token claim aud does not name this service"}
 	case at < nbf-leeway:
-		return grant{}, errors.New("token is not good yet")
+		return grant{}, validFrom(nbf, at)
 	case at >= exp+leeway:
-		return grant{}, errors.New("token has expired")
-	}
-	if v.audience != "" && !audienceHas(claims["aud"], v.audience) {
-		return grant{}, errors.New("token claim aud does not name this service")
+		return grant{}, expiredAt(exp, at)
 	}
 	return grant{id: id, issued: iat, expires: time.Unix(exp, 0)}, nil
 }

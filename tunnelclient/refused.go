@@ -17,7 +17,8 @@ const maxMessage = 200
 
 // RefusedError says that the service refused a registration, or evicted the
 // tunnel. [Client.Serve] returns one where a retry cannot help: status 400,
-// status 401 twice with no newer token to try, and close code 4003.
+// status 401 twice with no newer token to try, unless Reason is "not_yet_valid",
+// and close code 4003.
 // Config.OnStateChange sees the others too.
 type RefusedError struct {
 	// Status is the HTTP status of a refused registration, else zero.
@@ -25,10 +26,21 @@ type RefusedError struct {
 	// Message is the service's reason: one line of at most 200 characters
 	// without control characters. It may be empty.
 	Message string
+	// Reason is the word for the rule that a refused token breaks, which the
+	// service tells where the token's signature is right: "expired",
+	// "not_yet_valid", "id" (the token is for another client id), "audience" (it
+	// is for another service) or "claims" (one is missing, malformed or out of
+	// bounds); later versions of the service may have others. Otherwise empty.
+	Reason string
+	// ClockOffset is how far the service's clock was ahead of this machine's
+	// when it refused the registration, to about a second; negative if it was
+	// behind. It is zero too if the answer had no date.
+	ClockOffset time.Duration
 	// CloseCode is the websocket close code of an eviction, else zero.
 	CloseCode int
 
 	retryAfter time.Duration // what the service asked for, or zero
+	dated      bool          // ClockOffset is known
 }
 
 // Error returns one line that says what happened and what to do about it.
@@ -46,11 +58,35 @@ func (e *RefusedError) Error() string {
 		b.WriteString(": ")
 		b.WriteString(e.Message)
 	}
+	if c := e.clocks(); c != "" {
+		b.WriteString("; ")
+		b.WriteString(c)
+	}
 	if h := e.hint(); h != "" {
 		b.WriteString("; ")
 		b.WriteString(h)
 	}
 	return b.String()
+}
+
+// notYetValid reports whether waiting makes the refused token good.
+func (e *RefusedError) notYetValid() bool {
+	return e.Status == http.StatusUnauthorized && wire.TokenFault(e.Reason) == wire.TokenNotYetValid
+}
+
+// clocks compares this machine's clock with the service's, or returns "" where
+// the token's times are not what was wrong.
+func (e *RefusedError) clocks() string {
+	const same = 2 * time.Second // a date has whole seconds, and its way takes time
+	switch fault := wire.TokenFault(e.Reason); {
+	case fault != wire.TokenExpired && fault != wire.TokenNotYetValid || !e.dated:
+		return ""
+	case e.ClockOffset >= same:
+		return fmt.Sprintf("this machine's clock is %v behind the service's", e.ClockOffset)
+	case e.ClockOffset <= -same:
+		return fmt.Sprintf("this machine's clock is %v ahead of the service's", -e.ClockOffset)
+	}
+	return "this machine's clock agrees with the service's"
 }
 
 // hint returns what to do, or "" where waiting is all there is to do.
@@ -62,6 +98,8 @@ func (e *RefusedError) hint() string {
 		return ""
 	case e.Status == http.StatusBadRequest:
 		return "check the client id and that client and service are of matching versions"
+	case e.notYetValid():
+		return "it is tried again until it is valid"
 	case e.Status == http.StatusUnauthorized:
 		return "get a fresh token for this client id and this service"
 	case e.Status == http.StatusForbidden:
@@ -82,6 +120,12 @@ func refused(resp *http.Response, token string) *RefusedError {
 	e := &RefusedError{
 		Status:     resp.StatusCode,
 		retryAfter: parseRetryAfter(resp.Header, time.Now()),
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		e.Reason = string(wire.ParseTokenFault(resp.Header))
+	}
+	if clock, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		e.ClockOffset, e.dated = time.Until(clock).Round(time.Second), true
 	}
 	if loc, err := resp.Location(); err == nil && resp.StatusCode/100 == 3 {
 		// Scheme and host only: the rest may hold secrets.

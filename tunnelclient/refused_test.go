@@ -141,6 +141,92 @@ func TestFinal(t *testing.T) {
 	}
 }
 
+// unauthorized refuses with the reason for a token whose signature is right.
+func unauthorized(w http.ResponseWriter, reason, body string, clock time.Time) {
+	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", reason="`+reason+`"`)
+	w.Header().Set("Date", clock.UTC().Format(http.TimeFormat))
+	w.WriteHeader(http.StatusUnauthorized)
+	io.WriteString(w, body+"\n")
+}
+
+// A token that is not valid yet is tried again, with the ordinary back-off, until
+// it is. That does not use up the attempts of one that is refused for another reason.
+func TestNotYetValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		s.admit = func(n int, _ string, w http.ResponseWriter) bool {
+			switch {
+			case n == 3:
+				w.WriteHeader(http.StatusUnauthorized)
+			case n <= 6:
+				unauthorized(w, "not_yet_valid", "the token is not valid for another 15s", time.Now().Add(-time.Minute))
+			}
+			return n > 6
+		}
+		begin := time.Now()
+		r := serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
+		fs := s.next()
+		if d := time.Since(begin); d != (1+2+4+8+16+30)*time.Second {
+			t.Errorf("connected after %v", d)
+		}
+		fs.expect("/", "hello /")
+		st := r.seen()[1]
+		var re *tunnelclient.RefusedError
+		if !errors.As(st.Err, &re) || re.Reason != "not_yet_valid" || re.ClockOffset != -time.Minute {
+			t.Fatalf("state %+v", st)
+		}
+		for _, want := range []string{"not valid for another 15s; this machine's clock is 1m0s ahead of the service's", "tried again until it is valid"} {
+			if !strings.Contains(re.Error(), want) {
+				t.Errorf("%q does not say %q", re, want)
+			}
+		}
+	})
+}
+
+// What waiting does not help ends Serve, and says why, unless there is a newer token.
+func TestUnauthorizedReasons(t *testing.T) {
+	for _, tt := range []struct {
+		reason string
+		ahead  time.Duration
+		says   string
+		not    string
+	}{
+		{"expired", 10 * time.Minute, "(401): the token expired 1h ago by the service's clock; this machine's clock is 10m0s behind the service's; get a fresh token", "ahead"},
+		{"expired", 0, "clock; this machine's clock agrees with the service's; get a fresh token", "behind"},
+		{"id", 10 * time.Minute, "get a fresh token for this client id", "machine"},
+		{"audience", 0, "get a fresh token for this client id and this service", "machine"},
+		{"claims", 0, "get a fresh token", "machine"},
+		{"of_a_later_version", 0, "get a fresh token", "machine"},
+	} {
+		t.Run(tt.reason, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeService(t)
+				s.admit = func(_ int, token string, w http.ResponseWriter) bool {
+					if token != "good" {
+						unauthorized(w, tt.reason, "the token expired 1h ago by the service's clock", time.Now().Add(tt.ahead))
+					}
+					return token == "good"
+				}
+				begin := time.Now()
+				err := serve(t, s.config(tunnelclient.StaticToken("t1")), hello).wait()
+				var re *tunnelclient.RefusedError
+				if !errors.As(err, &re) || re.Reason != tt.reason || re.ClockOffset != tt.ahead || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), tt.not) {
+					t.Errorf("Serve: %v (%+v)", err, re)
+				}
+				if d := time.Since(begin); d > time.Second {
+					t.Errorf("it ended after %v", d)
+				}
+				n := 0
+				serve(t, s.config(tunnelclient.TokenFunc(func(context.Context) (string, error) {
+					n++
+					return []string{"t1", "t2", "t3", "good"}[n-1], nil
+				})), hello)
+				s.next().expect("/", "hello /")
+			})
+		})
+	}
+}
+
 // A newer token is a new chance, however often others were refused.
 func TestUnauthorizedNewToken(t *testing.T) {
 	for _, tt := range []struct {

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// maxUnauthorized is how often one token may be refused with 401.
+	// maxUnauthorized is how often one token may be refused with 401, without
+	// the times when it was not valid yet.
 	maxUnauthorized = 2
 
 	// maxRetired is how many former sessions may live beside the newest one.
@@ -214,7 +215,7 @@ func (r *run) connect(ctx context.Context) (*session, error) {
 	}
 	s, err := r.c.dial(ctx, tok)
 	var re *RefusedError
-	if errors.As(err, &re) && re.Status == http.StatusUnauthorized {
+	if errors.As(err, &re) && re.Status == http.StatusUnauthorized && !re.notYetValid() {
 		r.refusedToken = tok
 		r.refusedCount++
 	}
@@ -244,7 +245,7 @@ func final(err error, unauthorized int) bool {
 	case re.CloseCode == int(wire.CloseEvicted):
 		return true
 	case re.Status == http.StatusUnauthorized:
-		return unauthorized >= maxUnauthorized
+		return unauthorized >= maxUnauthorized && !re.notYetValid()
 	}
 	return re.Status == http.StatusBadRequest
 }
