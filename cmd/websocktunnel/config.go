@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
@@ -39,8 +42,9 @@ type config struct {
 	warnings []string
 }
 
-// readConfig reads all variables. The error has one line per fault.
-func readConfig(look lookup) (config, error) {
+// readConfig reads all variables. unknown are sentences about others that may be
+// misspelled. The error has one line per fault.
+func readConfig(look lookup, unknown []string) (config, error) {
 	s := newSettings(look)
 	var c config
 	for _, name := range later {
@@ -48,11 +52,7 @@ func readConfig(look lookup) (config, error) {
 			s.fault(name, "is set, but its feature is not available in this version; unset it")
 		}
 	}
-	env := s.text("ENV")
-	c.production = env == "production"
-	if !c.production && (strings.EqualFold(env, "production") || strings.EqualFold(env, "prod")) {
-		c.warn("ENV is %q, not \"production\": the log is not JSON, and short secrets are allowed", env)
-	}
+	c.readEnv(s)
 	c.readDebug(s)
 	c.readSecrets(s)
 	c.readTLS(s)
@@ -84,7 +84,30 @@ func readConfig(look lookup) (config, error) {
 			c.warn("SYSLOG_ADDR has no effect: the log goes to syslog only with ENV=production")
 		}
 	}
-	return c, s.faults.Err()
+	for _, name := range slices.Sorted(maps.Keys(s.spaces)) {
+		c.warn("%s %s", name, s.spaces[name])
+	}
+	c.warnings = append(c.warnings, unknown...)
+	err := s.faults.Err()
+	if err != nil { // which these may be the reason for
+		for _, sentence := range unknown {
+			s.faults.Add("%s", sentence)
+		}
+		err = s.faults.Err()
+	}
+	return c, err
+}
+
+// otherEnvs are values of ENV that are known not to be meant as production.
+var otherEnvs = []string{"", "development", "dev", "devel", "local", "test", "testing", "ci", "qa", "staging", "stage", "demo", "sandbox", "preview"}
+
+// readEnv reads what kind of environment this is.
+func (c *config) readEnv(s *settings) {
+	env := s.text("ENV")
+	c.production = env == "production"
+	if !c.production && !slices.Contains(otherEnvs, strings.ToLower(env)) {
+		c.warn("ENV is %q, not \"production\": the log is not JSON, and short secrets are allowed", env)
+	}
 }
 
 func (c *config) warn(format string, args ...any) {
@@ -173,7 +196,7 @@ func (c *config) readAddress(s *settings) (urlVariable string) {
 	}
 	c.server.ViewerDomain = s.text("VIEWER_DOMAIN")
 	c.server.DisablePathMode = !s.on("PATH_MODE", true)
-	c.server.TrustedProxies = strings.FieldsFunc(s.text("TRUSTED_PROXIES"), func(r rune) bool { return r == ',' || r == ' ' })
+	c.server.TrustedProxies = strings.FieldsFunc(s.text("TRUSTED_PROXIES"), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 
 	if c.server.DisablePathMode && c.server.ViewerDomain == "" {
 		s.fault("PATH_MODE", "is off, but VIEWER_DOMAIN is not set: viewers would reach no tunnel at all")

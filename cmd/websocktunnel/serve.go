@@ -40,7 +40,7 @@ func serveCommand() *cli.Command {
 			if err := noArguments(cmd); err != nil {
 				return err
 			}
-			c, err := readConfig(lookupIn(cmd))
+			c, err := readConfig(lookupIn(cmd), misspelled(os.Environ()))
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,13 +19,37 @@ const maxSecretFile = 1 << 20
 
 // settings reads variables and collects their faults.
 type settings struct {
-	lookup lookup
+	lookup lookup // without white space around the values
 	faults cliapp.Faults
-	faulty map[string]bool // the variables that have a fault
+	faulty map[string]bool   // the variables that have a fault
+	spaces map[string]string // what to say about white space, by variable
 }
 
 func newSettings(look lookup) *settings {
-	return &settings{lookup: look, faulty: make(map[string]bool)}
+	s := &settings{faulty: make(map[string]bool), spaces: make(map[string]string)}
+	s.lookup = func(name string) (string, bool) {
+		value, byFlag := look(name)
+		return s.trimmed(name, value), byFlag
+	}
+	return s
+}
+
+// trimmed returns value without the white space around it, which is never meant:
+// echo, YAML and files with CRLF leave it there. Of a secret only line breaks go,
+// because spaces may be part of it, and that is worth a warning: signers of tokens
+// must have the same secret.
+func (s *settings) trimmed(name, value string) string {
+	clean := strings.TrimSpace(value)
+	if slices.Contains(secretNames[:], name) {
+		clean = strings.Trim(value, "\r\n")
+		if clean != value {
+			s.spaces[name] = "has line breaks at its beginning or end, which are not part of the secret; signers of tokens must leave them out too"
+		}
+	}
+	if clean == "" && value != "" {
+		s.spaces[name] = "holds only white space and counts as not set"
+	}
+	return clean
 }
 
 // fault notes that the variable of that name breaks a rule. It names the flag

@@ -50,9 +50,9 @@ func tokenCommand() *cli.Command {
 func mintToken(cmd *cli.Command) (string, error) {
 	s := newSettings(func(name string) (string, bool) { return os.Getenv(name), false })
 	secret := s.signingSecret(cmd)
-	claims := server.Claims{ID: cmd.String("id"), Audience: cmd.String("audience")}
+	claims := server.Claims{ID: cmd.String("id"), Audience: strings.TrimSpace(cmd.String("audience"))}
 	if !cmd.IsSet("audience") {
-		claims.Audience = os.Getenv("AUDIENCE")
+		claims.Audience = s.text("AUDIENCE") // as the service reads it
 	}
 	if claims.ID == "" {
 		s.fault("--id", "is required: the client id that the token is for")

@@ -38,6 +38,11 @@ func TestDecode(t *testing.T) {
 		"PEM with CRLF":      strings.ReplaceAll(testCert, "\n", "\r\n"),
 		"PEM, no last break": strings.TrimSpace(testCert),
 		"text before PEM":    "subject: x\n" + testCert,
+		"escaped":            strings.ReplaceAll(testCert, "\n", `\n`),
+		"escaped CRLF":       strings.ReplaceAll(testCert, "\n", `\r\n`),
+		"escaped and broken": strings.ReplaceAll(testCert, "\n", `\n`) + "\n",
+		"escaped in part":    strings.Replace(testCert, "-----\n", `-----\n`, 1),
+		"escaped in base64":  base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(testCert, "\n", `\n`))),
 		"base64":             one,
 		"without padding":    strings.TrimRight(one, "="),
 		"in lines":           one[:76] + "\n" + one[76:152] + "\r\n" + one[152:] + "\n",
@@ -74,7 +79,12 @@ func FuzzDecode(f *testing.F) {
 	f.Add(testKey, uint8(0))
 	f.Add(base64.StdEncoding.EncodeToString([]byte(testCert)), uint8(76))
 	f.Add(base64.RawStdEncoding.EncodeToString([]byte(testKey)), uint8(1))
+	f.Add(strings.ReplaceAll(testCert, "\n", `\n`), uint8(64))
 	f.Fuzz(func(t *testing.T, text string, width uint8) {
+		want := text // its line breaks are line breaks
+		if strings.Contains(text, `-----\n`) || strings.Contains(text, `-----\r\n`) {
+			want = strings.ReplaceAll(strings.ReplaceAll(text, `\r\n`, "\n"), `\n`, "\n")
+		}
 		got, ok := pemtext.Decode(text)
 		if ok != strings.Contains(string(got), "-----BEGIN ") || len(got) > len(text) {
 			t.Errorf("%q: %q, %v", text, got, ok)
@@ -84,7 +94,7 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("%q makes a pair with the key of another certificate", text)
 			}
 		}
-		if strings.Contains(text, "-----BEGIN ") != (string(got) == text && text != "") {
+		if strings.Contains(text, "-----BEGIN ") != (string(got) == want && text != "") {
 			t.Errorf("%q became %q", text, got)
 		}
 		// A round trip, in lines of any length.
@@ -94,7 +104,7 @@ func FuzzDecode(f *testing.F) {
 				encoded = encoded[:i] + "\n" + encoded[i:]
 			}
 			back, ok := pemtext.Decode(encoded)
-			if ok != strings.Contains(text, "-----BEGIN ") || ok && string(back) != text {
+			if ok != strings.Contains(text, "-----BEGIN ") || ok && string(back) != want {
 				t.Errorf("%q came back as %q, %v", text, back, ok)
 			}
 		}
