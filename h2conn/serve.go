@@ -235,12 +235,12 @@ func (a *answerer) admits(h http.Header) bool {
 	return size <= limit
 }
 
-// translatedKey is the context key that marks what UpgradeHandler translated.
-type translatedKey struct{}
-
-// TranslatedConnect reports whether r, which looks like an HTTP/1.1 upgrade,
-// was an extended CONNECT request over HTTP/2 before [UpgradeHandler].
-func TranslatedConnect(r *http.Request) bool { return r.Context().Value(translatedKey{}) != nil }
+// TranslatedConnect reports whether w answers what looks like an HTTP/1.1 upgrade
+// and was an extended CONNECT request over HTTP/2 before [UpgradeHandler].
+func TranslatedConnect(w http.ResponseWriter) bool {
+	_, ok := w.(*upgradeWriter)
+	return ok
+}
 
 // UpgradeHandler returns a handler for an x/net/http2 server that faces
 // viewers: it lets h see their extended CONNECT requests as the HTTP/1.1
@@ -249,7 +249,6 @@ func TranslatedConnect(r *http.Request) bool { return r.Context().Value(translat
 func UpgradeHandler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if protocol, ok := isExtendedConnect(r); ok && r.ProtoMajor == 2 {
-			r = r.WithContext(context.WithValue(r.Context(), translatedKey{}, true))
 			serveUpgrade(w, r, h, &extendedUpgrade{protocol: protocol, viewer: true}, nil)
 			return
 		}

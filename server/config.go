@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -132,6 +133,11 @@ type Config struct {
 	// even where extended CONNECT (RFC 8441) is possible: for tests, and for
 	// tunnel clients whose extended CONNECT is broken.
 	NoExtendedConnect bool
+
+	// answered and finished, if not nil, are called with the answer of a tunnel to
+	// a viewer, and when an exchange is over. They are for tests.
+	answered func(*http.Response)
+	finished func(*exchange)
 
 	// now is the wall clock that judges tokens. Nil means time.Now.
 	now func() time.Time

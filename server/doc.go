@@ -27,4 +27,11 @@
 // registry's, then a session's, then its queue's or connection's; each may be
 // taken without those before it. Neither the registry nor a session waits for the
 // network with its lock held.
+//
+// An [exchange] belongs to the goroutine of its handler. What else touches it (x/net
+// reading the request, a session's goroutine that brings interim answers, timers)
+// does so through requestBody, answerBody and viewerWriter, which have locks of
+// their own. One of them is held across network I/O, on purpose: viewerWriter.sending
+// lets interim answers to one viewer go out one at a time. Nothing but that
+// viewer's own request ever waits for it.
 package server

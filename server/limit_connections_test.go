@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/wire"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // fromListener gives connections the address that their first line names: real
@@ -230,8 +232,8 @@ func TestSpareConnectionsAreBounded(t *testing.T) {
 	for range 2 + reservedConnections + 3 {
 		a, b := net.Pipe()
 		defer b.Close()
-		c := l.admit(a)
-		if c != nil {
+		c := &viewerConn{Layer: netconn.Layer{Conn: a}, limit: l}
+		if l.admit(c) {
 			l.connState(c, http.StateActive)
 			admitted = append(admitted, c)
 		}

@@ -38,11 +38,11 @@ func (s *Server) crowded(r *http.Request) bool {
 	return ok && s.connections.overfull(conn)
 }
 
-// uncountTunnel says that the connection of r has become a tunnel.
-func uncountTunnel(r *http.Request) {
+// becomeTunnel says that the connection of r has become a tunnel.
+func becomeTunnel(r *http.Request) {
 	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		if c := limited(conn); c != nil {
-			c.uncount()
+		if c := viewerConnOf(conn); c != nil {
+			c.becomeTunnel()
 		}
 	}
 }
@@ -72,10 +72,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		}
 	}()
 
-	ln = &limitListener{ln, s.connections}
-	if s.cfg.StallTimeout > 0 {
-		ln = &stallListener{ln, s.cfg.StallTimeout}
-	}
+	ln = &viewerListener{ln, s.connections, s.cfg.StallTimeout}
 	if s.cfg.TLSConfig != nil {
 		err = hs.ServeTLS(ln, "", "")
 	} else {
@@ -111,7 +108,7 @@ func (s *Server) newHTTPServer() (*http.Server, error) {
 	} else {
 		hs.Protocols.SetUnencryptedHTTP2(!s.cfg.DisableH2C)
 	}
-	// x/net's HTTP/2 rather than net/http's, for viewers' websockets over HTTP/2
+	// Writes are timed by viewerConn. x/net's HTTP/2 rather than net/http's, for viewers' websockets over HTTP/2
 	// (RFC 8441), which only it can serve.
 	h2s := &http2.Server{
 		MaxConcurrentStreams:         viewerStreams,
@@ -119,7 +116,6 @@ func (s *Server) newHTTPServer() (*http.Server, error) {
 		MaxReadFrameSize:             64 << 10,
 		MaxUploadBufferPerStream:     viewerStreamWindow,
 		MaxUploadBufferPerConnection: viewerConnWindow,
-		WriteByteTimeout:             s.cfg.StallTimeout,
 	}
 	if err := http2.ConfigureServer(hs, h2s); err != nil {
 		return nil, fmt.Errorf("server: configuring HTTP/2: %w", err)

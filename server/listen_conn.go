@@ -1,9 +1,12 @@
 package server
 
 import (
+	"bufio"
+	"container/list"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -11,52 +14,94 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
-// stallListener limits how long its connections may take no bytes.
-type stallListener struct {
+// viewerListener accepts the connections that its limit admits.
+type viewerListener struct {
 	net.Listener
-	timeout time.Duration
+	limit *connLimit
+	stall time.Duration // zero: no limit
 }
 
-func (l *stallListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+func (l *viewerListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: l.limit}
+		vc.stall.Store(int64(l.stall))
+		if l.limit.admit(vc) {
+			return vc, nil
+		}
 	}
-	return &stallConn{Layer: netconn.Layer{Conn: c}, timeout: l.timeout}, nil
 }
 
-// stallConn fails a Write of which not one byte leaves within the timeout. It
-// sits below TLS and HTTP, where partial progress can be seen: a slow viewer
-// is served for as long as it takes anything at all.
-type stallConn struct {
+// viewerConn is a connection that Serve has accepted, from a viewer or, before
+// its registration, a tunnel client.
+//
+//	counted   it takes a place of its connLimit
+//	a tunnel  counted and timed no more: sessions have limits of their own
+//	lingers   closed, but what the viewer still sends is read for a moment
+//
+// It fails a Write of which not one byte leaves within the stall limit. It sits
+// below TLS and HTTP, where partial progress can be seen: a slow viewer is served
+// for as long as it takes anything at all.
+type viewerConn struct {
 	netconn.Layer
-	timeout time.Duration
 
+	stall    atomic.Int64 // a duration; 0: none
 	deadline atomic.Int64 // of SetWriteDeadline, in Unix nanoseconds; 0: none
 	linger   atomic.Bool  // see lingerOnClose
+
+	limit *connLimit
+	addr  netip.Addr // the zero Addr is exempt from the limit of an address
+	spare bool       // came when the limit for all was reached
+
+	// Guarded by limit.mu.
+	counted bool
+	waits   *list.Element // in limit.idle, while there is no request
 }
 
-// lingerTime bounds how long a connection lives on that lingers.
-const lingerTime = time.Second
+// viewerConnOf returns the viewerConn under c, or nil.
+func viewerConnOf(c net.Conn) *viewerConn {
+	vc, _ := netconn.Find[*viewerConn](c)
+	return vc
+}
 
-func (c *stallConn) Write(p []byte) (n int, err error) {
+// becomeTunnel is for a connection on which a tunnel client has registered: a
+// tunnel must not take a viewer's place, and h2conn times its writes.
+func (c *viewerConn) becomeTunnel() {
+	c.limit.remove(c)
+	c.stall.Store(0)
+	c.Conn.SetWriteDeadline(time.Time{})
+}
+
+func (c *viewerConn) Write(p []byte) (int, error) {
+	stall := time.Duration(c.stall.Load())
+	if stall <= 0 {
+		return c.Conn.Write(p)
+	}
+	return writeMoving(c.Conn, p, stall, c.deadline.Load())
+}
+
+// writeMoving writes p to c and fails when nothing of it leaves within stall, or
+// at deadline, in Unix nanoseconds, if that is not 0.
+func writeMoving(c net.Conn, p []byte, stall time.Duration, deadline int64) (n int, err error) {
 	for {
-		d := time.Now().Add(c.timeout)
-		set := c.deadline.Load()
-		if set != 0 && set < d.UnixNano() {
-			d = time.Unix(0, set)
+		d := time.Now().Add(stall)
+		if deadline != 0 && deadline < d.UnixNano() {
+			d = time.Unix(0, deadline)
 		}
-		c.Conn.SetWriteDeadline(d)
-		k, err := c.Conn.Write(p[n:])
+		c.SetWriteDeadline(d)
+		k, err := c.Write(p[n:])
 		n += k
-		if err == nil || k == 0 || set != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || k == 0 || deadline != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}
 }
 
 // SetWriteDeadline sets a deadline beside the one that each Write has.
-func (c *stallConn) SetWriteDeadline(t time.Time) error {
+func (c *viewerConn) SetWriteDeadline(t time.Time) error {
 	if t.IsZero() {
 		c.deadline.Store(0)
 	} else {
@@ -66,13 +111,17 @@ func (c *stallConn) SetWriteDeadline(t time.Time) error {
 }
 
 // SetDeadline sets both deadlines.
-func (c *stallConn) SetDeadline(t time.Time) error {
+func (c *viewerConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// lingerTime bounds how long a connection lives on that lingers.
+const lingerTime = time.Second
+
 // Close closes the connection, after a moment if it is to linger. It does not
 // wait for that.
-func (c *stallConn) Close() error {
+func (c *viewerConn) Close() error {
+	c.limit.remove(c)
 	if !c.linger.Swap(false) || c.CloseWrite() != nil {
 		return c.Conn.Close()
 	}
@@ -89,7 +138,62 @@ func (c *stallConn) Close() error {
 // cost the viewer the answer. Nil, and what Serve has not accepted, is left as
 // it is.
 func lingerOnClose(c net.Conn) {
-	if s, ok := netconn.Find[*stallConn](c); ok {
-		s.linger.Store(true)
+	if vc := viewerConnOf(c); vc != nil {
+		vc.linger.Store(true)
 	}
+}
+
+// reset closes c so that its peer sees an error rather than an end.
+func reset(c net.Conn) {
+	if vc := viewerConnOf(c); vc != nil {
+		vc.limit.remove(vc) // whoever has hijacked c does not close it
+	}
+	netconn.Reset(c)
+}
+
+// upgradedViewer is a viewer's connection after the 101. Its Close is no clean
+// end if the tunnel's side has broken, nor is the end of the process.
+type upgradedViewer struct {
+	netconn.Layer
+	x *exchange
+
+	// early has what net/http has read already: the viewer did not wait for the
+	// 101. ReverseProxy reads from the connection only, and would lose it.
+	early *bufio.Reader
+
+	// stall limits a write where no viewerConn is below: to a stream of HTTP/2.
+	stall time.Duration
+}
+
+func newUpgradedViewer(x *exchange, c net.Conn, brw *bufio.ReadWriter) *upgradedViewer {
+	u := &upgradedViewer{Layer: netconn.Layer{Conn: c}, x: x, early: brw.Reader}
+	if x.translated() {
+		u.stall = x.srv.cfg.StallTimeout
+		brw.Writer.Reset(u)
+	}
+	netconn.SetLinger(c, 0)
+	return u
+}
+
+func (u *upgradedViewer) Read(p []byte) (int, error) {
+	if u.early.Buffered() > 0 {
+		return u.early.Read(p)
+	}
+	return u.Conn.Read(p)
+}
+
+func (u *upgradedViewer) Write(p []byte) (int, error) {
+	if u.stall > 0 {
+		return writeMoving(u.Conn, p, u.stall, 0)
+	}
+	return u.Conn.Write(p)
+}
+
+func (u *upgradedViewer) Close() error {
+	if a := u.x.answer; a == nil || a.broken.Load() {
+		reset(u.Conn)
+		return nil
+	}
+	netconn.SetLinger(u.Conn, -1)
+	return u.Conn.Close()
 }

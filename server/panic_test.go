@@ -32,14 +32,11 @@ func (l *lockedBuffer) String() string {
 // leaves one stack in the log, and the tunnel goes on.
 func TestPanicFailsItsRequestOnly(t *testing.T) {
 	var log lockedBuffer
-	s := newService(t, Config{Logger: zerolog.New(&log)})
-	modify := s.proxy.ModifyResponse
-	s.proxy.ModifyResponse = func(resp *http.Response) error {
+	s := newService(t, Config{Logger: zerolog.New(&log), answered: func(resp *http.Response) {
 		if resp.Header.Get("X-Uri") == "/panic" {
 			panic("on purpose")
 		}
-		return modify(resp)
-	}
+	}})
 	s.waitActive(s.connect("a", echoHandler))
 	h2 := s.http2Viewer()
 	for name, get := range map[string]func(string) (*http.Response, error){

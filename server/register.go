@@ -75,11 +75,11 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	if status, reason := checkUpgrade(r); status != 0 {
+	if status, reason := checkUpgrade(w, r); status != 0 {
 		if log, ok := s.audit.holder(log, id, refusedKind(status)); ok {
 			logRefusal(log, zerolog.WarnLevel, g, status, reason)
 		}
-		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && !h2conn.TranslatedConnect(r) {
+		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && !h2conn.TranslatedConnect(w) {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 		}
@@ -142,7 +142,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		s.logFailure(log, g, err)
 		return
 	}
-	uncountTunnel(r)
+	becomeTunnel(r)
 	sess := newSession(s, conn, g, remote, log, cancel)
 	if err = sess.start(ctx); err != nil {
 		s.registry.withdraw(a)
@@ -197,9 +197,9 @@ func (s *Server) admitToken(token, id string) (grant, error) {
 
 // checkUpgrade returns status 0 if r is a websocket handshake of the tunnel
 // protocol, and otherwise the refusal.
-func checkUpgrade(r *http.Request) (status int, reason string) {
+func checkUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason string) {
 	h := r.Header
-	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || h2conn.TranslatedConnect(r) ||
+	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || h2conn.TranslatedConnect(w) ||
 		!httpguts.HeaderValuesContainsToken(h["Connection"], "upgrade") ||
 		!httpguts.HeaderValuesContainsToken(h["Upgrade"], "websocket") {
 		return http.StatusUpgradeRequired, "a registration is a websocket upgrade over HTTP/1.1"

@@ -24,10 +24,15 @@ import (
 // registration is a raw, good registration in which pairs of strings have
 // been replaced.
 func registration(t *testing.T, id string, replace ...string) string {
+	return registrationBy(mint(t, id), id, replace...)
+}
+
+// registrationBy is registration with this token.
+func registrationBy(token, id string, replace ...string) string {
 	head := "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" +
 		"Sec-WebSocket-Protocol: websocktunnel.h2.v1\r\nOrigin: https://elsewhere.example\r\n" +
-		"x-websocktunnel-id: " + id + "\r\nAuthorization: Bearer " + mint(t, id) + "\r\n\r\n"
+		"x-websocktunnel-id: " + id + "\r\nAuthorization: Bearer " + token + "\r\n\r\n"
 	return strings.NewReplacer(replace...).Replace(head)
 }
 
@@ -72,7 +77,7 @@ func TestRegistrationRefusals(t *testing.T) {
 		{"other subprotocol", []string{"websocktunnel.h2.v1", "wsmux"}, "400", []string{"predecessor"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			request := registration(t, "a", append([]string{"Host: h\r\n", "Host: h\r\nX-Test: 1\r\n"}, tc.replace...)...)
+			request := registrationBy(good, "a", append([]string{"Host: h\r\n", "Host: h\r\nX-Test: 1\r\n"}, tc.replace...)...)
 			request = strings.Replace(request, "\r\nOrigin", "\r\nConnection: close\r\nOrigin", 1)
 			got := s.raw(request)
 			if !strings.HasPrefix(got, "HTTP/1.1 "+tc.status+" ") && !strings.HasPrefix(got, "HTTP/1.0 "+tc.status+" ") {

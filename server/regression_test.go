@@ -29,20 +29,20 @@ func (s *testService) dialRaw(request string) (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-// TestWatchdogNeverBitesLate: x/net's ResponseWriter is gone after the handler;
+// TestStallTimerNeverFiresLate: x/net's ResponseWriter is gone after the handler;
 // a viewer that opened its window at the right moment ended the process.
-func TestWatchdogNeverBitesLate(t *testing.T) {
+func TestStallTimerNeverFiresLate(t *testing.T) {
 	for range 2000 {
 		over := false
-		d := watchdog{timeout: 50 * time.Microsecond}
-		d.bite = func() {
+		var d stallTimer
+		d.init(50*time.Microsecond, func() {
 			if over {
-				t.Error("it bit after done")
+				t.Error("it fired after stop")
 			}
-		}
-		d.watch()
+		})
+		d.start()
 		<-time.After(50 * time.Microsecond)
-		d.done()
+		d.stop()
 		over = true
 	}
 }
@@ -458,12 +458,12 @@ func (r *countingReader) Read(p []byte) (int, error) {
 func TestNoAnswerIsNone(t *testing.T) {
 	for _, wrote := range []bool{false, true} {
 		rec := httptest.NewRecorder()
-		w := &viewerWriter{ResponseWriter: rec, rc: http.NewResponseController(rec)}
+		r := httptest.NewRequest(http.MethodPost, "/a/", strings.NewReader("x"))
+		x := newService(t, Config{}).newExchange(rec, r, parseRoute(r))
 		if wrote {
-			w.WriteHeader(http.StatusOK)
+			x.w.WriteHeader(http.StatusOK)
 		}
-		v := &viewing{w: w, http1: true, request: &continuingBody{ReadCloser: io.NopCloser(strings.NewReader("x")), w: w}}
-		v.endRequest()
+		x.endRequest()
 		if rec.Flushed != wrote {
 			t.Errorf("flushed: %v, with an answer: %v", rec.Flushed, wrote)
 		}

@@ -5,7 +5,6 @@ import (
 	"iter"
 	"log"
 	"net/http"
-	"net/http/httputil"
 	"sync"
 	"time"
 
@@ -54,7 +53,7 @@ type Server struct {
 	isolation  isolation
 	hosts      viewerHosts
 	registry   *registry
-	proxy      *httputil.ReverseProxy
+	buffers    bufferPool // of answers
 
 	audit       *audit
 	connections *connLimit
@@ -102,7 +101,6 @@ func New(cfg Config) (*Server, error) {
 		headWait:    headWait,
 	}
 	s.audit = newAudit(set.Logger, &s.lines)
-	s.proxy = s.newProxy()
 	return s, nil
 }
 

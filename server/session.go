@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -222,10 +223,10 @@ func (s *session) notify() {
 	}
 }
 
-// begin admits one request, which has to be followed by end. It waits a
+// begin admits one request of from, which has to be followed by end. It waits a
 // bounded time while the tunnel is full.
-func (s *session) begin(ctx context.Context) error {
-	w, err := s.slots.enter(requester(ctx))
+func (s *session) begin(ctx context.Context, from netip.Addr) error {
+	w, err := s.slots.enter(from)
 	if err != nil {
 		return err
 	}

@@ -196,7 +196,7 @@ func TestWaitEnds(t *testing.T) {
 	s.waitActive(c)
 	active, _ := s.registry.lookup(t.Context(), "a")
 	sess := &session{slots: newFairQueue(1, 10), full: make(chan struct{}), tr: active.tr, state: stateActive}
-	if err := sess.begin(t.Context()); err != nil {
+	if err := sess.begin(t.Context(), netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -210,7 +210,7 @@ func TestWaitEnds(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			got := make(chan error, 1)
-			go func() { got <- sess.begin(ctx) }()
+			go func() { got <- sess.begin(ctx, netip.Addr{}) }()
 			waitFor(t, func() bool { return sess.slots.waits() == 1 })
 			tc.end(cancel)
 			if err := <-got; !errors.Is(err, tc.want) {

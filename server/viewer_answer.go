@@ -1,13 +1,9 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"strings"
-	"sync"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -18,80 +14,10 @@ import (
 // checked here, between the tunnel and ReverseProxy, and not left to libraries:
 // which of these faults they catch depends on their versions.
 
-// Bounds of the interim (1xx) answers to one request.
-const (
-	maxInterim      = 10
-	maxInterimBytes = 32 << 10
-)
-
 // hopByHop are the connection's own headers (RFC 9110, section 7.6.1).
 var hopByHop = [...]string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding",
 	"Upgrade", "Te", "Proxy-Authenticate", "Proxy-Authorization", "Trailer",
-}
-
-// guardedContext is a context with another trace in the place of its own.
-// httptrace.WithClientTrace could only add one, and both would be called.
-type guardedContext struct {
-	context.Context
-	trace *httptrace.ClientTrace
-}
-
-func (c guardedContext) Value(key any) any {
-	v := c.Context.Value(key)
-	if _, ok := v.(*httptrace.ClientTrace); ok {
-		return c.trace
-	}
-	return v
-}
-
-// traced returns ctx with a trace that calls wroteHeaders and, when all of the
-// request has been written, wroteRequest, and that puts a guard before the
-// Got1xxResponse hook in ctx, if there is one: ReverseProxy passes on whatever
-// comes, also a 101 that would make a proxy in front take the connection for a
-// raw pipe. What the guard lets pass goes through interim.
-//
-// What the guard finds is given to bad: x/net does not return it.
-func traced(ctx context.Context, wroteHeaders, wroteRequest func(), interim func(code int, pass func() error) error, bad func(error)) context.Context {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders: wroteHeaders,
-		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			if i.Err == nil {
-				wroteRequest()
-			}
-		},
-	})
-	trace := *httptrace.ContextClientTrace(ctx)
-	next := trace.Got1xxResponse
-	if next == nil {
-		return ctx // x/net bounds what nobody looks at
-	}
-	var mu sync.Mutex
-	count, size := 0, 0
-	trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
-			err := fmt.Errorf("%w: status %d where only an interim one can be", errBadAnswer, code)
-			bad(err)
-			return err
-		}
-		count++
-		for k, vv := range h {
-			for _, v := range vv {
-				size += len(k) + len(v) + 32
-			}
-		}
-		if count > maxInterim || size > maxInterimBytes {
-			err := fmt.Errorf("%w: more than %d interim answers or %d bytes of them", errBadAnswer, maxInterim, maxInterimBytes)
-			bad(err)
-			return err
-		}
-		cleanHeader(http.Header(h))
-		delete(h, wire.HeaderError)
-		return interim(code, func() error { return next(code, h) })
-	}
-	return guardedContext{ctx, &trace}
 }
 
 // checkAnswer returns an error if resp cannot go on to a viewer, and removes

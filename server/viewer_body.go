@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -11,66 +12,105 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// A request body is read in pieces, because progress towards the target is
-// seen between them only: in small ones where it is slow.
 const (
+	// A request body is read in pieces, because progress towards the target is
+	// seen between them only: in small ones where it is slow.
 	maxBodyRead  = 32 << 10
 	slowBodyRead = 1 << 10
+
+	// readGrace is how long the end of an answer waits for a Read of the request,
+	// which may have all it needs. Only then is the Read cut short.
+	readGrace = 20 * time.Millisecond
 )
 
-// requestBody is the body of a request on its way into a tunnel. It times the
-// two things that only it can see: that the tunnel has taken no bytes although
-// some are there, and that the request is over and no answer comes.
+// requestBody is the body of an exchange's request on its way into a tunnel.
 //
-// HTTP/2's transport closes the body whatever becomes of the request. That does
-// nothing: a request may be tried again, and an answer may still be under way.
+//	unread   nothing of it has been asked for; the request may go elsewhere
+//	reading  a part may have been read
+//	whole    a Read has returned io.EOF; trailers have been copied
+//	failed   a Read has returned another error
+//	ended    the answer is over: Read fails, and what reads is cut short
+//
+// It times the two things that only it can see: that the tunnel has taken no
+// bytes although some are there, and that the request is whole and no answer
+// comes. Of a request without a body it has only that.
+//
+// HTTP/2's transport and ReverseProxy close the body whatever becomes of the
+// request. That does nothing: a request may be tried again, and an answer may
+// still be under way. The exchange ends it, with end.
 type requestBody struct {
-	src    io.Reader     // nil: no body
-	in     *http.Request // whose trailers arrive with the end of src
-	out    *http.Request // that gets the valid ones
-	cancel context.CancelCauseFunc
+	x   *exchange
+	src io.ReadCloser // nil: no body
 
-	stall, header time.Duration // zero: no limit
+	read atomic.Int64 // bytes
 
-	starting sync.Mutex
-	started  atomic.Bool // a part of the body may have been read
+	// Of the attempt.
+	in, out *http.Request // the trailers of in arrive with the end of src; out gets the valid ones
+	cancel  context.CancelCauseFunc
+	readAt  time.Time // when the last piece was read; owned by the reader
+	piece   int       // size of the next one; owned by the reader
 
-	readAt time.Time // when the last piece was read; owned by the reader
-	piece  int       // size of the next one; owned by the reader
+	mu     sync.Mutex
+	state  bodyState
+	err    error         // of failed
+	inRead bool          // a Read of src is under way
+	idle   chan struct{} // non-nil while end waits for it; closed when it returns
 
-	mu        sync.Mutex
-	readErr   error       // of src, other than io.EOF
 	timer     *time.Timer // nil until there is something to time
-	waitingOn error       // what the timer's firing means
+	waitingOn error       // what the timer's firing means; nil: nothing
 	hasAnswer bool
 	stopped   bool
 }
 
-// newRequestBody wraps the body of in for out, a copy of it. Limits that are
-// exceeded call cancel.
-func newRequestBody(in, out *http.Request, stall, header time.Duration, cancel context.CancelCauseFunc) *requestBody {
-	b := &requestBody{in: in, out: out, stall: stall, header: header, cancel: cancel, piece: maxBodyRead}
+type bodyState int
+
+const (
+	bodyUnread bodyState = iota
+	bodyReading
+	bodyWhole
+	bodyFailed
+	bodyEnded
+)
+
+func (b *requestBody) init(x *exchange, src io.ReadCloser) {
+	b.x, b.piece = x, maxBodyRead
+	if src != nil && src != http.NoBody {
+		b.src = src
+	}
+}
+
+// attempt puts the body into out, a copy of in that is about to be sent. Limits
+// that are exceeded call cancel.
+func (b *requestBody) attempt(in, out *http.Request, cancel context.CancelCauseFunc) {
+	b.in, b.out, b.cancel = in, out, cancel
+	b.mu.Lock()
+	b.hasAnswer, b.stopped = false, false
+	b.mu.Unlock()
 	out.Trailer = announcedTrailers(in.Trailer)
-	if in.Body != nil && in.Body != http.NoBody {
-		b.src = in.Body
+	if b.src != nil {
 		out.Body = b
 		out.GetBody = nil
 	} else {
-		b.await(errHeaderTimeout, header)
+		b.await(errHeaderTimeout)
 	}
-	return b
 }
 
-// await makes the timer fire after d, to mean err; d of zero stops it.
-func (b *requestBody) await(err error, d time.Duration) {
+// await times what err means; nil stops the timer.
+func (b *requestBody) await(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stopped || b.hasAnswer && err == errHeaderTimeout { //nolint:errorlint // identity
-		d = 0
+	var d time.Duration
+	switch cfg := &b.x.srv.cfg; {
+	case err == nil || b.stopped:
+	case err == errStalled: //nolint:errorlint // identity
+		d = cfg.StallTimeout
+	case !b.hasAnswer:
+		d = cfg.ResponseHeaderTimeout
 	}
 	b.waitingOn = err
 	switch {
 	case d <= 0:
+		b.waitingOn = nil
 		if b.timer != nil {
 			b.timer.Stop()
 		}
@@ -84,9 +124,6 @@ func (b *requestBody) await(err error, d time.Duration) {
 func (b *requestBody) expired() {
 	b.mu.Lock()
 	err := b.waitingOn
-	if b.stopped || b.hasAnswer && err == errHeaderTimeout { //nolint:errorlint // identity
-		err = nil
-	}
 	b.mu.Unlock()
 	if err != nil {
 		b.cancel(err)
@@ -98,91 +135,153 @@ func (b *requestBody) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hasAnswer = true
-	if b.timer != nil && b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
+	if b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
+		b.waitingOn = nil
 		b.timer.Stop()
 	}
 }
 
-// stop ends all timing.
+// stop ends all timing of the attempt.
 func (b *requestBody) stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stopped = true
+	b.stopped, b.waitingOn = true, nil
 	if b.timer != nil {
 		b.timer.Stop()
 	}
 }
 
+// sent says that all of the request has gone into the tunnel.
+func (b *requestBody) sent() { b.await(errHeaderTimeout) }
+
 func (b *requestBody) Read(p []byte) (int, error) {
 	// Here because what was read before has been taken.
-	b.await(nil, 0)
-	if b.stall > 0 && !b.readAt.IsZero() {
+	b.await(nil)
+	if stall := b.x.srv.cfg.StallTimeout; stall > 0 && !b.readAt.IsZero() {
 		switch took := time.Since(b.readAt); {
-		case took > b.stall/10:
+		case took > stall/10:
 			b.piece = max(b.piece/8, slowBodyRead)
-		case took < b.stall/100:
+		case took < stall/100:
 			b.piece = min(b.piece*2, maxBodyRead)
 		}
 	}
-	b.start()
+	if err := b.beginRead(); err != nil {
+		return 0, err
+	}
 	n, err := b.src.Read(p[:min(len(p), b.piece)])
+	b.endRead(err)
+	b.read.Add(int64(n))
 	b.readAt = time.Now()
 	if err == io.EOF {
 		b.copyTrailers()
-	} else if err != nil {
-		b.mu.Lock()
-		b.readErr = err
-		b.mu.Unlock()
 	}
 	switch {
 	case n > 0:
-		b.await(errStalled, b.stall) // until the next Read, or wroteRequest
+		b.await(errStalled) // until the next Read, or sent
 	case err != nil:
-		b.await(errHeaderTimeout, b.header)
+		b.await(errHeaderTimeout)
 	}
 	return n, err
 }
 
-func (b *requestBody) start() {
-	if !b.started.Load() {
-		b.starting.Lock()
-		defer b.starting.Unlock()
-		b.started.Store(true)
+func (b *requestBody) beginRead() error {
+	b.mu.Lock()
+	first := b.state == bodyUnread
+	if !first && b.state != bodyReading {
+		b.mu.Unlock()
+		return http.ErrBodyReadAfterClose
 	}
+	b.state, b.inRead = bodyReading, true
+	b.mu.Unlock()
+	if first && b.x.w != nil {
+		b.x.w.sendContinue()
+	}
+	return nil
 }
 
-// interim calls pass, which sends the viewer an interim answer, but not a 100
-// once the body is being read: net/http sends one then. The two must not write
-// to the viewer at the same time.
-func (b *requestBody) interim(code int, pass func() error) error {
-	b.starting.Lock()
-	defer b.starting.Unlock()
-	if code == http.StatusContinue && b.started.Load() {
-		return nil
-	}
-	return pass()
-}
-
-// wroteRequest says that all of the request has gone into the tunnel.
-func (b *requestBody) wroteRequest() { b.await(errHeaderTimeout, b.header) }
-
-// viewersFault returns the error with which the viewer's body ended, if it did
-// not end well.
-func (b *requestBody) viewersFault() error {
+func (b *requestBody) endRead(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.readErr
+	b.inRead = false
+	if b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
+	switch {
+	case err == nil || b.state == bodyEnded:
+	case errors.Is(err, io.EOF):
+		b.state = bodyWhole
+	default:
+		b.state, b.err = bodyFailed, err
+	}
+}
+
+// started reports whether a part of the body may have been read.
+func (b *requestBody) started() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.src != nil && b.state != bodyUnread
+}
+
+// whole reports whether all of the body has been read.
+func (b *requestBody) whole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state == bodyWhole
+}
+
+// over reports whether there is nothing more to read.
+func (b *requestBody) over() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.src == nil || b.state > bodyReading
+}
+
+// fault returns the error with which the viewer's body ended, if it did not end
+// well.
+func (b *requestBody) fault() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
 }
 
 // Close does nothing: see requestBody.
 func (b *requestBody) Close() error { return nil }
 
-// end closes the real body. It is to be called when the answer is over: for an
-// HTTP/1.1 viewer it may end the request's context.
+// end ends the request although more of it may be to come: the answer is over.
+// For an HTTP/1.1 viewer net/http would wait for the rest, and hold back the end
+// of the answer. What it does with a rest that was cut short is to take it for
+// the next request, so that an answer which begins before the body is whole says
+// that the connection ends with it: see exchange.last. It may end the context of
+// the viewer's request.
 func (b *requestBody) end() {
-	if b.src != nil {
-		b.in.Body.Close()
+	if b.src == nil {
+		return
 	}
+	cut := b.x.http1
+	b.mu.Lock()
+	if b.inRead && b.idle == nil && cut {
+		idle := make(chan struct{})
+		b.idle = idle
+		b.mu.Unlock()
+		t := time.NewTimer(readGrace)
+		select {
+		case <-idle:
+		case <-t.C:
+		}
+		t.Stop()
+		b.mu.Lock()
+	}
+	rest := b.state <= bodyReading
+	if rest {
+		b.state = bodyEnded
+	}
+	b.mu.Unlock()
+	if rest && cut {
+		b.x.w.rc.SetReadDeadline(time.Unix(1, 0))
+		lingerOnClose(b.x.conn)
+	}
+	b.src.Close()
 }
 
 // announcedTrailers returns a map with the names of t that may be trailers. A

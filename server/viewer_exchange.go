@@ -2,12 +2,11 @@ package server
 
 import (
 	"context"
-	"io"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -20,185 +19,151 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// copyBuffer is the size of the buffers that answers are copied through.
-const copyBuffer = 64 << 10
+// exchange is one request and its answer. For a viewer it is made by
+// serveViewer, and its methods are the steps of an [httputil.ReverseProxy] made
+// for it alone, in this order:
+//
+//	serve         the whole
+//	rewrite       the request that goes into the tunnel
+//	RoundTrip     sends it (viewer_roundtrip.go: find a session, attempt)
+//	gotInterim    1xx answers, as they come (viewer_attempt.go)
+//	modifyAnswer  the answer that the viewer gets; or
+//	fail          the answer of our own, if there is none
+//	finish        what has happened is known: the outcome
+//
+// For Go code, by [Server.RoundTripper], it begins at send and ends when the
+// answer's body is closed.
+//
+// What belongs to the exchange is in its fields; nothing travels in contexts,
+// but for the connection that [http.Server.ConnContext] puts there.
+type exchange struct {
+	// Set by the constructor.
+	srv    *Server
+	in     *http.Request // as it came; its Body is body
+	tunnel label
+	from   netip.Addr // who it counts for; the zero Addr for Go code
+	body   requestBody
+	out    outcome
 
-// viewerKey is the context key of a *viewing.
-type viewerKey struct{}
-
-// viewing is one request of a viewer.
-type viewing struct {
-	rt    route
-	from  netip.Addr // the viewer, as the subscriber that it counts for
-	w     *viewerWriter
+	// Set by the constructor, for viewers only.
+	route route
 	http1 bool
-	body  io.Closer // of the answer; nil before there is one
+	conn  net.Conn      // the viewer's, if Serve has accepted it
+	w     *viewerWriter // nil for Go code
 
-	request *continuingBody // of the request; nil if it has none
+	// Set by the steps.
+	answer *answerBody    // since RoundTrip; nil if the tunnel gave no answer
+	final  *http.Response // since modifyAnswer; nil while the answer is none of the tunnel's
 
-	// failed is set when the tunnel client has reported a failure. What follows
-	// from that ends the request, and must not be taken for the viewer's leave.
-	failed bool
+	finishing sync.Once
+}
+
+// serveViewer carries a viewer's request to the tunnel of rt.
+func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
+	if f := unencodable(r); f != nil {
+		f.write(w, r)
+		return
+	}
+	s.newExchange(w, r, rt).serve()
+}
+
+// newExchange returns the exchange of a viewer's request r, which is for the
+// tunnel of rt and is answered to w.
+func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route) *exchange {
+	in := *r
+	x := &exchange{
+		srv: s, in: &in, tunnel: rt.tunnel(),
+		from:  subscriber(s.forwarding.clientAddr(r)),
+		route: rt,
+		http1: r.ProtoMajor == 1,
+		out:   outcome{start: time.Now(), proto: r.Proto},
+	}
+	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	x.w = newViewerWriter(x, w)
+	x.body.init(x, r.Body)
+	if x.body.src != nil {
+		in.Body = &x.body
+	}
+	return x
+}
+
+// serve answers the viewer.
+func (x *exchange) serve() {
+	defer x.finish() // last of all
+	http10 := x.http1 && x.in.ProtoMinor == 0
+	if x.http1 && !http10 {
+		// The answer may begin, and go on, while the request is still coming.
+		_ = x.w.rc.EnableFullDuplex()
+	}
+	if http10 {
+		if x.conn != nil {
+			// Should the process be killed, the kernel closes the connection:
+			// until the answer is whole this has to be a reset too.
+			netconn.SetLinger(x.conn, 0)
+			defer netconn.SetLinger(x.conn, -1)
+		}
+		defer x.w.resetOnAbort()
+	}
+	defer x.endRequest()
+	defer func() {
+		// ReverseProxy leaves the body of a 101 open that it does not like.
+		if x.answer != nil {
+			x.answer.Close()
+		}
+	}()
+	proxy := httputil.ReverseProxy{
+		Rewrite:        x.rewrite,
+		Transport:      x,
+		FlushInterval:  -1, // each write at once: see viewerWriter.Flush
+		BufferPool:     &x.srv.buffers,
+		ModifyResponse: x.modifyAnswer,
+		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { x.fail(err) },
+		ErrorLog:       x.srv.errorLog,
+	}
+	x.out.broken = true // if it panics
+	proxy.ServeHTTP(x.w, x.in)
+	x.out.broken = false
 }
 
 // endRequest ends the request before its handler returns. What net/http finds
 // of a body after that, while full duplex is on, makes it panic at the next
 // request of the connection (golang/go#68560).
-func (v *viewing) endRequest() {
-	if v.http1 && v.w.wrote && !v.request.over() {
-		_ = v.w.rc.Flush() // the viewer is not to wait for what follows
+func (x *exchange) endRequest() {
+	if x.http1 && x.w.wrote && !x.body.over() {
+		_ = x.w.rc.Flush() // the viewer is not to wait for what follows
 	}
-	v.request.Close()
+	x.body.end()
 }
 
-// requester returns who a request with this context counts for. Requests of Go
-// code, by Server.RoundTripper, have no address and count together.
-func requester(ctx context.Context) netip.Addr {
-	if v, ok := ctx.Value(viewerKey{}).(*viewing); ok {
-		return v.from
-	}
-	return netip.Addr{}
-}
-
-func viewingOf(r *http.Request) *viewing { return r.Context().Value(viewerKey{}).(*viewing) }
-
-// serveViewer carries a viewer's request to the tunnel of rt.
-func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
-	if r.Host != "" && !validHost(r.Host) || !printable(strings.Join(r.Header["Upgrade"], ",")) ||
-		!httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
-		failUnencodable.write(w, r)
-		return
-	}
-	if r.ProtoMajor == 2 && !plainLength(r) {
-		failBadBody.write(w, r)
-		return
-	}
-	v := &viewing{
-		rt:    rt,
-		from:  subscriber(s.forwarding.clientAddr(r)),
-		w:     &viewerWriter{ResponseWriter: w, rc: http.NewResponseController(w)},
-		http1: r.ProtoMajor == 1,
-	}
-	if h2conn.TranslatedConnect(r) {
-		v.w.hijackStall = s.cfg.StallTimeout
-	}
-	v.w.last = func() bool { return s.isDraining() || v.http1 && v.request != nil && !v.request.isWhole() }
-	http10 := v.http1 && r.ProtoMinor == 0
-	v.w.noInterim = http10
-	v.w.interim = func(h http.Header) { s.isolation.apply(h, rt) }
-	if r.ProtoMajor == 2 {
-		v.w.dog.timeout = s.cfg.StallTimeout
-		v.w.dog.bite = func() { v.w.rc.SetWriteDeadline(time.Unix(1, 0)) }
-	}
-	if v.http1 && !http10 {
-		// The answer may begin, and go on, while the request is still coming.
-		_ = v.w.rc.EnableFullDuplex()
-	}
-	conn, accepted := r.Context().Value(connKey{}).(net.Conn)
-	if http10 {
-		if accepted {
-			// Should the process be killed, the kernel closes the connection:
-			// until the answer is whole this has to be a reset too.
-			netconn.SetLinger(conn, 0)
-			defer netconn.SetLinger(conn, -1)
+// finish is called once, when the exchange is over. The outcome is complete then.
+// An access log, metrics and an inspector look at it here and nowhere else.
+func (x *exchange) finish() {
+	x.finishing.Do(func() {
+		if x.w != nil {
+			x.w.close()
+			x.w.report(&x.out)
 		}
-		defer v.w.resetOnAbort()
-	}
-	r = r.WithContext(context.WithValue(r.Context(), viewerKey{}, v))
-	if r.Body != nil && r.Body != http.NoBody {
-		v.request = &continuingBody{ReadCloser: r.Body, w: v.w, http1: v.http1, conn: conn}
-		r.Body = v.request
-		defer v.endRequest()
-	}
-	defer func() {
-		// ReverseProxy leaves the body of a 101 open that it does not like.
-		if v.body != nil {
-			v.body.Close()
+		x.out.received += x.body.read.Load()
+		if x.answer != nil {
+			x.answer.report(&x.out)
 		}
-	}()
-	s.proxy.ServeHTTP(v.w, r)
-}
-
-// plainLength reports whether an HTTP/2 request names the length of its body at
-// most once, and properly. net/http looks after that for HTTP/1, x/net takes the
-// first one, and a nonsensical one for zero.
-func plainLength(r *http.Request) bool {
-	length := r.Header["Content-Length"]
-	switch {
-	case len(length) == 0:
-		return true
-	case len(length) > 1 || !digits(length[0]):
-		return false
-	case r.ContentLength == 0: // also if there is no body, or the number is too large
-		return strings.Trim(length[0], "0") == ""
-	}
-	return true
-}
-
-// miss answers a viewer who asked for what is not here, with f or, after too
-// many such, with 429.
-func (s *Server) miss(w http.ResponseWriter, r *http.Request, f *failure) {
-	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
-		f = &failure{
-			status: http.StatusTooManyRequests, kind: "http_request_denied", hop: hopService,
-			text: "Too many requests from this address for what is not here.", retryAfter: wait,
+		x.out.end = time.Now()
+		if hook := x.srv.cfg.finished; hook != nil {
+			hook(x)
 		}
-	}
-	f.write(w, r)
-}
-
-// newProxy returns the one ReverseProxy of the service. What differs from
-// request to request is in the context.
-func (s *Server) newProxy() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:        s.rewrite,
-		Transport:      viewerTransport{s},
-		FlushInterval:  -1, // each write at once: see viewerWriter.Flush
-		BufferPool:     new(bufferPool),
-		ModifyResponse: s.modifyAnswer,
-		ErrorHandler:   s.proxyError,
-		ErrorLog:       s.errorLog,
-	}
-}
-
-// viewerTransport sends a viewer's request through its tunnel.
-type viewerTransport struct{ srv *Server }
-
-func (t viewerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	v := viewingOf(req)
-	if v.request != nil && req.Body != nil {
-		// ReverseProxy's wrapper would not let Close through.
-		req.Body = v.request
-	}
-	resp, err := t.srv.roundTrip(req, v.rt.tunnel())
-	if err != nil {
-		return nil, err
-	}
-	v.body = resp.Body
-	if u, ok := resp.Body.(*upgradedAnswer); ok {
-		v.w.broken = u.broken.Load
-	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		// ReverseProxy wants the one protocol that was asked for, but the
-		// target has chosen from a list.
-		if p := resp.Header.Get("Upgrade"); httpguts.HeaderValuesContainsToken(req.Header["Upgrade"], p) {
-			req.Header["Upgrade"] = []string{p}
-		}
-	}
-	return resp, nil
+	})
 }
 
 // rewrite makes the request that goes into the tunnel.
-func (s *Server) rewrite(pr *httputil.ProxyRequest) {
+func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
-	rt := viewingOf(in).rt
 
 	// HTTP/1.0 can do without a Host; HTTP/2 cannot.
 	out.Host = in.Host
 	if out.Host == "" {
-		out.Host = s.cfg.publicURL.Host
+		out.Host = x.srv.cfg.publicURL.Host
 	}
-	out.URL = targetURL(out.Host, rt)
+	out.URL = targetURL(out.Host, x.route)
 
 	// ReverseProxy copies trailers at the start, when they have no values yet.
 	out.Trailer = in.Trailer
@@ -215,63 +180,89 @@ func (s *Server) rewrite(pr *httputil.ProxyRequest) {
 	}
 	out.Header.Del("Http2-Settings")
 
-	s.forwarding.apply(out.Header, in, rt.id, rt.rawPath())
-	if id := in.Header[wire.HeaderID]; rt.ownHost && len(id) > 0 {
+	x.srv.forwarding.apply(out.Header, in, x.route.id, x.route.rawPath())
+	if id := in.Header[wire.HeaderID]; x.route.ownHost && len(id) > 0 {
 		out.Header[wire.HeaderID] = id // means nothing to us there
 	}
 }
 
-// upgradeList returns what an Upgrade header of several lines offers in one,
-// without h2c: that is about this hop (RFC 9113, section 3.1, has abolished it),
-// and curl --http2 sends it on every request. A target that chose it would go on
-// with requests that nobody here sees.
-func upgradeList(lines []string) string {
-	var all []string
-	for _, line := range lines {
-		for p := range strings.SplitSeq(line, ",") {
-			if p = strings.Trim(p, " \t"); p != "" && !strings.EqualFold(p, "h2c") {
-				all = append(all, p)
-			}
+// RoundTrip is the Transport of the exchange's ReverseProxy.
+func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		req.Body = &x.body // ReverseProxy has hidden it in a wrapper
+	}
+	resp, err := x.send(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// ReverseProxy wants the one protocol that was asked for, but the
+		// target has chosen from a list.
+		if p := resp.Header.Get("Upgrade"); httpguts.HeaderValuesContainsToken(req.Header["Upgrade"], p) {
+			req.Header["Upgrade"] = []string{p}
 		}
 	}
-	return strings.Join(all, ", ")
-}
-
-// targetURL returns a URL that x/net puts into :path byte for byte.
-func targetURL(host string, rt route) *url.URL {
-	path := rt.upstreamPath()
-	if strings.HasPrefix(path, "//") {
-		// RequestURI takes this for an authority and puts the scheme before it,
-		// and x/net takes scheme and host away again.
-		path = "//" + host + path
-	}
-	return &url.URL{
-		Scheme: "http", Host: host, Opaque: path,
-		RawQuery: rt.query, ForceQuery: rt.hasQuery && rt.query == "",
-	}
+	return resp, nil
 }
 
 // modifyAnswer makes the answer that the viewer gets.
-func (s *Server) modifyAnswer(resp *http.Response) error {
-	v := viewingOf(resp.Request)
+func (x *exchange) modifyAnswer(resp *http.Response) error {
+	if hook := x.srv.cfg.answered; hook != nil {
+		hook(resp)
+	}
 	if kind := resp.Header.Get(wire.HeaderError); kind != "" {
 		// The tunnel client has no answer from its target, and says why.
-		v.failed = resp.Request.Context().Err() == nil
+		if err := x.in.Context().Err(); err != nil {
+			return err
+		}
 		return clientFailure(resp.StatusCode, kind)
 	}
 	delete(resp.Header, wire.HeaderError)
-	s.isolation.apply(resp.Header, v.rt)
-	if len(resp.Trailer) > 0 && v.http1 {
+	x.srv.isolation.apply(resp.Header, x.route)
+	if len(resp.Trailer) > 0 && x.http1 {
 		// HTTP/1.1 has trailers only after a body in the chunked coding.
 		resp.Header.Del("Content-Length")
 		resp.ContentLength = -1
 	}
-	v.w.emptyBody = resp.ContentLength == 0
-	if _, ok := resp.Header["Content-Length"]; !ok && v.w.emptyBody {
-		v.w.noLength = true
-	}
-	v.w.unknownLength = resp.ContentLength < 0
+	x.final = resp
 	return nil
+}
+
+// fail answers a viewer whose request could not be carried.
+func (x *exchange) fail(err error) {
+	f := errFor(err)
+	if x.in.Context().Err() != nil && f.hop != hopClient {
+		// The viewer has gone. There is nobody to answer, and nothing to log. A
+		// failure that the tunnel client has reported came before that: what
+		// follows from it ends the request.
+		panic(http.ErrAbortHandler)
+	}
+	if f == failBroken {
+		f = unsent(err)
+	}
+	x.final = nil
+	clear(x.w.Header())
+	if f == failNoTunnel {
+		x.out.failure = x.srv.miss(x.w, x.in, f)
+		return
+	}
+	x.out.failure = f
+	log := x.srv.lines.of(x.tunnel).limited(x.srv.log, linesPerSecond-1)
+	log.Debug().Str("id", x.route.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
+	f.write(x.w, x.in)
+}
+
+// miss answers a viewer who asked for what is not here, with f or, after too
+// many such, with 429. It returns which.
+func (s *Server) miss(w http.ResponseWriter, r *http.Request, f *failure) *failure {
+	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
+		f = &failure{
+			status: http.StatusTooManyRequests, kind: "http_request_denied", hop: hopService,
+			text: "Too many requests from this address for what is not here.", retryAfter: wait,
+		}
+	}
+	f.write(w, r)
+	return f
 }
 
 // clientFailure is a failure that the tunnel client reports.
@@ -306,27 +297,28 @@ var knownErrors = map[string]bool{
 	"proxy_internal_error": true, "proxy_configuration_error": true,
 }
 
-// proxyError answers a viewer whose request could not be carried.
-func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, err error) {
-	v := viewingOf(r)
-	if r.Context().Err() != nil && !v.failed {
-		// The viewer has gone. There is nobody to answer, and nothing to log.
-		panic(http.ErrAbortHandler)
+// errFor translates the error of a round trip into what the viewer gets.
+func errFor(err error) *failure {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, errDraining): // before what it wraps
+		return failLeft
+	case errors.Is(err, ErrNoTunnel):
+		return failNoTunnel
+	case errors.Is(err, errBusy):
+		return failBusy
+	case errors.Is(err, errHeaderTimeout):
+		return failHeaderTimeout
+	case errors.Is(err, errStalled):
+		return failStalled
+	case errors.Is(err, errBadAnswer):
+		return failBadAnswer
+	case errors.Is(err, errBadBody):
+		return failBadBody
 	}
-	f := errFor(err)
-	if f == failBroken {
-		f = unsent(err)
-	}
-	if f != failNoTunnel {
-		log := s.lines.of(v.rt.tunnel()).limited(s.log, linesPerSecond-1)
-		log.Debug().Str("id", v.rt.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
-	}
-	clear(w.Header())
-	if f == failNoTunnel {
-		s.miss(v.w, r, f)
-		return
-	}
-	f.write(v.w, r)
+	return failBroken
 }
 
 // unsent tells requests that x/net refused to encode from those that were
@@ -341,31 +333,22 @@ func unsent(err error) *failure {
 	return failBroken
 }
 
-// validHost reports whether host can be carried as :authority. What the peer
-// rejects there would end the tunnel.
-func validHost(host string) bool {
-	return httpguts.ValidHostHeader(host) && !strings.Contains(host, "@")
+// last reports whether to send "Connection: close", over HTTP/2 GOAWAY, with the
+// answer: because the service leaves, or because the viewer is still sending a
+// request that nobody will read.
+func (x *exchange) last() bool {
+	return x.srv.isDraining() || x.http1 && x.body.src != nil && !x.body.whole()
 }
 
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
+var _ http.RoundTripper = (*exchange)(nil)
+
+// translated reports whether the viewer's request was an extended CONNECT.
+func (x *exchange) translated() bool { return h2conn.TranslatedConnect(x.w.ResponseWriter) }
+
+// cause returns why ctx was cancelled by this package, or nil.
+func cause(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
 	}
-	return true
+	return context.Cause(ctx)
 }
-
-// bufferPool is ReverseProxy's.
-type bufferPool struct{ pool sync.Pool }
-
-func (p *bufferPool) Get() []byte {
-	if b, ok := p.pool.Get().(*[]byte); ok {
-		return *b
-	}
-	return make([]byte, copyBuffer)
-}
-
-func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }
-
-var _ httputil.BufferPool = (*bufferPool)(nil)

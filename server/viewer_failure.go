@@ -66,11 +66,11 @@ var (
 	}
 	failBusy = &failure{
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
-		text: "The tunnel carries as many requests as it may.", retryAfter: time.Second,
+		text: "The tunnel is at its request limit.", retryAfter: time.Second,
 	}
 	failCrowded = &failure{
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
-		text: "The service has as many connections as it may.", retryAfter: time.Second,
+		text: "The service is at its connection limit.", retryAfter: time.Second,
 	}
 	failBroken = &failure{
 		status: http.StatusBadGateway, kind: "connection_terminated", hop: hopService,

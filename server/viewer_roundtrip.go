@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,24 +23,29 @@ type roundTripper struct {
 	id  string
 }
 
+// RoundTrip is an exchange without a viewer.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.srv.roundTrip(req, labelOf(t.id))
+	x := &exchange{srv: t.srv, in: req, tunnel: labelOf(t.id), out: outcome{start: time.Now()}}
+	x.body.init(x, req.Body)
+	resp, err := x.send(req)
 	if err != nil {
-		if req.Body != nil {
-			req.Body.Close()
-		}
+		x.body.end()
+		x.out.failure = errFor(err)
+		x.finish()
 		return nil, fmt.Errorf("tunnel %s: %w", t.id, err)
 	}
+	x.out.begun, x.out.status = time.Now(), resp.StatusCode
 	return resp, nil
 }
 
-// roundTrip sends req through the tunnel l. While a request has not been
-// written to any session it may go to another: sessions are replaced all the
-// time. On error req.Body may be open still.
-func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
+// send sends req, which is the exchange's own or a copy of it, through the
+// tunnel. While a request has not been written to any session it may go to
+// another: sessions are replaced all the time.
+func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return nil, errors.New("server: the request has no URL or no Header")
 	}
+	s, l := x.srv, x.tunnel
 	var err error
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	for range maxAttempts {
@@ -60,23 +62,23 @@ func (s *Server) roundTrip(req *http.Request, l label) (*http.Response, error) {
 			}
 			return nil, ErrNoTunnel
 		}
-		if err = sess.begin(req.Context()); err != nil {
+		if err = sess.begin(req.Context(), x.from); err != nil {
 			if errors.Is(err, errRetired) {
 				sess.retire(0) // if it is dead and has not noticed yet
 				continue
 			}
 			return nil, err
 		}
+		a := &attempt{x: x, sess: sess}
 		var resp *http.Response
-		var sent bool
-		resp, sent, err = sess.roundTrip(req)
+		resp, err = a.roundTrip(req)
 		if err == nil {
 			return resp, nil
 		}
 		if req.Context().Err() != nil || errors.Is(err, errBusy) || sess.tr.Usable() {
 			return nil, err
 		}
-		if sent {
+		if a.sent() {
 			// The session broke, or its client has refused the stream by a
 			// GOAWAY. Once more, if its successor is there already.
 			sess.retire(0)
@@ -124,174 +126,4 @@ func (s *Server) find(ctx context.Context, l label) (*session, error) {
 			return nil, nil
 		}
 	}
-}
-
-// roundTrip sends one request, which has been admitted by begin, and calls end
-// when its answer is over. sent tells, in case of an error, whether the client
-// may have seen any of it.
-func (s *session) roundTrip(req *http.Request) (resp *http.Response, sent bool, err error) {
-	over := false
-	defer func() {
-		if !over {
-			s.end()
-		}
-	}()
-
-	var written atomic.Bool
-	var bad atomic.Pointer[error] // what is wrong with an interim answer
-	var body *requestBody
-	ctx, cancel := context.WithCancelCause(traced(req.Context(),
-		func() { written.Store(true) },
-		func() { body.wroteRequest() },
-		func(code int, pass func() error) error { return body.interim(code, pass) },
-		func(err error) { bad.Store(&err) }))
-	out := req.WithContext(ctx)
-	body = newRequestBody(req, out, s.srv.cfg.StallTimeout, s.srv.cfg.ResponseHeaderTimeout, cancel)
-
-	head := time.AfterFunc(s.srv.headWait, func() {
-		if !written.Load() {
-			cancel(errBusy)
-		}
-	})
-	resp, err = s.tr.RoundTrip(out)
-	head.Stop()
-	if err == nil {
-		body.answered()
-		err = checkAnswer(resp)
-		if err != nil {
-			resp.Body.Close()
-		}
-	}
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && req.Context().Err() == nil {
-			err = cause // ours: a timeout
-		}
-		if b := bad.Load(); b != nil {
-			err = *b
-		}
-		body.stop()
-		cancel(nil)
-		if e := body.viewersFault(); e != nil && req.Context().Err() == nil {
-			err = fmt.Errorf("%w: %w", errBadBody, e)
-		}
-		return nil, written.Load() || body.started.Load(), err
-	}
-	over = true
-	resp.Request = req
-	if resp.StatusCode == http.StatusSwitchingProtocols && req.Method != http.MethodGet {
-		// Response.Write adds "Content-Length: 0" to the 101 for a POST.
-		get := *req
-		get.Method = http.MethodGet
-		resp.Request = &get
-	}
-	resp.Body = newAnswerBody(resp, s.srv.cfg.StallTimeout, body.end, func() {
-		body.stop()
-		cancel(nil)
-		s.end()
-	})
-	return resp, true, nil
-}
-
-// errFor translates the error of a round trip into what the viewer gets.
-func errFor(err error) *failure {
-	var f *failure
-	switch {
-	case errors.As(err, &f):
-		return f
-	case errors.Is(err, errDraining): // before what it wraps
-		return failLeft
-	case errors.Is(err, ErrNoTunnel):
-		return failNoTunnel
-	case errors.Is(err, errBusy):
-		return failBusy
-	case errors.Is(err, errHeaderTimeout):
-		return failHeaderTimeout
-	case errors.Is(err, errStalled):
-		return failStalled
-	case errors.Is(err, errBadAnswer):
-		return failBadAnswer
-	case errors.Is(err, errBadBody):
-		return failBadBody
-	}
-	return failBroken
-}
-
-// newAnswerBody wraps the body of resp: endRequest is called before it is
-// closed, done after that, and trailers that must not reach a viewer are
-// dropped at its end. The body of a 101 stays an io.ReadWriteCloser.
-func newAnswerBody(resp *http.Response, stall time.Duration, endRequest, done func()) io.ReadCloser {
-	done = sync.OnceFunc(done)
-	if b, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		u := &upgradedAnswer{upgradedBody: b, done: done}
-		u.dog = &watchdog{timeout: stall, bite: func() { u.Close() }}
-		return u
-	}
-	return &answerBody{resp.Body, resp, endRequest, done}
-}
-
-type answerBody struct {
-	io.ReadCloser
-	resp       *http.Response
-	endRequest func()
-	done       func()
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		checkTrailer(b.resp.Trailer)
-	}
-	return n, err
-}
-
-func (b *answerBody) Close() error {
-	// First, since x/net waits for a Read of the request's body to return, and
-	// the viewer may wait for the end of the answer before it sends more.
-	b.endRequest()
-	err := b.ReadCloser.Close()
-	checkTrailer(b.resp.Trailer)
-	b.done()
-	return err
-}
-
-type upgradedBody interface {
-	io.ReadWriteCloser
-	CloseWrite() error
-}
-
-// upgradedAnswer is the stream of an upgrade. A target that takes no bytes of
-// it, although some are there, for the stall timeout, loses it.
-type upgradedAnswer struct {
-	upgradedBody
-	done   func()
-	dog    *watchdog   // of Write
-	broken atomic.Bool // a Read or Write has failed
-}
-
-func (b *upgradedAnswer) Read(p []byte) (int, error) {
-	n, err := b.upgradedBody.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.broken.Store(true)
-	}
-	return n, err
-}
-
-func (b *upgradedAnswer) Write(p []byte) (n int, err error) {
-	for len(p) > 0 && err == nil {
-		var k int
-		b.dog.watch()
-		k, err = b.upgradedBody.Write(p[:min(len(p), maxBodyRead)])
-		b.dog.done()
-		p, n = p[k:], n+k
-	}
-	if err != nil {
-		b.broken.Store(true)
-	}
-	return n, err
-}
-
-func (b *upgradedAnswer) Close() error {
-	err := b.upgradedBody.Close()
-	b.done()
-	return err
 }

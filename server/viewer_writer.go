@@ -3,101 +3,213 @@ package server
 import (
 	"bufio"
 	"errors"
-	"io"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/websocktunnel/websocktunnel/h2conn"
-	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
-// viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's
-// answer to. It keeps net/http from adding to the answer what the target did
-// not send, and lets an answer that breaks off look broken.
+// viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's answer
+// to, and our own failures too. It keeps net/http from adding to the answer what
+// the target did not send, and ends an answer of which an HTTP/2 viewer takes
+// nothing although the connection is alive.
+//
+//	interim   1xx answers go out as they come, each by a goroutine of its own:
+//	          a viewer that takes none must not hold up its tunnel
+//	begun     the final header has been written; interim ones are dropped
+//	closed    the exchange is over, and nothing of the ResponseWriter is used
+//
+// # 100 Continue
+//
+// All that the service does about it is here. The body of a request with
+// "Expect: 100-continue" is asked for by the target, whose 100 comes as an
+// interim answer, or by h2conn after a second, which reads it. Before the first
+// Read the viewer gets a 100 from us, if it waits for one: net/http would send
+// one then by itself, and at the same time as an interim answer goes out.
+// WriteHeader(100) keeps it from that. x/net's server takes the header Expect
+// out of requests and sends the 100 itself, through the one goroutine that writes.
 type viewerWriter struct {
 	http.ResponseWriter
-	rc *http.ResponseController
+	x     *exchange
+	rc    *http.ResponseController
+	stall stallTimer // of a write; HTTP/2 only: viewerConn looks after others
 
-	// dog ends an answer of which an HTTP/2 viewer takes nothing although the
-	// connection is alive: its stream's window is closed. It has no timeout
-	// for other viewers, whom stallConn watches.
-	dog watchdog
+	noInterim bool        // the viewer does not know 1xx (RFC 9110, section 15.2)
+	expects   bool        // it waits for a 100, which net/http would send
+	continued atomic.Bool // it has got one, or sends without
 
-	// noInterim says that the viewer does not know 1xx (RFC 9110, section 15.2).
-	noInterim bool
+	wrote bool // the final header has been written; owned by the handler
 
-	// broken is set before an upgrade; it reports whether the tunnel's side of
-	// it has broken.
-	broken func() bool
+	// header is that of the answer until it is written. It is not the server's
+	// own, which interim answers use meanwhile.
+	header http.Header
 
-	// hijackStall, if not zero, limits how long a write to the hijacked
-	// connection may be stuck, where no stallConn is below.
-	hijackStall time.Duration
+	sending sync.Mutex // serialises what is written to the viewer before the final header
 
-	// interim rewrites the header of a 1xx answer.
-	interim func(http.Header)
+	mu      sync.Mutex
+	queue   []interim     // that have to go out
+	drained chan struct{} // non-nil while a goroutine sends them; closed when it ends
+	begun   bool          // no more interim answers
 
-	// continued is set when the viewer has got a 100, from the target or, when
-	// the request's body is first read, from net/http.
-	continued atomic.Bool
-
-	// emptyBody is set before the final WriteHeader if the answer is known to
-	// have no body.
-	emptyBody bool
-
-	// noLength is set likewise if such an answer does not say so: gRPC's
-	// answers of trailers only do not.
-	noLength bool
-
-	// last, if not nil, reports whether the viewer had better use another
-	// connection for its next request.
-	last func() bool
-
-	// wrote says that the final header has been written. Before that a flush
-	// would make net/http send one of its own.
-	wrote bool
-
-	// unknownLength is set likewise if the answer does not tell its length.
-	unknownLength bool
+	sent    atomic.Int64
+	failed  atomic.Bool // a write has failed
+	status  int
+	begunAt time.Time
 }
+
+type interim struct {
+	status int
+	header http.Header
+}
+
+func newViewerWriter(x *exchange, w http.ResponseWriter) *viewerWriter {
+	vw := &viewerWriter{ResponseWriter: w, x: x, rc: http.NewResponseController(w), header: make(http.Header)}
+	if x.http1 {
+		vw.noInterim = x.in.ProtoMinor == 0
+		vw.expects = !vw.noInterim && x.in.ContentLength != 0 && httpguts.HeaderValuesContainsToken(x.in.Header["Expect"], "100-continue")
+	} else {
+		vw.stall.init(x.srv.cfg.StallTimeout, func() { vw.rc.SetWriteDeadline(time.Unix(1, 0)) })
+	}
+	return vw
+}
+
+// Header returns the header of the final answer.
+func (w *viewerWriter) Header() http.Header {
+	if w.wrote {
+		return w.ResponseWriter.Header() // for trailers
+	}
+	return w.header
+}
+
+// interim sends an interim answer soon, in its turn. It does not wait for the
+// viewer.
+func (w *viewerWriter) interim(status int, h http.Header) error {
+	if w.noInterim || status == http.StatusContinue && w.continued.Swap(true) {
+		return nil
+	}
+	h = maps.Clone(h)
+	w.x.srv.isolation.apply(h, w.x.route)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.begun {
+		return nil
+	}
+	w.queue = append(w.queue, interim{status, h})
+	if w.drained == nil {
+		w.drained = make(chan struct{})
+		go w.sendQueue(w.drained)
+	}
+	return nil
+}
+
+func (w *viewerWriter) sendQueue(drained chan struct{}) {
+	defer close(drained)
+	for {
+		w.mu.Lock()
+		if len(w.queue) == 0 {
+			w.drained = nil
+			w.mu.Unlock()
+			return
+		}
+		next := w.queue[0]
+		w.queue = w.queue[1:]
+		w.mu.Unlock()
+		w.writeInterim(next.status, next.header)
+	}
+}
+
+func (w *viewerWriter) writeInterim(status int, h http.Header) {
+	w.sending.Lock()
+	defer w.sending.Unlock()
+	w.writeInterimLocked(status, h)
+}
+
+func (w *viewerWriter) writeInterimLocked(status int, h http.Header) {
+	header := w.ResponseWriter.Header()
+	final := maps.Clone(header) // what a handler around us has set
+	clear(header)
+	maps.Copy(header, h)
+	w.stall.start()
+	h2conn.WriteHeader(w.ResponseWriter, status)
+	w.stall.stop()
+	clear(header)
+	maps.Copy(header, final)
+}
+
+// sendContinue is called before the body of the request is first read.
+func (w *viewerWriter) sendContinue() {
+	if w.continued.Swap(true) || !w.expects {
+		return
+	}
+	w.sending.Lock()
+	defer w.sending.Unlock()
+	w.mu.Lock()
+	begun := w.begun
+	w.mu.Unlock()
+	if !begun {
+		w.writeInterimLocked(http.StatusContinue, nil)
+	}
+}
+
+// endInterim makes sure that no interim answer goes out any more.
+func (w *viewerWriter) endInterim() {
+	w.mu.Lock()
+	w.begun = true
+	drained := w.drained
+	w.mu.Unlock()
+	if drained != nil {
+		<-drained
+	}
+	w.sending.Lock()   // a 100 may be under way
+	w.sending.Unlock() //nolint:staticcheck // that was all
+}
+
+// close ends the use of the server's ResponseWriter.
+func (w *viewerWriter) close() { w.endInterim() }
 
 // madeUp are the headers that net/http makes up when they are absent. A nil
 // value keeps it from that.
 var madeUp = [...]string{"Content-Type", "Date"}
 
+// WriteHeader writes the final header. What it needs to know of the answer it
+// takes from the exchange.
 func (w *viewerWriter) WriteHeader(status int) {
-	if status < 200 && w.noInterim || status == http.StatusContinue && w.continued.Swap(true) {
+	if w.wrote {
 		return
 	}
-	w.wrote = w.wrote || status >= 200
-	h := w.Header()
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		if w.interim != nil {
-			w.interim(h)
-		}
-		h2conn.WriteHeader(w.ResponseWriter, status)
-		return
-	}
+	w.endInterim()
+	h := w.header
 	for _, k := range madeUp {
 		if _, ok := h[k]; !ok {
 			h[k] = nil
 		}
 	}
-	if w.noLength {
-		h["Content-Length"] = nil
+	if _, ok := h["Content-Length"]; !ok && w.emptyBody() {
+		h["Content-Length"] = nil // gRPC's answers of trailers only have none
 	}
-	if status >= 200 && w.last != nil && w.last() {
+	if w.x.last() {
 		h.Set("Connection", "close") // over HTTP/2, x/net makes a GOAWAY of it
 	}
+	maps.Copy(w.ResponseWriter.Header(), h)
+	w.wrote = true
+	w.status, w.begunAt = status, time.Now()
+	w.stall.start()
 	w.ResponseWriter.WriteHeader(status)
-	if status >= 200 && w.unknownLength {
+	w.stall.stop()
+	if w.x.final != nil && w.x.final.ContentLength < 0 {
 		// Before the end is known, or an empty body would get a length.
 		_ = w.FlushError()
 	}
 }
+
+// emptyBody reports whether the answer is the tunnel's and known to have no body.
+func (w *viewerWriter) emptyBody() bool { return w.x.final != nil && w.x.final.ContentLength == 0 }
 
 // Flush sends what has been written, except where that is nothing: ReverseProxy
 // flushes the header of every answer at once, and for an answer without a body
@@ -106,166 +218,60 @@ func (w *viewerWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.
 func (w *viewerWriter) FlushError() error {
-	if w.emptyBody {
+	if !w.wrote || w.emptyBody() {
 		return nil
 	}
-	w.dog.watch()
-	defer w.dog.done()
+	w.stall.start()
+	defer w.stall.stop()
 	return w.rc.Flush()
 }
 
 func (w *viewerWriter) Write(p []byte) (n int, err error) {
-	if w.dog.timeout <= 0 {
-		return w.ResponseWriter.Write(p)
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
 	}
-	for len(p) > 0 && err == nil { // in pieces, to see progress
+	for len(p) > 0 && err == nil {
+		piece := p
+		if w.stall.timeout > 0 { // in pieces, to see progress
+			piece = p[:min(len(p), maxBodyRead)]
+		}
 		var k int
-		w.dog.watch()
-		k, err = w.ResponseWriter.Write(p[:min(len(p), maxBodyRead)])
-		w.dog.done()
+		w.stall.start()
+		k, err = w.ResponseWriter.Write(piece)
+		w.stall.stop()
 		p, n = p[k:], n+k
+	}
+	w.sent.Add(int64(n))
+	if err != nil {
+		w.failed.Store(true)
 	}
 	return n, err
 }
 
-func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	h := w.Header()
-	for _, k := range madeUp {
-		if len(h[k]) == 0 {
-			delete(h, k)
-		}
-	}
-	c, brw, err := w.rc.Hijack()
-	if err == nil && w.hijackStall > 0 {
-		c = &stallConn{Layer: netconn.Layer{Conn: c}, timeout: w.hijackStall}
-		brw.Writer.Reset(c)
-	}
-	if err == nil && brw.Reader.Buffered() > 0 {
-		c = &earlyConn{Layer: netconn.Layer{Conn: c}, br: brw.Reader}
-	}
-	if err == nil && w.broken != nil {
-		netconn.SetLinger(c, 0)
-		c = &upgradedViewer{netconn.Layer{Conn: c}, w.broken}
-	}
-	return c, brw, err
-}
-
-// upgradedViewer is a viewer's connection after the 101. Its Close is no clean
-// end if the tunnel's side has broken, nor is the end of the process.
-type upgradedViewer struct {
-	netconn.Layer
-	broken func() bool
-}
-
-func (c *upgradedViewer) Close() error {
-	if c.broken() {
-		reset(c.Conn)
-		return nil
-	}
-	netconn.SetLinger(c.Conn, -1)
-	return c.Conn.Close()
-}
-
-// earlyConn is a hijacked connection of whose bytes net/http has read some:
-// the viewer did not wait for the 101. ReverseProxy reads from the connection
-// only, and would lose them.
-type earlyConn struct {
-	netconn.Layer
-	br *bufio.Reader
-}
-
-func (c *earlyConn) Read(p []byte) (int, error) {
-	if c.br.Buffered() > 0 {
-		return c.br.Read(p)
-	}
-	return c.Conn.Read(p)
+// report adds to o what only the writer knows.
+func (w *viewerWriter) report(o *outcome) {
+	o.status, o.begun = w.status, w.begunAt
+	o.sent += w.sent.Load()
+	o.broken = o.broken || w.failed.Load()
 }
 
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
 func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// continuingBody is the body of a viewer's request.
-type continuingBody struct {
-	io.ReadCloser
-	w     *viewerWriter
-	http1 bool
-
-	// conn is the connection below, if Serve has accepted it.
-	conn net.Conn
-
-	mu      sync.Mutex
-	reading bool
-	idle    chan struct{} // non-nil while Close waits for a Read; closed when it returns
-	ended   bool          // a Read has returned an error, or the body is closed
-	whole   bool          // a Read has returned the end
-}
-
-// readGrace is how long the end of an answer waits for a Read of the request,
-// which may have all it needs. Only then is the Read cut short.
-const readGrace = 20 * time.Millisecond
-
-func (b *continuingBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	if b.ended {
-		b.mu.Unlock()
-		return 0, http.ErrBodyReadAfterClose
-	}
-	b.reading = true
-	b.mu.Unlock()
-	b.w.continued.Store(true)
-	n, err := b.ReadCloser.Read(p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.reading = false
-	if b.idle != nil {
-		close(b.idle)
-		b.idle = nil
-	}
-	b.ended = b.ended || err != nil
-	b.whole = b.whole || errors.Is(err, io.EOF)
-	return n, err
-}
-
-// isWhole reports whether all of the body has been read.
-func (b *continuingBody) isWhole() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.whole
-}
-
-// over reports whether there is nothing more to read.
-func (b *continuingBody) over() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ended
-}
-
-// Close ends the request although more of it may be to come: the answer is
-// over. For an HTTP/1.1 viewer net/http would wait for the rest, and hold back
-// the end of the answer. What it does with a rest that was cut short is to take
-// it for the next request, so that an answer which begins before the body is
-// whole says that the connection ends with it: see viewerWriter.last.
-func (b *continuingBody) Close() error {
-	b.mu.Lock()
-	if b.reading && b.idle == nil && b.http1 {
-		idle := make(chan struct{})
-		b.idle = idle
-		b.mu.Unlock()
-		t := time.NewTimer(readGrace)
-		select {
-		case <-idle:
-		case <-t.C:
+// Hijack is how ReverseProxy switches protocols.
+func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.endInterim()
+	for k, v := range w.header {
+		if len(v) == 0 {
+			delete(w.header, k)
 		}
-		t.Stop()
-		b.mu.Lock()
 	}
-	if !b.ended && b.http1 {
-		b.w.rc.SetReadDeadline(time.Unix(1, 0))
-		lingerOnClose(b.conn)
+	c, brw, err := w.rc.Hijack()
+	if err != nil {
+		return nil, nil, err
 	}
-	b.ended = true
-	b.mu.Unlock()
-	return b.ReadCloser.Close()
+	w.status, w.begunAt = http.StatusSwitchingProtocols, time.Now()
+	return newUpgradedViewer(w.x, c, brw), brw, nil
 }
 
 // resetOnAbort is to be deferred around an answer to an HTTP/1.0 viewer. The

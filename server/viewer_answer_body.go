@@ -1,0 +1,112 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// answerBody is the body of an answer out of a tunnel. Its Close is the end of
+// the attempt that brought it, and of an exchange without a viewer.
+//
+//	open      Read returns what comes
+//	at end    a Read has returned an error; of io.EOF, the trailers are there
+//	closed    by ReverseProxy, the exchange or Go code, whoever comes first
+//
+// Trailers that must not reach a viewer are dropped at the end.
+type answerBody struct {
+	io.ReadCloser
+	attempt *attempt
+	resp    *http.Response
+	stall   stallTimer // of Write, after an upgrade
+
+	closing sync.Once
+	closed  error
+
+	read, written atomic.Int64
+	broken        atomic.Bool // the tunnel's side has failed
+}
+
+// newAnswerBody puts an answerBody into resp. That of an upgrade is an
+// io.ReadWriteCloser.
+func newAnswerBody(a *attempt, resp *http.Response) *answerBody {
+	b := &answerBody{ReadCloser: resp.Body, attempt: a, resp: resp}
+	resp.Body = b
+	if up, ok := b.ReadCloser.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		b.stall.init(a.sess.srv.cfg.StallTimeout, func() { a.cancel(errStalled) })
+		resp.Body = upgradedAnswer{b, up}
+	}
+	return b
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	if err != nil {
+		checkTrailer(b.resp.Trailer)
+		if !errors.Is(err, io.EOF) {
+			b.broken.Store(true)
+		}
+	}
+	return n, err
+}
+
+func (b *answerBody) Close() error {
+	b.closing.Do(func() {
+		x := b.attempt.x
+		if b.resp.StatusCode != http.StatusSwitchingProtocols {
+			// First, since x/net waits for a Read of the request's body to return, and
+			// the viewer may wait for the end of the answer before it sends more.
+			x.body.end()
+		}
+		b.closed = b.ReadCloser.Close()
+		checkTrailer(b.resp.Trailer)
+		b.attempt.over()
+		if x.w == nil {
+			x.finish()
+		}
+	})
+	return b.closed
+}
+
+// report adds to o what only the body knows.
+func (b *answerBody) report(o *outcome) {
+	o.tunnelBroke = b.broken.Load()
+	if b.resp.StatusCode == http.StatusSwitchingProtocols || b.attempt.x.w == nil {
+		o.sent += b.read.Load()
+	}
+	o.received += b.written.Load()
+}
+
+type upgradedBody interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// upgradedAnswer is the answerBody of an upgrade, whose other direction leads
+// into the tunnel. A target that takes no bytes of it, although some are there,
+// for the stall timeout, loses it.
+type upgradedAnswer struct {
+	*answerBody
+	up upgradedBody
+}
+
+func (b upgradedAnswer) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		var k int
+		b.stall.start()
+		k, err = b.up.Write(p[:min(len(p), maxBodyRead)])
+		b.stall.stop()
+		p, n = p[k:], n+k
+	}
+	b.written.Add(int64(n))
+	if err != nil {
+		b.broken.Store(true)
+	}
+	return n, err
+}
+
+// CloseWrite ends the direction into the tunnel.
+func (b upgradedAnswer) CloseWrite() error { return b.up.CloseWrite() }

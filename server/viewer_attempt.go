@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync/atomic"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// Bounds of the interim (1xx) answers to one request.
+const (
+	maxInterim      = 10
+	maxInterimBytes = 32 << 10
+)
+
+// attempt is one try to send an exchange's request through a session, which has
+// admitted it by begin.
+type attempt struct {
+	x    *exchange
+	sess *session
+
+	ctx    context.Context // of the request in the tunnel; the attempt's own
+	cancel context.CancelCauseFunc
+
+	written atomic.Bool           // the request's headers have been written
+	bad     atomic.Pointer[error] // what is wrong with an interim answer; x/net does not return it
+
+	// Owned by the session's goroutine that reads.
+	interims, interimBytes int
+}
+
+// roundTrip sends req and returns its answer, checked. The session's end is
+// called when the answer is over.
+func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
+	a.ctx, a.cancel = context.WithCancelCause(req.Context())
+	out := req.WithContext(a.traced())
+	body := &a.x.body
+	body.attempt(req, out, a.cancel)
+
+	head := time.AfterFunc(a.sess.srv.headWait, a.headOverdue)
+	resp, err := a.sess.tr.RoundTrip(out)
+	head.Stop()
+	if err == nil {
+		body.answered()
+		if err = checkAnswer(resp); err != nil {
+			resp.Body.Close()
+		}
+	}
+	if err != nil {
+		err = a.explain(req, err)
+		a.over()
+		return nil, err
+	}
+	resp.Request = req
+	if resp.StatusCode == http.StatusSwitchingProtocols && req.Method != http.MethodGet {
+		// Response.Write adds "Content-Length: 0" to the 101 for a POST.
+		get := *req
+		get.Method = http.MethodGet
+		resp.Request = &get
+	}
+	a.x.answer = newAnswerBody(a, resp)
+	return resp, nil
+}
+
+// headOverdue ends a request that has waited too long until it was sent.
+func (a *attempt) headOverdue() {
+	if !a.written.Load() {
+		a.cancel(errBusy)
+	}
+}
+
+// over ends the attempt. It must be called once.
+func (a *attempt) over() {
+	a.x.body.stop()
+	a.cancel(nil)
+	a.sess.end()
+}
+
+// explain returns what is behind the error of a round trip.
+func (a *attempt) explain(req *http.Request, err error) error {
+	here := req.Context().Err() == nil
+	if c := cause(a.ctx); c != nil && here {
+		err = c // ours: a timeout
+	}
+	if b := a.bad.Load(); b != nil {
+		err = *b
+	}
+	if e := a.x.body.fault(); e != nil && here {
+		err = fmt.Errorf("%w: %w", errBadBody, e)
+	}
+	return err
+}
+
+// sent reports whether the client may have seen any of the request.
+func (a *attempt) sent() bool { return a.written.Load() || a.x.body.started() }
+
+// tracedContext is a context with a trace in the place of the one that ReverseProxy
+// has put there. [httptrace.WithClientTrace] could only add one, and both would
+// be called. What it undoes is ReverseProxy's way with interim answers: it passes
+// on whatever comes, also a 101 that would make a proxy in front take the
+// connection for a raw pipe, and changes the viewer's headers meanwhile.
+type tracedContext struct {
+	context.Context
+	trace *httptrace.ClientTrace
+}
+
+func (c tracedContext) Value(key any) any {
+	v := c.Context.Value(key)
+	if _, ok := v.(*httptrace.ClientTrace); ok {
+		return c.trace
+	}
+	return v
+}
+
+// traced returns the attempt's context with the hooks into the request in the
+// tunnel. Those of Go code that has its own are kept.
+func (a *attempt) traced() context.Context {
+	own := httptrace.ClientTrace{
+		WroteHeaders: func() { a.written.Store(true) },
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				a.x.body.sent()
+			}
+		},
+	}
+	if a.x.w != nil {
+		own.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
+			return a.gotInterim(code, h, a.x.w.interim)
+		}
+		return tracedContext{a.ctx, &own}
+	}
+	callers := httptrace.ContextClientTrace(a.ctx)
+	ctx := httptrace.WithClientTrace(a.ctx, &own)
+	if callers == nil || callers.Got1xxResponse == nil {
+		return ctx // x/net bounds the interim answers that nobody looks at
+	}
+	both := *httptrace.ContextClientTrace(ctx)
+	both.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
+		return a.gotInterim(code, h, func(code int, h http.Header) error {
+			return callers.Got1xxResponse(code, textproto.MIMEHeader(h))
+		})
+	}
+	return tracedContext{ctx, &both}
+}
+
+// gotInterim checks one interim answer and passes it on.
+func (a *attempt) gotInterim(code int, h textproto.MIMEHeader, pass func(int, http.Header) error) error {
+	err := a.checkInterim(code, http.Header(h))
+	if err != nil {
+		a.bad.Store(&err)
+		return err
+	}
+	return pass(code, http.Header(h))
+}
+
+func (a *attempt) checkInterim(code int, h http.Header) error {
+	if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
+		return fmt.Errorf("%w: status %d where only an interim one can be", errBadAnswer, code)
+	}
+	a.interims++
+	for k, vv := range h {
+		for _, v := range vv {
+			a.interimBytes += len(k) + len(v) + 32
+		}
+	}
+	if a.interims > maxInterim || a.interimBytes > maxInterimBytes {
+		return fmt.Errorf("%w: more than %d interim answers or %d bytes of them", errBadAnswer, maxInterim, maxInterimBytes)
+	}
+	cleanHeader(h)
+	delete(h, wire.HeaderError)
+	return nil
+}

@@ -1,0 +1,62 @@
+package server
+
+import "time"
+
+// outcome is what has happened in an exchange, complete when it is over.
+type outcome struct {
+	// start is when the request's headers were there, begun when the final
+	// answer's headers went to the viewer (zero: none did), end when all was over.
+	start, begun, end time.Time
+
+	// proto is what the viewer speaks, such as "HTTP/2.0". Empty for Go code.
+	proto string
+
+	// status is the final one; 0 if there was none. 101 is an upgrade.
+	status int
+
+	// received and sent are the bytes of the bodies, as the tunnel took them from
+	// the viewer and the viewer from the service. After an upgrade they are those
+	// of its two directions.
+	received, sent int64
+
+	// failure is the answer that the service made itself, or nil.
+	failure *failure
+
+	// broken says that the answer was broken off, or never came because the
+	// viewer had gone. tunnelBroke says that the tunnel's side was the reason.
+	broken, tunnelBroke bool
+}
+
+// hop is a party of an exchange.
+type hop string
+
+const (
+	hopNone         hop = ""
+	hopViewer       hop = "viewer"
+	hopOfService    hop = "service"
+	hopTunnelClient hop = "client"
+	hopTarget       hop = "target"
+)
+
+// failed returns who is the reason that there is no whole answer of the target,
+// and why, as an RFC 9209 error type; empty if there is one.
+func (o *outcome) failed() (by hop, kind string) {
+	switch f := o.failure; {
+	case f == nil && o.tunnelBroke:
+		return hopTunnelClient, "connection_terminated"
+	case f == nil && o.broken:
+		return hopViewer, "connection_terminated"
+	case f == nil:
+		return hopNone, ""
+	case f.hop == hopClient:
+		return hopTarget, f.kind
+	case f == failBroken, f == failBadAnswer:
+		return hopTunnelClient, f.kind
+	case f == failHeaderTimeout, f == failStalled:
+		return hopTarget, f.kind
+	case f == failBadBody, f == failUnencodable:
+		return hopViewer, f.kind
+	default:
+		return hopOfService, f.kind
+	}
+}
