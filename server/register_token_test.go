@@ -12,6 +12,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"math/big"
@@ -92,7 +93,7 @@ type tokenOracle struct {
 }
 
 var (
-	oracleToken  = regexp.MustCompile(`^([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]*)$`)
+	oracleToken  = regexp.MustCompile(`^([A-Za-z0-9_-]*)\.([^.]*)\.([A-Za-z0-9_-]*)$`)
 	oracleNumber = regexp.MustCompile(`^([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$`)
 )
 
@@ -119,30 +120,36 @@ func oracleSeconds(v any) (*big.Int, bool) {
 	return whole, whole.Cmp(new(big.Int).Lsh(big.NewInt(1), 53)) <= 0
 }
 
-func (o tokenOracle) accepts(token, id string) bool {
+// signed returns the claims of a token whose form, header and signature are right.
+func (o tokenOracle) signed(token string) ([]byte, bool) {
 	parts := oracleToken.FindStringSubmatch(token)
 	if len(token) > 8192 || parts == nil {
-		return false
+		return nil, false
 	}
 	var decoded [3][]byte
 	for i, p := range parts[1:] {
 		b, err := base64.RawURLEncoding.DecodeString(p)
-		if err != nil || base64.RawURLEncoding.EncodeToString(b) != p {
-			return false
+		if canonical := err == nil && base64.RawURLEncoding.EncodeToString(b) == p; !canonical && i != 1 {
+			return nil, false
+		} else if canonical {
+			decoded[i] = b
 		}
-		decoded[i] = b
 	}
 	header, ok := oracleObject(decoded[0])
 	if !ok || header["alg"] != "HS256" {
-		return false
+		return nil, false
 	}
 	if _, ok := header["crit"]; ok {
-		return false
+		return nil, false
 	}
-	signed := slices.ContainsFunc(o.secrets, func(secret []byte) bool {
+	return decoded[1], slices.ContainsFunc(o.secrets, func(secret []byte) bool {
 		return len(secret) > 0 && bytes.Equal(decoded[2], tokenMAC(sha256.New, secret, parts[1]+"."+parts[2]))
 	})
-	claims, ok := oracleObject(decoded[1])
+}
+
+func (o tokenOracle) accepts(token, id string) bool {
+	body, signed := o.signed(token)
+	claims, ok := oracleObject(body)
 	if !signed || !ok || claims["tid"] != id {
 		return false
 	}
@@ -460,6 +467,29 @@ func tokenMatrix(t testing.TB) []tokenCase {
 	return cases
 }
 
+// checkFault: which rule a token breaks is told if its signature is right, and
+// only then; and what is told quotes nothing of it but times.
+func checkFault(t *testing.T, err error, o tokenOracle, token string) {
+	t.Helper()
+	var f *tokenFault
+	claims, signed := o.signed(token)
+	if errors.As(err, &f) != signed {
+		t.Fatalf("refused with %#v; the signature is right: %v", err, signed)
+	}
+	if f == nil {
+		return
+	}
+	members, _ := oracleObject(claims)
+	for _, name := range []string{"tid", "aud"} {
+		if value, _ := members[name].(string); len(value) > 8 && strings.Contains(f.told, value) {
+			t.Errorf("%q quotes %s", f.told, name)
+		}
+	}
+	if f.told == "" || len(f.told) > 200 || strings.ContainsAny(f.told, "\r\n") {
+		t.Errorf("told %q", f.told)
+	}
+}
+
 func TestVerifyMatrix(t *testing.T) {
 	cases := tokenMatrix(t)
 	if len(cases) < 480 {
@@ -491,6 +521,7 @@ func TestVerifyMatrix(t *testing.T) {
 				t.Fatalf("verify: error %v, want accepted %v", err, c.want)
 			}
 			if err != nil {
+				checkFault(t, err, tokenOracle{c.secrets, c.audience, c.now}, c.token)
 				if g != (grant{}) {
 					t.Errorf("refused, yet the grant is %v", g)
 				}
@@ -746,6 +777,9 @@ func FuzzVerify(f *testing.F) {
 			g, err := v.verify(token, id)
 			if want := o.accepts(token, id); (err == nil) != want {
 				t.Fatalf("verify of %q: %v; the oracle accepts: %v", token, err, want)
+			}
+			if err != nil {
+				checkFault(t, err, o, token)
 			}
 			if err == nil && g.id != id {
 				t.Fatalf("granted %q, asked for %q", g.id, id)

@@ -10,6 +10,7 @@ import (
 // the holder of a token whose signature is right.
 type TokenFault string
 
+// The faults of a token, as docs/protocol.md, section 2.2, has them.
 const (
 	TokenExpired     TokenFault = "expired"
 	TokenNotYetValid TokenFault = "not_yet_valid"
