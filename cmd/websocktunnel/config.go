@@ -84,8 +84,8 @@ func readConfig(look lookup, unknown []string) (config, error) {
 			c.warn("SYSLOG_ADDR has no effect: the log goes to syslog only with ENV=production")
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.spaces)) {
-		c.warn("%s %s", name, s.spaces[name])
+	for _, name := range slices.Sorted(maps.Keys(s.odd)) {
+		c.warn("%s %s", name, s.odd[name])
 	}
 	c.warnings = append(c.warnings, unknown...)
 	err := s.faults.Err()

@@ -22,11 +22,11 @@ type settings struct {
 	lookup lookup // without white space around the values
 	faults cliapp.Faults
 	faulty map[string]bool   // the variables that have a fault
-	spaces map[string]string // what to say about white space, by variable
+	odd    map[string]string // what to say about white space and quotes, by variable
 }
 
 func newSettings(look lookup) *settings {
-	s := &settings{faulty: make(map[string]bool), spaces: make(map[string]string)}
+	s := &settings{faulty: make(map[string]bool), odd: make(map[string]string)}
 	s.lookup = func(name string) (string, bool) {
 		value, byFlag := look(name)
 		return s.trimmed(name, value), byFlag
@@ -43,11 +43,14 @@ func (s *settings) trimmed(name, value string) string {
 	if slices.Contains(secretNames[:], name) {
 		clean = strings.Trim(value, "\r\n")
 		if clean != value {
-			s.spaces[name] = "has line breaks at its beginning or end, which are not part of the secret; signers of tokens must leave them out too"
+			s.odd[name] = "has line breaks at its beginning or end, which are not part of the secret; signers of tokens must leave them out too"
 		}
 	}
 	if clean == "" && value != "" {
-		s.spaces[name] = "holds only white space and counts as not set"
+		s.odd[name] = "holds only white space and counts as not set"
+	}
+	if n := len(clean); n > 1 && strings.ContainsAny(clean[:1], "\"'") && clean[n-1] == clean[0] {
+		s.odd[name] = "is in quotation marks, which count as part of the value: remove them if they are not meant"
 	}
 	return clean
 }

@@ -74,6 +74,10 @@ func TestOddValuesAreNamed(t *testing.T) {
 		{"ENV", "Staging", ""},
 		{"ENV", "", ""},
 		{"AUDIENCE", " \r\n", "AUDIENCE holds only white space and counts as not set"},
+		{"AUDIENCE", `"svc"` + "\r", "AUDIENCE is in quotation marks"},
+		{"AUDIENCE", `'svc'`, "AUDIENCE is in quotation marks"},
+		{"AUDIENCE", `"`, ""},
+		{secretNames[0], `"` + strings.Repeat("s", minSecret) + `"`, secretNames[0] + " is in quotation marks"},
 		{"SYSLOG_ADDR", "\r", "SYSLOG_ADDR holds only white space"},
 	} {
 		c, err := configOf(false, tt.name, tt.value)
