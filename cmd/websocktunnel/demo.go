@@ -42,8 +42,8 @@ func demoCommand() *cli.Command {
 			"free port.\n" +
 			"\n" +
 			"The tunnel has a host of its own, demo.localhost, and is also at /demo/ below\n" +
-			"http://127.0.0.1:8080. With --keep-prefix or --rewrite-redirects, it is only at\n" +
-			"http://localhost:8080/demo/.\n" +
+			"http://127.0.0.1:8080. With --keep-prefix or --rewrite-redirects, it is only\n" +
+			"at http://localhost:8080/demo/.\n" +
 			"\n" +
 			"Examples:\n" +
 			"   websocktunnel demo\n" +
