@@ -87,10 +87,10 @@ func (b *requestBody) attempt(in, out *http.Request, cancel context.CancelCauseF
 	b.hasAnswer, b.stopped = false, false
 	b.mu.Unlock()
 	out.Trailer = announcedTrailers(in.Trailer)
-	if b.src != nil {
+	if b.src != nil && in.Body != nil && in.Body != http.NoBody {
 		out.Body = b
 		out.GetBody = nil
-	} else {
+	} else { // an HTTP/2 viewer's request may have an empty one that ReverseProxy leaves out
 		b.await(errHeaderTimeout)
 	}
 }

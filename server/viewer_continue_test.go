@@ -72,6 +72,37 @@ func TestInterimBesideContinue(t *testing.T) {
 	}
 }
 
+// TestContinueOfTarget: the target's 100 counts as the viewer's, also while it is
+// still in the queue when the body is read: two answers of 100 were the result.
+func TestContinueOfTarget(t *testing.T) {
+	s := newService(t, Config{})
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := s.newExchange(w, r, parseRoute(r))
+		defer x.finish()
+		x.body.attempt(x.in, x.in.Clone(r.Context()), func(error) {})
+		x.w.interim(http.StatusContinue, http.Header{})
+		if _, err := io.ReadAll(x.in.Body); err != nil {
+			t.Error(err)
+		}
+		x.w.interim(http.StatusContinue, http.Header{})
+		x.w.WriteHeader(http.StatusNoContent)
+		x.endRequest()
+	}))
+	defer hs.Close()
+	for range 300 {
+		c, err := net.Dial("tcp", hs.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "POST /a/ HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\nbody")
+		answer, err := io.ReadAll(c)
+		c.Close()
+		if n := strings.Count(string(answer), "HTTP/1.1 100 "); n != 1 || err != nil || !strings.Contains(string(answer), "HTTP/1.1 204 ") {
+			t.Fatalf("%d answers of 100 in %q, %v", n, answer, err)
+		}
+	}
+}
+
 // TestInterimHoldsUpNobody: a viewer that takes no interim answer holds up
 // neither the goroutine that brings it, which reads for a whole tunnel, nor the
 // next one.

@@ -40,9 +40,8 @@ type viewerWriter struct {
 	rc    *http.ResponseController
 	stall stallTimer // of a write; HTTP/2 only: viewerConn looks after others
 
-	noInterim bool        // the viewer does not know 1xx (RFC 9110, section 15.2)
-	expects   bool        // it waits for a 100, which net/http would send
-	continued atomic.Bool // it has got one, or sends without
+	noInterim bool // the viewer does not know 1xx (RFC 9110, section 15.2)
+	expects   bool // it waits for a 100, which net/http would send
 
 	wrote bool // the final header has been written; owned by the handler
 
@@ -56,6 +55,10 @@ type viewerWriter struct {
 	queue   []interim     // that have to go out
 	drained chan struct{} // non-nil while a goroutine sends them; closed when it ends
 	begun   bool          // no more interim answers
+
+	// continued says that the viewer has got a 100, or has one in queue, or sends
+	// its body without.
+	continued bool
 
 	sent    atomic.Int64
 	failed  atomic.Bool // a write has failed
@@ -90,16 +93,17 @@ func (w *viewerWriter) Header() http.Header {
 // interim sends an interim answer soon, in its turn. It does not wait for the
 // viewer.
 func (w *viewerWriter) interim(status int, h http.Header) error {
-	if w.noInterim || status == http.StatusContinue && w.continued.Swap(true) {
+	if w.noInterim {
 		return nil
 	}
 	h = maps.Clone(h)
 	w.x.srv.isolation.apply(h, w.x.route)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.begun {
+	if w.begun || status == http.StatusContinue && w.continued {
 		return nil
 	}
+	w.continued = w.continued || status == http.StatusContinue
 	w.queue = append(w.queue, interim{status, h})
 	if w.drained == nil {
 		w.drained = make(chan struct{})
@@ -142,18 +146,26 @@ func (w *viewerWriter) writeInterimLocked(status int, h http.Header) {
 	maps.Copy(header, final)
 }
 
-// sendContinue is called before the body of the request is first read.
+// sendContinue is called before the body of the request is first read. It returns
+// when a viewer that waits for a 100 has got it.
 func (w *viewerWriter) sendContinue() {
-	if w.continued.Swap(true) || !w.expects {
-		return
-	}
-	w.sending.Lock()
-	defer w.sending.Unlock()
 	w.mu.Lock()
-	begun := w.begun
+	continued, drained := w.continued, w.drained
+	w.continued = true
 	w.mu.Unlock()
-	if !begun {
-		w.writeInterimLocked(http.StatusContinue, nil)
+	switch {
+	case !w.expects:
+	case continued && drained != nil: // the target's is under way
+		<-drained
+	case !continued:
+		w.sending.Lock()
+		defer w.sending.Unlock()
+		w.mu.Lock()
+		begun := w.begun
+		w.mu.Unlock()
+		if !begun {
+			w.writeInterimLocked(http.StatusContinue, nil)
+		}
 	}
 }
 

@@ -85,16 +85,17 @@ func TestRewriteRedirects(t *testing.T) {
 	for _, site := range []struct {
 		name string
 		redirecting
+		root string // of its cookies: "/a/" is below the prefix already, and stays
 	}{
-		{"paths", redirecting{none, none}},
-		{"the viewer's host", redirecting{none, func(r *http.Request) string { return "http://" + r.Host }}},
+		{"paths", redirecting{none, none}, "/a"},
+		{"the viewer's host", redirecting{none, func(r *http.Request) string { return "http://" + r.Host }}, "/a"},
 		{"the target's own host", redirecting{none, func(r *http.Request) string {
 			return "http://" + strings.Replace(fmt.Sprint(r.Context().Value(http.LocalAddrContextKey)), "127.0.0.1", "localhost", 1)
-		}}},
-		{"paths with the prefix", redirecting{told, none}},
+		}}, "/a"},
+		{"paths with the prefix", redirecting{told, none}, "/a/"},
 		{"forwarded host and prefix", redirecting{told, func(r *http.Request) string {
 			return r.Header.Get("X-Forwarded-Proto") + "://" + r.Header.Get("X-Forwarded-Host")
-		}}},
+		}}, "/a/"},
 	} {
 		for name, off := range map[string]bool{"isolated": false, "not isolated": true} {
 			t.Run(site.name+", "+name, func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestRewriteRedirects(t *testing.T) {
 				do("GET", "/home", map[string][]string{"Location": {"/a/login"}})
 				do("POST", "/login", map[string][]string{
 					"Location":   {"/a/home?welcome=/yes"},
-					"Set-Cookie": {"user=ann; Path=/a; HttpOnly", "deep=1; Path=/a/deep", "bare=1"},
+					"Set-Cookie": {"user=ann; Path=" + site.root + "; HttpOnly", "deep=1; Path=/a/deep", "bare=1"},
 				})
 				do("POST", "/things", map[string][]string{"Location": {"/a/things/1"}})
 				do("GET", "/relative", map[string][]string{"Location": {"../x"}, "Refresh": {"0; url=x"}})
