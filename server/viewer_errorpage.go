@@ -31,12 +31,18 @@ code { opacity: .7 }
 `))
 
 // write answers r with f: Proxy-Status (RFC 9209) for programs, and a body in
-// the form that the viewer accepts.
+// the form that the viewer accepts. Pages of all origins can read it.
 func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Proxy-Status", f.hop+"; error="+f.kind)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if !f.reserved {
+		// It holds no secret and nothing of the request, so any page may read
+		// why its request failed. A preflight fails by its status all the same.
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "Proxy-Status, Retry-After")
+	}
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", retryAfter(f.retryAfter))
 	}

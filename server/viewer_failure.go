@@ -33,6 +33,9 @@ type failure struct {
 	text string
 	// retryAfter, if not zero, is sent as Retry-After.
 	retryAfter time.Duration
+	// reserved says that the path is below one of the service's own: no
+	// viewer's request, and nothing for pages of other origins.
+	reserved bool
 }
 
 func (f *failure) Error() string { return f.text }
@@ -51,6 +54,10 @@ var (
 	failNotFound = &failure{
 		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
 		text: "There is nothing here. Tunnels are at /<id>/.",
+	}
+	failReserved = &failure{
+		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
+		text: "There is nothing here.", reserved: true,
 	}
 	failNoPaths = &failure{
 		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,

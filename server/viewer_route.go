@@ -71,7 +71,10 @@ func (s *Server) route(r *http.Request) route {
 
 // notFound returns the answer to what rt, a routeNone, leads to.
 func (s *Server) notFound(rt route) *failure {
-	if rt.ownHost || s.cfg.DisablePathMode {
+	switch {
+	case wire.Reserved(rt.id):
+		return failReserved
+	case rt.ownHost, s.cfg.DisablePathMode:
 		return failNoPaths
 	}
 	return failNotFound
