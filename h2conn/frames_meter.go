@@ -53,10 +53,14 @@ const (
 	controlBytesPerCost = 64
 )
 
+// resetLen is the length of what RST_STREAM carries, an error code.
+const resetLen = 4
+
 // meter reads the frame headers in what the peer sends and keeps its glitch
 // budget. At the asking end it also takes frames out of the stream that a
 // client has no use for, PRIORITY and those of unknown types: x/net logs one
-// line for each. Those that break a rule stay. All methods but sent belong to
+// line for each. Those that break a rule stay. And it changes resets: see soften.
+// All methods but sent belong to
 // the goroutine that reads.
 type meter struct {
 	drops    bool // the asking end's
@@ -72,6 +76,10 @@ type meter struct {
 	padded   bool                 // the payload still to come begins with its padding's length, which is to be looked at
 	first    bool                 // the first frame has come: it must be SETTINGS
 	block    bool                 // a header block is not over: it must be CONTINUATION
+	reset    bool                 // this payload is the error code of a stream's reset
+	code     uint32               // of it, as far as it has come
+
+	goneAway func() // called at each GOAWAY, before x/net sees it; nil: nothing is
 
 	out     sentFrames
 	streams openStreams
@@ -195,6 +203,9 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			if m.padded && !m.accountPadding(int(b[i])) {
 				return n, false
 			}
+			if m.reset {
+				m.soften(b[i : i+k])
+			}
 			if !m.dropping {
 				keep(i, i+k)
 			}
@@ -211,6 +222,10 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			flags := http2.Flags(h[4])
 			m.dropping = m.drops && m.first && !m.block && length <= m.maxFrame && useless(kind, length, h[5:])
 			m.first = true
+			m.reset, m.code = m.drops && kind == http2.FrameRSTStream && length == resetLen, 0
+			if kind == http2.FrameGoAway && m.goneAway != nil {
+				m.goneAway()
+			}
 			switch kind {
 			case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
 				m.block = flags&http2.FlagHeadersEndHeaders == 0 // the same in all of them
@@ -225,6 +240,19 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 		}
 	}
 	return n, true
+}
+
+// soften makes INTERNAL_ERROR of the code PROTOCOL_ERROR with which the peer
+// resets a stream, in the next bytes of the payload. A stream error is about that
+// stream alone (RFC 9113, section 5.4.2), but x/net takes this one for a reason to
+// send no more requests on the connection.
+func (m *meter) soften(b []byte) {
+	for i, c := range b {
+		m.code = m.code<<8 | uint32(c)
+		if i+1 == m.left && http2.ErrCode(m.code) == http2.ErrCodeProtocol {
+			b[i] = byte(http2.ErrCodeInternal)
+		}
+	}
 }
 
 // held moves to b what filter has kept of a frame header, and returns how much

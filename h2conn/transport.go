@@ -2,9 +2,11 @@ package h2conn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +39,8 @@ type Transport struct {
 
 	noExtendedConnect bool
 
+	goneAway chan struct{} // closed when the peer has sent GOAWAY
+
 	upgrades openUpgrades
 }
 
@@ -45,8 +49,9 @@ var _ http.RoundTripper = (*Transport)(nil)
 // NewTransport takes over c and starts HTTP/2 on it. It does not wait for the
 // peer; Ping does.
 func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
-	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect}
+	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect, goneAway: make(chan struct{})}
 	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)), true)
+	m.goneAway = sync.OnceFunc(func() { close(t.goneAway) })
 	t2, err := sharedTransport(cfg.Config)
 	if err != nil {
 		c.Close()
@@ -148,8 +153,28 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p[:min(len(p), b.conn.quantum())])
 }
 
-// wrap adds to an error why the connection ended, if it has.
+// ErrUnprocessed is what an error of [Transport.RoundTrip] wraps where the peer
+// says that it has done nothing with the request, which may be sent again however
+// it is (RFC 9113, section 8.7): it has reset the stream with REFUSED_STREAM, or
+// named an earlier one as the last in its GOAWAY.
+var ErrUnprocessed = errors.New("the peer has not processed the request")
+
+// unprocessed reports whether err is of such a request. x/net has no error value
+// or type for GOAWAY.
+func unprocessed(err error) bool {
+	var reset http2.StreamError
+	if errors.As(err, &reset) {
+		return reset.Code == http2.ErrCodeRefusedStream
+	}
+	return strings.Contains(err.Error(), "received Server's graceful shutdown GOAWAY") ||
+		strings.Contains(err.Error(), "Transport received GOAWAY from server")
+}
+
+// wrap adds to an error what it means, and why the connection ended, if it has.
 func (t *Transport) wrap(err error) error {
+	if unprocessed(err) {
+		return fmt.Errorf("%w: %w", ErrUnprocessed, err)
+	}
 	select {
 	case <-t.conn.Done():
 		return fmt.Errorf("%w (connection lost: %w)", err, t.conn.Err())
@@ -191,10 +216,13 @@ func (t *Transport) ExtendedConnect() bool {
 	}
 }
 
-// Usable reports whether the Transport takes new requests. It does not once the
-// connection is closing or gone, nor after the peer has reset a stream with
-// PROTOCOL_ERROR: requests in flight finish then, and the owner has to close.
+// Usable reports whether the Transport takes new requests. It does not once
+// the connection is gone or the peer has sent GOAWAY: x/net then lets what is in
+// flight finish and waits for the owner to close.
 func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
+
+// GoneAway is closed when the peer has sent a GOAWAY frame.
+func (t *Transport) GoneAway() <-chan struct{} { return t.goneAway }
 
 // Done is closed when the connection is gone.
 func (t *Transport) Done() <-chan struct{} { return t.conn.Done() }

@@ -1,11 +1,19 @@
 package server
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 // TestGoawayRefusesStream: a tunnel client gives up its session by a GOAWAY
@@ -59,5 +67,185 @@ func TestGoawayRefusesStream(t *testing.T) {
 			old.conn.Close()
 			<-gone
 		})
+	}
+}
+
+// heldSession is the session of a tunnel client that answers each request with
+// headers and the first piece of an event stream.
+type heldSession struct {
+	*testClient
+	fr   *http2.Framer
+	mu   sync.Mutex // of fr's writing
+	asks chan uint32
+}
+
+func (s *testService) holdStreams(id string) *heldSession {
+	c, fr := s.dialFramed(id)
+	h := &heldSession{testClient: c, fr: fr, asks: make(chan uint32, 100)}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			h.mu.Lock()
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					fr.WriteSettingsAck()
+				}
+			case *http2.PingFrame:
+				if !f.IsAck() {
+					fr.WritePing(true, f.Data)
+				}
+			case *http2.HeadersFrame:
+				var block bytes.Buffer
+				hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+				fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: block.Bytes(), EndHeaders: true})
+				fr.WriteData(f.StreamID, false, []byte("event"))
+				h.asks <- f.StreamID
+			}
+			h.mu.Unlock()
+		}
+	}()
+	s.t.Cleanup(func() {
+		c.conn.Close()
+		<-over
+	})
+	s.waitActive(c)
+	return h
+}
+
+func (h *heldSession) do(f func(*http2.Framer) error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return f(h.fr)
+}
+
+// TestGoawayHandsOver: after a GOAWAY frame that comes without the control
+// message the client is asked for another session, its viewers wait for that,
+// and what is in flight goes on.
+func TestGoawayHandsOver(t *testing.T) {
+	for _, inFlight := range []bool{true, false} {
+		t.Run(fmt.Sprintf("in flight %v", inFlight), func(t *testing.T) {
+			s := newService(t, Config{})
+			old := s.holdStreams("a")
+			var stream uint32
+			var events *http.Response
+			if inFlight {
+				resp, err := s.http.Get(s.url + "/a/events")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				events, stream = resp, <-old.asks
+			}
+			if err := old.do(func(fr *http2.Framer) error { return fr.WriteGoAway(1<<31-1, http2.ErrCodeEnhanceYourCalm, nil) }); err != nil {
+				t.Fatal(err)
+			}
+			if m := <-old.control; m.Type != wire.TypeGoaway || m.Reason != wire.ReasonDraining || m.ReconnectAfterMS != 0 {
+				t.Errorf("the client was told %+v", m)
+			}
+			status := make(chan int, 5)
+			for range cap(status) {
+				go func() {
+					resp, err := s.http.Get(s.url + "/a/")
+					if err != nil {
+						t.Error(err)
+						status <- 0
+						return
+					}
+					resp.Body.Close()
+					status <- resp.StatusCode
+				}()
+			}
+			waitFor(t, func() bool {
+				s.registry.mu.Lock()
+				defer s.registry.mu.Unlock()
+				return s.registry.tunnels[labelOf("a")].awaiting == cap(status)
+			})
+			s.connect("a", echoHandler)
+			for range cap(status) {
+				if got := <-status; got != 200 {
+					t.Errorf("a viewer got %d", got)
+				}
+			}
+			if !inFlight {
+				return
+			}
+			if err := old.do(func(fr *http2.Framer) error { return fr.WriteData(stream, true, []byte("last")) }); err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(events.Body); string(b) != "eventlast" || err != nil {
+				t.Errorf("the event stream gave %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// TestGoawayOfLeavingClient: nobody waits for a client that has said that it
+// leaves, or that has gone.
+func TestGoawayOfLeavingClient(t *testing.T) {
+	t.Run("says so", func(t *testing.T) {
+		s := newService(t, Config{})
+		c := s.holdStreams("a")
+		resp, err := s.http.Get(s.url + "/a/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		c.conn.SendControl(wire.Control{Type: wire.TypeGoaway}.Encode())
+		c.do(func(fr *http2.Framer) error { return fr.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) })
+		waitFor(t, func() bool { sess, _ := s.registry.lookup(t.Context(), labelOf("a")); return sess == nil })
+		if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("a viewer got %s", resp.Status)
+		}
+		select {
+		case m := <-c.control:
+			t.Errorf("the client was told %+v", m)
+		default:
+		}
+	})
+	t.Run("goes", func(t *testing.T) {
+		s := newService(t, Config{})
+		c := s.holdStreams("a")
+		resp, err := s.http.Get(s.url + "/a/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		c.do(func(fr *http2.Framer) error { return fr.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) })
+		<-c.control
+		begun := time.Now()
+		c.conn.CloseWith(1000, "")
+		if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("a viewer got %s", resp.Status)
+		}
+		if took := time.Since(begun); took > settleWait/2 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestGoawayOfClientThatStays: a viewer of a client that has been asked for
+// another session and makes none gets 503 while it is connected.
+func TestGoawayOfClientThatStays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for ten seconds")
+	}
+	t.Parallel()
+	s := newService(t, Config{})
+	c := s.holdStreams("a")
+	resp, err := s.http.Get(s.url + "/a/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	c.do(func(fr *http2.Framer) error { return fr.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) })
+	<-c.control
+	if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a viewer got %s", resp.Status)
 	}
 }

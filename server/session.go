@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -57,6 +59,8 @@ type session struct {
 	full    chan struct{}     // closed when the session takes no requests any more, for those that wait for a slot
 	control chan wire.Control // from the reading goroutine to run; never closed
 	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
+
+	clientLeaves atomic.Bool // the client has sent the control message goaway
 
 	// Owned by run.
 	asked    bool // the client has been asked for a fresh token
@@ -128,6 +132,7 @@ func (s *session) abandon(code wire.CloseCode, fault string) {
 func (s *session) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	goneAway := s.tr.GoneAway()
 	var sent <-chan struct{} // not nil while control messages are being sent
 	for broken := false; !broken; {
 		if sent == nil {
@@ -146,6 +151,9 @@ func (s *session) run() {
 		select {
 		case <-s.tr.Done():
 			broken = true
+		case <-goneAway:
+			s.handOver()
+			goneAway = nil
 		case <-sent:
 			sent = nil
 		case m := <-control:
@@ -157,7 +165,13 @@ func (s *session) run() {
 	if sent != nil {
 		<-sent // soon, without a connection
 	}
+	select {
+	case <-goneAway: // the last request has ended right behind it
+		s.handOver()
+	default:
+	}
 	s.srv.registry.end(s, stateEnded, 0, "")
+	s.srv.registry.settleDebt(s, !errors.Is(s.tr.Err(), net.ErrClosed))
 	s.logEnd()
 }
 

@@ -29,6 +29,9 @@ func (s *session) onControl(b []byte) {
 	case m.Type != wire.TypeToken && m.Type != wire.TypeGoaway:
 		return // of a later version of the protocol
 	default:
+		if m.Type == wire.TypeGoaway {
+			s.clientLeaves.Store(true)
+		}
 		select {
 		case s.control <- m:
 			return

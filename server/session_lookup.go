@@ -14,8 +14,9 @@ const (
 )
 
 // lookup returns the active session of l. If there is none but one has been
-// announced, it waits for that, up to settleWait. It returns nil if there is
-// none, or if ctx ends first, and errBusy if too many wait already.
+// announced, or its client has been asked for one, it waits for that, up to
+// settleWait. It returns nil if there is none, or if ctx ends first, and errBusy
+// if too many wait already or the client does not do as it is asked.
 func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -39,6 +40,9 @@ func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 		come := g.waitLocked(wait, tun)
 		tun.awaiting--
 		if !come {
+			if tun.owed != nil {
+				return nil, errBusy
+			}
 			return nil, nil
 		}
 	}

@@ -46,11 +46,12 @@ type registry struct {
 // requests wait for one. Limits for all sessions of a tunnel belong here.
 type tunnel struct {
 	label   label
-	up      bool            // it has a session that serves or a registration under way
+	up      bool            // it has a session that serves, a registration under way, or one to come
 	active  *session        // nil, or the one that serves
 	seq     uint64          // of its announcement
 	coming  []*announcement // registrations whose first ping is under way
 	older   []*session      // draining and closing, the one longest there first
+	owed    *session        // nil, or the one in whose place its client has been asked for another: see handOver
 	changed chan struct{}   // closed and replaced when it comes up, and when an announcement is settled
 
 	awaiting  int // how many wait for a session; at most maxWaiting
@@ -84,7 +85,7 @@ func (g *registry) tunnelLocked(l label) *tunnel {
 // tidyLocked brings an entry's counts up to date after a change, and deletes it if
 // nothing is left.
 func (g *registry) tidyLocked(tun *tunnel) {
-	switch up := tun.active != nil || len(tun.coming) > 0; {
+	switch up := tun.active != nil || len(tun.coming) > 0 || tun.owed != nil; {
 	case up && !tun.up:
 		tun.up = true
 		g.up++
@@ -162,7 +163,7 @@ func (g *registry) publish(a *announcement, s *session, now time.Time) (replaced
 		tun.replaced = replaced.remote
 		tun.moveLocked(replaced, stateDraining, wire.CloseReplaced, "")
 	}
-	tun.active, tun.seq = s, a.seq
+	tun.active, tun.seq, tun.owed = s, a.seq, nil
 	g.running.Go(s.run)
 	return replaced, tun.replacements, nil
 }
@@ -179,6 +180,40 @@ func (g *registry) end(s *session, next state, code wire.CloseCode, fault string
 	}
 	defer g.tidyLocked(tun)
 	return tun.moveLocked(s, next, code, fault)
+}
+
+// handOver takes s out of service since its client's HTTP/2 takes no more
+// requests, and asks the client for another session. Requests wait for that: as
+// long as s has not ended, and settleWait after that unless the client has ended
+// it. handOver does nothing and reports false if s is not active, or if no other
+// session can come.
+func (g *registry) handOver(s *session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.tunnels[s.label]
+	if tun == nil || tun.active != s || g.draining.Load() || !s.askForAnother() {
+		return false
+	}
+	defer g.tidyLocked(tun)
+	tun.owed = s
+	return tun.moveLocked(s, stateDraining, wire.CloseDraining, "")
+}
+
+// settleDebt ends the wait for a session in the place of s, which has ended: at
+// once if its client has ended it, and otherwise when that had time to connect.
+func (g *registry) settleDebt(s *session, clientLeft bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.tunnels[s.label]
+	switch {
+	case tun == nil || tun.owed != s:
+	case clientLeft:
+		tun.owed = nil
+		tun.wakeLocked()
+		g.tidyLocked(tun)
+	default:
+		time.AfterFunc(settleWait, func() { g.settleDebt(s, true) })
+	}
 }
 
 // moveLocked is session.enter for a state in which s does not serve. If too many
@@ -216,6 +251,7 @@ func (g *registry) evict(l label, now time.Time) bool {
 		return false
 	}
 	defer g.tidyLocked(tun)
+	tun.owed = nil
 	all := tun.sessions()
 	for _, s := range all {
 		g.evictions.block(s.inForce(), now)

@@ -122,6 +122,38 @@ func (s *session) leave(delay time.Duration) {
 	s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining, ReconnectAfterMS: delay.Milliseconds()})
 }
 
+// handOver takes the session out of service since its client has sent a GOAWAY
+// frame, which leaves no way to send it requests. The client is asked to connect
+// again, unless it has said that it leaves.
+func (s *session) handOver() {
+	if s.clientLeaves.Load() || !s.srv.registry.handOver(s) {
+		s.retire(wire.CloseDraining)
+	}
+}
+
+// lost takes the session out of service since it takes no requests any more: by
+// handOver, or else with code.
+func (s *session) lost(code wire.CloseCode) {
+	select {
+	case <-s.tr.GoneAway():
+		s.handOver()
+	default:
+		s.retire(code)
+	}
+}
+
+// askForAnother asks the client to connect again, and reports false if the session
+// is not active. Only the registry calls it, with its lock held.
+func (s *session) askForAnother() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != stateActive {
+		return false
+	}
+	s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining})
+	return true
+}
+
 // hasLeft notes that the client has done what leave has asked of it, and reports
 // whether leave has.
 func (s *session) hasLeft() bool {

@@ -64,7 +64,7 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 		}
 		if err = sess.begin(req.Context(), x.from); err != nil {
 			if errors.Is(err, errRetired) {
-				sess.retire(0) // if it is dead and has not noticed yet
+				sess.lost(0) // if it is dead and has not noticed yet
 				continue
 			}
 			return nil, err
@@ -81,7 +81,7 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 		if a.sent() {
 			// The session broke, or its client has refused the stream by a
 			// GOAWAY. Once more, if its successor is there already.
-			sess.retire(0)
+			sess.lost(0)
 			if !repeatable {
 				return nil, err
 			}
@@ -92,7 +92,7 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 			continue
 		}
 		// The session was on its way out, and knows nothing of the request.
-		sess.retire(sess.ownCode())
+		sess.lost(sess.ownCode())
 	}
 	if errors.Is(err, errRetired) {
 		return nil, ErrNoTunnel

@@ -193,7 +193,7 @@ var laters = []attack{
 	}, viewer: "200|404|502|503", cut: true},
 	{name: "RST_STREAM with PROTOCOL_ERROR", answer: func(c *client, r request) {
 		c.h2(func(w *http2.Framer) { w.WriteRSTStream(r.stream, http2.ErrCodeProtocol) })
-	}, viewer: "502", cut: true},
+	}, viewer: "502"},
 	{name: "HEADERS with more padding than frame", run: func(c *client) {
 		c.raw(rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersPadded, 9999, []byte{200, 0x88}))
 	}},
