@@ -65,6 +65,7 @@ type session struct {
 	// Owned by run.
 	asked    bool // the client has been asked for a fresh token
 	refusals int  // refused fresh tokens
+	stopped  bool // the client has asked for the session's end
 
 	mu        sync.Mutex
 	state     state
@@ -297,11 +298,14 @@ func (s *session) logEnd() {
 	s.mu.Unlock()
 	if cause == "" {
 		cause = code.String()
+		if code == wire.CloseDraining && s.stopped {
+			cause = "stopped by the tunnel client"
+		}
 		if err := s.tr.Err(); code == 0 || errors.Is(err, h2conn.ErrProtocol) { // the client's doing, or the network's
 			cause = err.Error()
 		}
 	}
-	s.last.Info().Str("cause", cause).Dur("lived_ms", time.Since(s.since)).Msg("session ended")
+	s.last.Info().Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
 }
 
 // is reports whether the session is in state st.

@@ -126,3 +126,21 @@ func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.As(err, &ne) && ne.Timeout()
 }
+
+// schemeHint says which scheme the target's address needs if err shows that the
+// target speaks another protocol, or returns "".
+func schemeHint(err error) string {
+	s := err.Error()
+	switch {
+	case strings.Contains(s, "server gave HTTP response to HTTPS client"),
+		strings.Contains(s, "first record does not look like a TLS handshake"):
+		return "the target does not speak TLS: use http://"
+	case strings.Contains(s, `malformed HTTP response "\x15\x03`): // a TLS alert
+		return "the target speaks TLS: use https://"
+	case strings.Contains(s, `malformed HTTP response "\x00\x00`): // a frame
+		return "the target answers in HTTP/2: use h2c://"
+	case strings.Contains(s, "looked like an HTTP/1.1 header"):
+		return "the target answers in HTTP/1.1: use http://"
+	}
+	return ""
+}

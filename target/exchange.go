@@ -174,7 +174,11 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 		return
 	}
 	f := classify(err)
-	ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method)).Msg("the target failed")
+	line := ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
+	if hint := schemeHint(err); hint != "" {
+		line.Str("hint", hint)
+	}
+	line.Msg("the target failed")
 	h := ex.w.Header()
 	clear(h)
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"crypto/tls"
 	"log"
 	"net"
@@ -103,6 +104,7 @@ func New(target string, o Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
+		dial:     t.dial,
 		url:      url.URL{Scheme: t.scheme, Host: t.host},
 		host:     o.HostHeader,
 		keeps:    o.KeepPrefix,
@@ -133,6 +135,7 @@ func New(target string, o Options) (*Proxy, error) {
 // A Proxy is a handler that sends requests to a target. It keeps idle connections
 // to the target for a moment. [New] makes one.
 type Proxy struct {
+	dial     func(context.Context) (net.Conn, error)
 	url      url.URL // scheme and host of all requests
 	host     string  // Host header, or "" for the viewer's
 	keeps    bool    // Options.KeepPrefix
@@ -147,6 +150,16 @@ var _ http.Handler = (*Proxy)(nil)
 
 // ServeHTTP sends r to the target and its answer to w: see [New].
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { newExchange(p, w, r).serve() }
+
+// Probe connects to the target and hangs up. It returns why that is impossible,
+// or nil. ctx bounds it.
+func (p *Proxy) Probe(ctx context.Context) error {
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
 
 // CloseIdleConnections closes the connections to the target that no request
 // uses.

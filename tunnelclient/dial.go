@@ -2,6 +2,7 @@ package tunnelclient
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 const (
 	maxRedirects = 3
 
-	// maxClientURL is how long a viewer URL may be: an id has 256 bytes.
+	// maxClientURL is how long a client URL may be: an id has 256 bytes.
 	maxClientURL = 4 << 10
 )
 
@@ -56,7 +57,7 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 	return newSession(conn, u, token, c.cfg.Logger), nil
 }
 
-// clientURL returns the viewer URL of a 101. It goes to terminals and files as
+// clientURL returns the client URL of a 101. It goes to terminals and files as
 // it is, so that nothing passes that means something there.
 func clientURL(h http.Header) (string, error) {
 	s := h.Get(wire.HeaderClientURL)
@@ -74,13 +75,21 @@ func clientURL(h http.Header) (string, error) {
 }
 
 // connectError strips what the layers above the network have wrapped around
-// the cause of a failed attempt.
+// the cause of a failed attempt, and adds what to do about it where that is
+// known.
 func connectError(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return fmt.Errorf("connecting to the service: %w", err)
+	hint := ""
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		hint = "; see --ca-file for an authority of your own"
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		hint = "; the port does not speak TLS: use http://"
+	}
+	return fmt.Errorf("connecting to the service: %w%s", err, hint)
 }
 
 // sameHost returns a CheckRedirect policy that follows a redirect only to the

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -41,6 +42,7 @@ type RefusedError struct {
 
 	retryAfter time.Duration // what the service asked for, or zero
 	dated      bool          // ClockOffset is known
+	speaksTLS  bool          // the answer is what servers with TLS say to plain HTTP
 }
 
 // Error returns one line that says what happened and what to do about it.
@@ -96,6 +98,8 @@ func (e *RefusedError) hint() string {
 		return "ask the service's operator to lift the block, or use a newer token"
 	case e.CloseCode != 0:
 		return ""
+	case e.speaksTLS:
+		return "the port speaks TLS: use https://"
 	case e.Status == http.StatusBadRequest:
 		return "check the client id and that client and service are of matching versions"
 	case e.notYetValid():
@@ -137,11 +141,16 @@ func refused(resp *http.Response, token string) *RefusedError {
 		return e
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1024))
+	e.speaksTLS = e.Status == http.StatusBadRequest && speaksTLS.Match(body)
 	if err == nil && !quotesToken(string(body), token) {
 		e.Message = oneLine(string(body))
 	}
 	return e
 }
+
+// speaksTLS matches what Go, nginx and Apache answer to plain HTTP at a port
+// with TLS.
+var speaksTLS = regexp.MustCompile(`HTTP request (to an HTTPS server|was sent to HTTPS port)|speaking plain HTTP to an SSL-enabled`)
 
 // quotesToken reports whether text holds token or a longer piece of it, as
 // the answer of a debugging proxy may.

@@ -466,7 +466,7 @@ func (r *run) ended(ctx context.Context, s *session) (pause, error) {
 		p.delay = r.retryDelay()
 	}
 	r.log.Warn().Err(s.err).
-		Stringer("lived", time.Since(s.since).Round(time.Millisecond)).
+		Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).
 		Stringer("retry_in", p.delay.Round(time.Millisecond)).
 		Msg("the session ended")
 	return p, nil

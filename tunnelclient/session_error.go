@@ -61,7 +61,7 @@ func (e *SessionError) Error() string {
 	}
 	switch code {
 	case wire.CloseReplaced:
-		text += "; another client has registered this id"
+		text += "; another client has registered this id: stop one of the two, or use another id"
 	case wire.CloseTokenExpired:
 		text += "; it takes a fresh token to connect again"
 	}

@@ -20,7 +20,7 @@ func TestSessionError(t *testing.T) {
 		wait   time.Duration
 		text   string
 	}{
-		{"replaced", 4000, "replaced", 5 * time.Second, "the service closed the session: replaced (close code 4000); another client has registered this id"},
+		{"replaced", 4000, "replaced", 5 * time.Second, "the service closed the session: replaced (close code 4000); another client has registered this id: stop one of the two, or use another id"},
 		{"token expired", 4001, "", time.Second, "the service closed the session: token expired (close code 4001); it takes a fresh token to connect again"},
 		{"draining", 4002, "draining", time.Second, "the service closed the session: draining (close code 4002)"},
 		{"protocol", 4004, "HTTP/2 connection error", time.Second, "the service closed the session: protocol violation (close code 4004): HTTP/2 connection error"},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"net"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -221,6 +222,8 @@ func (c *config) readAddress(s *settings) (urlVariable string) {
 			"set TRUSTED_PROXIES to the addresses of the proxy in front")
 	case c.urlPrefix != "" && !isHTTPS && wantTLS:
 		c.warn("URL_PREFIX is not https although TLS_CERTIFICATE is set: the URLs that clients get may not work")
+	default:
+		c.warnAboutPort()
 	}
 	return urlVariable
 }
@@ -239,9 +242,32 @@ func (c *config) checkServer(s *settings, urlVariable string) {
 	})
 }
 
-// warnAboutCertificate warns if the certificate does not cover the tunnels' hosts.
+// warnAboutPort warns if URL_PREFIX leads to another port than PORT, with no
+// proxy there that would pass requests on.
+func (c *config) warnAboutPort() {
+	u, err := url.Parse(c.urlPrefix)
+	if err != nil || c.urlPrefix == "" || c.port == 0 || len(c.server.TrustedProxies) > 0 || os.Getenv("LISTEN_FDS") != "" {
+		return // a fault, or a port that is chosen elsewhere
+	}
+	port := u.Port()
+	if port == "" {
+		port = strconv.Itoa(defaultPort(strings.EqualFold(u.Scheme, "https")))
+	}
+	if port != strconv.Itoa(c.port) {
+		c.warn("URL_PREFIX has port %s, but PORT is %d: nobody reaches the service unless something in front passes %s on to it; if that is a proxy, set TRUSTED_PROXIES to its addresses", port, c.port, port)
+	}
+}
+
+// warnAboutCertificate warns if the certificate does not cover the service's
+// host or the tunnels' hosts.
 func (c *config) warnAboutCertificate() {
-	if c.server.ViewerDomain == "" || c.certificate == nil || c.certificate.covers("any."+c.server.ViewerDomain) {
+	if c.certificate == nil {
+		return
+	}
+	if u, err := url.Parse(c.publicURL(c.port)); err == nil && u.Hostname() != "" && !c.certificate.covers(u.Hostname()) {
+		c.warn("TLS_CERTIFICATE does not cover %s, so tunnel clients and viewers refuse it: use a certificate with that name", u.Hostname())
+	}
+	if c.server.ViewerDomain == "" || c.certificate.covers("any."+c.server.ViewerDomain) {
 		return
 	}
 	c.warn("TLS_CERTIFICATE does not cover *.%s, so viewers cannot reach tunnels by their hosts: use a certificate with that name and the service's", strings.ToLower(c.server.ViewerDomain))

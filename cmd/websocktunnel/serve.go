@@ -30,6 +30,10 @@ func serveCommand() *cli.Command {
 		Description: "Every setting is an environment variable and a flag; the flag wins. Secrets\n" +
 			"and keys can also come from files: add _FILE to the name of the variable.\n" +
 			"\n" +
+			"Example, on one machine, with tunnels at http://<id>.localhost:8080/:\n" +
+			"   websocktunnel --url-prefix http://127.0.0.1:8080 --port 8080 \\\n" +
+			"       --viewer-domain localhost --taskcluster-proxy-secret-a-file secret\n" +
+			"\n" +
 			"On SIGINT or SIGTERM, the service finishes requests in flight for up to\n" +
 			"DRAIN_TIMEOUT and exits with status 0. A second signal stops it at once, with\n" +
 			"status 1. Configuration errors: status 2.\n" +

@@ -23,7 +23,10 @@ func tokenCommand() *cli.Command {
 		Description: "The secret that signs the token is the first of: the file of --secret-file,\n" +
 			"TASKCLUSTER_PROXY_SECRET_A, TASKCLUSTER_PROXY_SECRET_B. Both variables also\n" +
 			"work with _FILE after their names. Anyone who has the token can serve under\n" +
-			"the id until the token expires.",
+			"the id until the token expires.\n" +
+			"\n" +
+			"Example:\n" +
+			"   (umask 077; websocktunnel token --id my-app --secret-file secret > token)",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "id", Usage: "Client `id` that the token is for. Required."},
 			&cli.StringFlag{Name: "ttl", Usage: "Lifetime of the token: a `time` such as 90m or 24h, at most 744h (31 days).", Value: "24h", DefaultText: "24h"},

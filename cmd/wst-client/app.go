@@ -16,7 +16,11 @@ TARGET      where requests go: a port of this machine, host:port,
             or unix:///path/of/socket
 Flags may stand anywhere. Put -- before an id that begins with a dash.
 
-Once connected, wst-client prints the viewer URL on standard output, with
+Examples:
+   wst-client https://tunnel.example.com my-app 3000 --token-file token
+   wst-client https://tunnel.example.com api h2c://127.0.0.1:50051 < token
+
+Once connected, wst-client prints the client URL on standard output, with
 --json as {"url":"..."}. The log goes to standard error.
 
 The token comes from the first of these that is set:
@@ -56,7 +60,7 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "token-file", Category: catToken, Usage: "`File` with the token, read again when it changes.", TakesFile: true},
 
 			&cli.BoolFlag{Name: "exit-with-stdin", Category: catOutput, Usage: "Stop when standard input ends, as on SIGTERM, so that a child process does not outlive its parent.", HideDefault: true},
-			&cli.StringFlag{Name: "out-file", Category: catOutput, Usage: "Write the viewer URL, and nothing else, to this `file` once connected.", TakesFile: true},
+			&cli.StringFlag{Name: "out-file", Category: catOutput, Usage: "Write the client URL, and nothing else, to this `file` once connected.", TakesFile: true},
 			&cli.BoolFlag{Name: "verbose", Category: catOutput, Usage: "Log more.", HideDefault: true},
 			&cli.BoolFlag{Name: "json", Category: catOutput, Usage: "Log JSON lines.", HideDefault: true},
 

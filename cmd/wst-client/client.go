@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -12,7 +13,10 @@ import (
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
-// announceTimeout is how long writing the viewer URL may take when everything
+// probeTimeout bounds the check at the start whether the target is there.
+const probeTimeout = 5 * time.Second
+
+// announceTimeout is how long writing the client URL may take when everything
 // else has ended: it may go into a pipe that nobody reads.
 const announceTimeout = time.Second
 
@@ -34,6 +38,10 @@ func runClient(c config) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	served, failed, announced := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() { served <- client.Serve(ctx, c.target) }()
+	var probing sync.WaitGroup
+	defer probing.Wait()
+	defer cancel()
+	probing.Go(func() { probe(ctx, c) })
 	go func() {
 		defer close(announced)
 		if err := announcer.run(ctx); err != nil {
@@ -79,6 +87,16 @@ func runClient(c config) error {
 			}
 			return c.final(err)
 		}
+	}
+}
+
+// probe warns if nothing listens at the target: viewers would be the first to
+// notice.
+func probe(ctx context.Context, c config) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if err := c.target.Probe(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		c.log.Warn().Err(err).Msg("the target cannot be reached; viewers get 502 until it can")
 	}
 }
 

@@ -139,11 +139,8 @@ func (c *config) readTokens(cmd *cli.Command, faults *cliapp.Faults) {
 // the text.
 func staticToken(faults *cliapp.Faults, name, token string) tunnelclient.TokenSource {
 	token = strings.TrimSpace(token)
-	switch {
-	case token == "":
-		faults.Add("%s: the token is empty", name)
-	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		faults.Add("%s: the token has a space, control or non-ASCII character", name)
+	if fault := tokenFault(token); fault != "" {
+		faults.Add("%s: %s", name, fault)
 	}
 	return tunnelclient.StaticToken(token)
 }

@@ -18,7 +18,7 @@ import (
 // is a pipe, there may be nobody who reads it.
 const fileWait = 5 * time.Second
 
-// announcer writes the viewer URL to a file and to standard output. Nothing
+// announcer writes the client URL to a file and to standard output. Nothing
 // else waits for it.
 type announcer struct {
 	outFile string // "" for none
@@ -125,11 +125,11 @@ func (a *announcer) print(url string) error {
 	}
 	_, err := fmt.Fprintln(a.stdout, line)
 	if errors.Is(err, syscall.EPIPE) {
-		a.log.Warn().Msg("the reader of standard output has gone: the viewer URL is not printed")
+		a.log.Warn().Msg("the reader of standard output has gone: the client URL is not printed")
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("printing the viewer URL: %w", err)
+		return fmt.Errorf("printing the client URL: %w", err)
 	}
 	return nil
 }
