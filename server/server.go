@@ -124,7 +124,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.kind == routeReserved:
 		s.serveReserved(w, r, rt.id)
 	case rt.kind == routeNone:
-		_ = s.miss(w, r, s.notFound(rt))
+		_ = s.miss(w, r, s.notFound(rt)) // which one does not matter here
 	default:
 		(&failure{
 			status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
