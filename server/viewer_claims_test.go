@@ -9,7 +9,7 @@ import (
 // TestClaims: of what proxies say about a viewer, a viewer can say nothing, in
 // any spelling that an application takes for the same.
 func TestClaims(t *testing.T) {
-	for _, name := range strings.Fields(`
+	for name := range strings.FieldsSeq(`
 		Forwarded Forwarded-For Forwarded-Proto X-Forwarded X-Forwarded-For X-Forwarded-Ssl X-Forwarded-Scheme X-Forwarded-Protocol
 		X-Forwarded-Server X-Forwarded-User X-Forwarded-Email X-Forwarded-Groups X-Forwarded-Access-Token X-Forwarded-Preferred-Username
 		X-Forwarded-Client-Cert X-Forwarded-Tls-Client-Cert X-Forwarded-By X-Forwarded-Path X-Forwarded-Uri X-Forwarded-Method
@@ -46,7 +46,7 @@ func TestClaims(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range strings.Fields(`
+	for name := range strings.FieldsSeq(`
 		Accept Authorization Cookie Host Origin Referer User-Agent Via CDN-Loop Max-Forwards Proxy-Connection Date Expect From Range
 		X-Request-Id X-Correlation-Id X-Requested-With X-Csrf-Token X-Api-Key X-Auth-Token X-Auth-User X-Http-Method-Override X-Client-Info
 		X-Client-Version X-Client-Data X-Custom X_Custom X-Amz-Date X-Amz-Security-Token X-Amzn-Trace-Id X-Ms-Version X-Ms-Blob-Type

@@ -118,7 +118,7 @@ func TestReserved(t *testing.T) {
 // TestSpeaksForHost: the owner of such a name would speak for the host, and so
 // for all tunnels on it.
 func TestSpeaksForHost(t *testing.T) {
-	for _, id := range strings.Fields(`
+	for id := range strings.FieldsSeq(`
 		.well-known .WELL-KNOWN %2ewell-known %2Ewell-known .well%2dknown .well%2Fknown .git .env .a ..a ... .-
 		robots.txt ROBOTS.TXT robots%2etxt %72obots.txt favicon.ico favicon.svg favicon.png sitemap.xml sitemap_index.xml sitemap-1.xml sitemap.xml.gz
 		sitemap.txt humans.txt llms.txt llms-full.txt ads.txt app-ads.txt sellers.json security.txt crossdomain.xml clientaccesspolicy.xml
@@ -133,7 +133,7 @@ func TestSpeaksForHost(t *testing.T) {
 			t.Errorf("%q does not speak for the host", id)
 		}
 	}
-	for _, id := range strings.Fields(`
+	for id := range strings.FieldsSeq(`
 		a a.b a. -.a _.well-known well-known wellknown robots robots.txt2 robots-txt my-robots.txt favicon sitemap sitemap.html icon.ico
 		index.html ms1.txt google google.com googlebot yandex team%2Fbuild team%2Frobots.txt %252ewell-known apple build-42 readme.txt
 	`) {

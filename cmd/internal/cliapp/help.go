@@ -36,17 +36,18 @@ func flagHelp(flag cli.Flag) string {
 		}
 		names = append(names, "-"+name)
 	}
-	head := strings.Join(names, ", ")
+	var head strings.Builder
+	head.WriteString(strings.Join(names, ", "))
 	if doc.TakesValue() && value != "" {
-		head += " " + value
+		head.WriteString(" " + value)
 	}
 	for _, name := range doc.GetEnvVars() {
-		head += " [$" + name + "]"
+		head.WriteString(" [$" + name + "]")
 	}
 	if def := doc.GetDefaultText(); def != "" && doc.IsDefaultVisible() {
 		text += " (default: " + def + ")"
 	}
-	return head + fill(text, helpWidth, helpIndent)
+	return head.String() + fill(text, helpWidth, helpIndent)
 }
 
 // indentLines indents all lines of text but the first. It leaves alone what
@@ -84,7 +85,7 @@ func valueName(usage string) (name, text string) {
 func fill(text string, width, indent int) string {
 	var b strings.Builder
 	column := width
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		n := utf8.RuneCountInString(word)
 		if column+1+n > width {
 			b.WriteString("\n" + strings.Repeat(" ", indent))
