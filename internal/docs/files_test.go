@@ -13,7 +13,7 @@ import (
 func TestFilesExist(t *testing.T) {
 	file := regexp.MustCompile("`((?:server|h2conn|target|tunnelclient|internal|cmd|ci|bench|conformance)/[a-z0-9_./-]+\\.(?:go|sh|txt))`")
 	var docs []string
-	for _, pattern := range []string{"*.md", "adr/*.md"} {
+	for _, pattern := range []string{"../../docs/*.md", "../../docs/adr/*.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -28,7 +28,7 @@ func TestFilesExist(t *testing.T) {
 		}
 		for _, m := range file.FindAllSubmatch(text, -1) {
 			named++
-			if _, err := os.Stat(filepath.Join("..", string(m[1]))); err != nil {
+			if _, err := os.Stat(filepath.Join("../..", string(m[1]))); err != nil {
 				t.Errorf("%s names %s: %v", doc, m[1], err)
 			}
 		}
