@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strings"
 
-	"golang.org/x/net/http/httpguts"
-
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -33,6 +31,9 @@ func checkAnswer(resp *http.Response) error {
 	}
 	if s := resp.Status; s != "" && (len(s) < 3 || !digits(s[:3]) || len(s) > 3 && s[3] != ' ') {
 		return fmt.Errorf("%w: the status is not three digits", errBadAnswer)
+	}
+	if tooManyFields(resp.Header, resp.Trailer) {
+		return fmt.Errorf("%w: more than %d header fields or %d trailers", errBadAnswer, maxFields, maxTrailers)
 	}
 	if cl := resp.Header["Content-Length"]; len(cl) > 0 {
 		for _, v := range cl {
@@ -65,6 +66,11 @@ func cleanHeader(h http.Header) {
 	for _, k := range hopByHop {
 		delete(h, k)
 	}
+	for k := range h {
+		if speaksToProxy(k) {
+			delete(h, k)
+		}
+	}
 	errType, failed := h[wire.HeaderError]
 	cleanPrivate(h)
 	if failed { // for serveViewer, which does not let it through
@@ -90,8 +96,12 @@ var forbiddenTrailers = [...]string{
 // checkTrailer removes from t what must not be a trailer (RFC 9110, section
 // 6.5.1).
 func checkTrailer(t http.Header) {
+	if len(t) > maxTrailers {
+		clear(t) // they came with the end of the body, too late for another answer
+		return
+	}
 	for k := range t {
-		if !httpguts.ValidTrailerHeader(k) || strings.HasPrefix(k, wire.HeaderPrefix) {
+		if !mayTrail(k) || speaksToProxy(k) {
 			delete(t, k)
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 )
 
 const (
@@ -284,16 +282,16 @@ func (b *requestBody) end() {
 	b.src.Close()
 }
 
-// announcedTrailers returns a map with the names of t that may be trailers. A
-// forbidden one would make the peer reset the stream, and x/net then stop
-// using the whole tunnel.
+// announcedTrailers returns a map with the names of t that may be trailers, and
+// that say nothing which a viewer must not say. A forbidden one would make the
+// peer reset the stream.
 func announcedTrailers(t http.Header) http.Header {
 	if len(t) == 0 {
 		return nil
 	}
 	out := make(http.Header, len(t))
 	for k := range t {
-		if httpguts.ValidTrailerHeader(k) {
+		if mayTrail(k) && mayViewerSay(k, false) {
 			out[k] = nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // errorPage is what browsers get. It loads nothing.
@@ -30,9 +31,20 @@ code { opacity: .7 }
 </html>
 `))
 
+// failureTime is how long an HTTP/2 viewer may take for an answer of the service's
+// own. Its stream is reset then: x/net waits for ever for a viewer that opens no
+// window, with the whole request in memory. Over HTTP/1, viewerConn has a limit.
+const failureTime = 10 * time.Second
+
 // write answers r with f: Proxy-Status (RFC 9209) for programs, and a body in
-// the form that the viewer accepts. Pages of all origins can read it.
+// the form that the viewer accepts. Pages of all origins can read it. It is the
+// last that is done with r, whose headers are given up.
 func (f *failure) write(w http.ResponseWriter, r *http.Request) {
+	form := errorBody(r.Header["Accept"])
+	if r.ProtoMajor == 2 {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(failureTime))
+		clear(r.Header)
+	}
 	h := w.Header()
 	h.Set("Proxy-Status", f.hop+"; error="+f.kind)
 	h.Set("Cache-Control", "no-store")
@@ -50,7 +62,7 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
 	var body strings.Builder
-	switch errorBody(r.Header["Accept"]) {
+	switch form {
 	case bodyHTML:
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
@@ -85,13 +97,20 @@ const (
 	bodyHTML
 )
 
+// maxAccept is how much of Accept is looked at. Browsers send some 150 bytes, and
+// what a refused request costs must not grow with what it says.
+const maxAccept = 1024
+
 // errorBody chooses the form of a body by an Accept header (RFC 9110, section
-// 12.5.1): HTML for whoever names it, as browsers do, JSON for whoever names
+// 12.5.1), by the first maxAccept bytes: HTML for whoever names it, as browsers do, JSON for whoever names
 // that and prefers it, and else plain text. Wildcards mean nothing in
 // particular.
 func errorBody(accept []string) bodyForm {
 	best, form := 0.0, bodyPlain
+	left := maxAccept
 	for _, v := range accept {
+		v = v[:min(len(v), left)]
+		left -= len(v)
 		for part := range strings.SplitSeq(v, ",") {
 			typ, params, err := mime.ParseMediaType(part)
 			if err != nil {

@@ -103,6 +103,10 @@ var (
 		status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
 		text: "The request's body is malformed, or broke off.",
 	}
+	failTooManyFields = &failure{
+		status: http.StatusRequestHeaderFieldsTooLarge, kind: "http_request_error", hop: hopService,
+		text: "The request has too many header fields or trailers.",
+	}
 	failHeaderTooLarge = &failure{
 		status: http.StatusRequestHeaderFieldsTooLarge, kind: "http_request_error", hop: hopService,
 		text: "The request's headers are larger than the tunnel client admits.",

@@ -15,6 +15,9 @@ func unencodable(r *http.Request) *failure {
 		!httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
 		return failUnencodable
 	}
+	if tooManyFields(r.Header, r.Trailer) {
+		return failTooManyFields
+	}
 	if r.ProtoMajor == 2 && !plainLength(r) {
 		return failBadBody
 	}

@@ -1,0 +1,57 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// Bounds of the fields of one message, a request or an answer. A header list of
+// 64 KiB can have thousands of fields, each of which costs far more in memory than
+// it did on the wire, and x/net's server takes time for the square of the number
+// of trailers.
+const (
+	maxFields   = 1000 // values of a header
+	maxTrailers = 100  // names of a trailer
+)
+
+// tooManyFields reports whether a message has more fields than it may.
+func tooManyFields(header, trailer http.Header) bool {
+	if len(trailer) > maxTrailers {
+		return true
+	}
+	n := 0
+	for _, vv := range header {
+		n += len(vv)
+	}
+	return n > maxFields
+}
+
+// aboutConnection are the fields that speak about one connection (RFC 9113,
+// section 8.2.2). They never cross, in trailers either: an HTTP/2 end that is
+// stricter than Go's ends the stream or the session.
+var aboutConnection = map[string]bool{
+	"Connection": true, "Http2-Settings": true, "Keep-Alive": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+// mayTrail reports whether name, in the spelling of net/http, may be that of a
+// trailer (RFC 9110, section 6.5.1).
+func mayTrail(name string) bool {
+	return httpguts.ValidTrailerHeader(name) && !aboutConnection[name] && !strings.HasPrefix(name, wire.HeaderPrefix)
+}
+
+// speaksToProxy reports whether name, of an answer's header in the spelling of
+// net/http, is an order to a proxy in front of the service: to send a file of its
+// own, or to treat the answer in some way. It is the operator's proxy, not the
+// target's.
+func speaksToProxy(name string) bool {
+	switch name {
+	case "X-Sendfile", "X-Lighttpd-Send-File", "X-Lighttpd-Send-Tempfile", "X-Litespeed-Location", "X-Reproxy-Url", "X-Reproxy-Expected-Size":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Accel-") || strings.HasPrefix(name, "Surrogate-")
+}

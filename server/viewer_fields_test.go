@@ -1,0 +1,174 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// TestFieldsAreBounded: a message with thousands of fields is refused, whichever
+// end sends it, and at the limit it passes.
+func TestFieldsAreBounded(t *testing.T) {
+	s := newService(t, Config{})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		var fields, trailers int
+		fmt.Sscanf(r.URL.Path, "/%d/%d", &fields, &trailers)
+		for i := range fields {
+			w.Header().Set(fmt.Sprintf("F%d", i), "")
+		}
+		for i := range trailers {
+			w.Header().Add("Trailer", fmt.Sprintf("T%d", i))
+		}
+		io.WriteString(w, "x")
+	})))
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "f%d: \r\n", i)
+		}
+		return b.String()
+	}
+	names := func(n int) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf("t%d", i))
+		}
+		return strings.Join(all, ", ")
+	}
+	for name, tc := range map[string]struct{ request, status string }{
+		"request, fields at the limit":   {"GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + many(maxFields-10) + "\r\n", "200"},
+		"request, fields over it":        {"GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + many(maxFields+1) + "\r\n", "431"},
+		"request, trailers at the limit": {"POST /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: " + names(maxTrailers) + "\r\n\r\n0\r\n\r\n", "200"},
+		"request, trailers over it":      {"POST /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: " + names(maxTrailers+1) + "\r\n\r\n0\r\n\r\n", "431"},
+		"answer, fields at the limit":    {"GET /a/980/0 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "200"},
+		"answer, fields over it":         {"GET /a/1001/0 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "502"},
+		"answer, trailers at the limit":  {"GET /a/0/100 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "200"},
+		"answer, trailers over it":       {"GET /a/0/101 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "502"},
+	} {
+		if got := s.raw(tc.request); !strings.HasPrefix(got, "HTTP/1.1 "+tc.status+" ") {
+			t.Errorf("%s: %.60q, want status %s", name, got, tc.status)
+		}
+	}
+}
+
+// TestLateTrailersAreBounded: trailers that nobody has announced count too.
+// x/net's server takes time for the square of their number.
+func TestLateTrailersAreBounded(t *testing.T) {
+	late := make(http.Header)
+	for i := range maxTrailers + 1 {
+		late.Set(fmt.Sprintf("T%d", i), "x")
+	}
+	if checkTrailer(late); len(late) != 0 {
+		t.Errorf("%d trailers are left", len(late))
+	}
+}
+
+// TestTrailersOfRequest: what a viewer may not say in a header it may not say in
+// a trailer, and what is about the connection ends with it.
+func TestTrailersOfRequest(t *testing.T) {
+	in := http.Header{}
+	for _, k := range []string{
+		"Upgrade", "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Te", "Http2-Settings", "Trailer",
+		"X-Forwarded-For", "Forwarded", "X-Real-Ip", "X_Forwarded_For", "X.Forwarded.For", "Proxy", "X-Websocktunnel-Original-Path",
+		"Content-Length", "Host",
+	} {
+		in[k] = nil
+	}
+	in["Grpc-Status"], in["X-Checksum"] = nil, nil
+	if out := announcedTrailers(in); len(out) != 2 {
+		t.Errorf("%v pass, want Grpc-Status and X-Checksum", out)
+	}
+}
+
+// TestOrdersToProxies: a target does not speak to the proxy in front of the service.
+func TestOrdersToProxies(t *testing.T) {
+	orders := []string{
+		"X-Accel-Redirect", "X-Accel-Buffering", "X-Accel-Expires", "X-Sendfile", "X-LIGHTTPD-send-file", "X-Lighttpd-Send-Tempfile",
+		"X-LiteSpeed-Location", "X-Reproxy-URL", "Surrogate-Control", "Surrogate-Key",
+	}
+	s := newService(t, Config{})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, k := range orders {
+			w.Header().Set(k, "/internal")
+		}
+		w.Header().Set("X-Other", "stays")
+	})))
+	resp, _ := s.get("/a/")
+	for _, k := range orders {
+		if v := resp.Header.Get(k); v != "" {
+			t.Errorf("%s: %s reached the viewer", k, v)
+		}
+	}
+	if resp.Header.Get("X-Other") != "stays" {
+		t.Error("an ordinary header is missing")
+	}
+}
+
+// TestAcceptIsBounded: a refusal costs the same however much the viewer says.
+func TestAcceptIsBounded(t *testing.T) {
+	cost := func(n int) float64 {
+		accept := []string{strings.Repeat("a/b;q=0.1,", n)}
+		return testing.AllocsPerRun(10, func() { errorBody(accept) })
+	}
+	if little, much := cost(maxAccept/10), cost(6000); much > little+20 {
+		t.Errorf("%v allocations for 60 KB, %v for 1 KB", much, little)
+	}
+	if errorBody([]string{"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}) != bodyHTML {
+		t.Error("a browser gets no HTML")
+	}
+}
+
+// TestStuckFailure: an HTTP/2 viewer that opens no window for an answer of the
+// service's own loses its stream.
+func TestStuckFailure(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	t.Parallel()
+	s := newService(t, Config{})
+	c, err := net.Dial("tcp", s.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(4 * failureTime))
+	io.WriteString(c, http2.ClientPreface)
+	fr := http2.NewFramer(c, c)
+	fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for i, path := range []string{"/", "/nobody/x", "//x"} {
+		block.Reset()
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "h"}, {":path", path}} {
+			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+	}
+	begun := time.Now()
+	for reset := 0; reset < 3; {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d resets and %v: %v", reset, time.Since(begun), err)
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				fr.WriteSettingsAck()
+			}
+		case *http2.RSTStreamFrame:
+			reset++
+		}
+	}
+	if took := time.Since(begun); took > 2*failureTime {
+		t.Errorf("it took %v", took)
+	}
+}
