@@ -145,8 +145,17 @@ func TestGoawayHandsOver(t *testing.T) {
 			if err := old.do(func(fr *http2.Framer) error { return fr.WriteGoAway(1<<31-1, http2.ErrCodeEnhanceYourCalm, nil) }); err != nil {
 				t.Fatal(err)
 			}
-			if m := <-old.control; m.Type != wire.TypeGoaway || m.Reason != wire.ReasonDraining || m.ReconnectAfterMS != 0 {
-				t.Errorf("the client was told %+v", m)
+			select {
+			case m := <-old.control:
+				if m.Type != wire.TypeGoaway || m.Reason != wire.ReasonDraining || m.ReconnectAfterMS != 0 {
+					t.Errorf("the client was told %+v", m)
+				}
+			case <-old.conn.Done():
+				// HTTP/2 closes an idle connection at once, which may come first. The
+				// client connects again because of that.
+				if inFlight {
+					t.Error("the session ended with a request in flight")
+				}
 			}
 			status := make(chan int, 5)
 			for range cap(status) {
