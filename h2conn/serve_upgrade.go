@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // An upgradeForm is one of the two forms of an upgrade, as the end sees it
@@ -79,7 +80,7 @@ func (u *fallbackUpgrade) request(r *http.Request) (io.Reader, error) {
 		return stream, nil
 	case "chunked":
 		br := bufio.NewReader(stream)
-		b := &chunkedBody{br: br, r: httputil.NewChunkedReader(br)}
+		b := &leadingBody{r: &chunkedBody{br: br, r: httputil.NewChunkedReader(br)}}
 		r.Body = b
 		r.ContentLength = -1
 		return &afterBody{body: b, rest: br}, nil
@@ -88,8 +89,8 @@ func (u *fallbackUpgrade) request(r *http.Request) (io.Reader, error) {
 		if err != nil || n < 0 {
 			return nil, errors.New(HeaderUpgradeBody + " must be a length or \"chunked\"")
 		}
-		b := io.LimitReader(stream, n)
-		r.Body = io.NopCloser(b)
+		b := &leadingBody{r: io.LimitReader(stream, n)}
+		r.Body = b
 		r.ContentLength = n
 		return &afterBody{body: b, rest: stream}, nil
 	}
@@ -123,18 +124,65 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *chunkedBody) Close() error { return nil }
+// leadingBody is the body of an upgrade request, which comes before what the
+// connection carries, on the same stream. Two may want to read it: the handler,
+// or a Transport that it has given the request to, and who reads the hijacked
+// connection before the body is whole.
+//
+//	open     Read returns the body
+//	ended    a Read, or skip, has come to its end or an error, which Read returns
+//	skipped  skip has taken some of it: Read fails, for its bytes are missing
+type leadingBody struct {
+	mu  sync.Mutex // held while the stream is read
+	r   io.Reader
+	err error // nil: open
+}
+
+func (b *leadingBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.r.Read(p)
+	b.err = err
+	return n, err
+}
+
+// skip reads what is left. After that Read does not touch the stream.
+func (b *leadingBody) skip() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		if errors.Is(b.err, io.EOF) {
+			return nil
+		}
+		return b.err
+	}
+	n, err := io.Copy(io.Discard, b.r)
+	switch {
+	case err != nil:
+		b.err = err
+	case n > 0:
+		b.err = http.ErrBodyReadAfterClose
+	default:
+		b.err = io.EOF
+	}
+	return err
+}
+
+func (b *leadingBody) Close() error { return nil }
 
 // afterBody reads what follows a request body; what the handler has left of
 // the body is skipped.
 type afterBody struct {
-	body io.Reader // nil once skipped
+	body *leadingBody // nil once skipped
 	rest io.Reader
 }
 
 func (a *afterBody) Read(p []byte) (int, error) {
 	if a.body != nil {
-		if _, err := io.Copy(io.Discard, a.body); err != nil {
+		if err := a.body.skip(); err != nil {
 			return 0, err
 		}
 		a.body = nil

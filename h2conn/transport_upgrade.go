@@ -72,6 +72,15 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 		resp.Body = struct{ io.ReadCloser }{s} // nothing can be written to a refusal
 		return resp, nil
 	}
+	if hasBody {
+		// Whoever gets the 101 reads the viewer's connection. It must not do so
+		// while the request's body is still read from there, although a target may
+		// switch before it has that.
+		if err := body.waitOwn(req.Context(), t.conn.Done()); err != nil {
+			s.Close()
+			return nil, t.wrap(err)
+		}
+	}
 	asSwitching(resp, protocol, accept)
 	resp.Body = s
 	return resp, nil

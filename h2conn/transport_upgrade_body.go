@@ -1,9 +1,11 @@
 package h2conn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -21,6 +23,7 @@ type upgradeBody struct {
 	own     io.ReadCloser // nil: none
 	length  int64         // what is left of own; negative: unknown, so it goes in chunks
 	ownOver bool          // owned by Read
+	ownRead chan struct{} // closed when nothing more is read of own; nil without one
 
 	stream *io.PipeReader
 	sent   chan struct{} // closed when all that was written has left
@@ -29,7 +32,7 @@ type upgradeBody struct {
 
 // begin makes req's body the beginning of b, and notes in h how it is delimited.
 func (b *upgradeBody) begin(h http.Header, req *http.Request) {
-	b.own, b.length = req.Body, req.ContentLength
+	b.own, b.length, b.ownRead = req.Body, req.ContentLength, make(chan struct{})
 	if b.length > 0 {
 		h.Set(HeaderUpgradeBody, strconv.FormatInt(b.length, 10))
 		return
@@ -44,6 +47,9 @@ func (b *upgradeBody) Read(p []byte) (n int, err error) {
 			n, err = b.readChunk(p)
 		} else {
 			n, err = b.readExactly(p)
+		}
+		if b.ownOver {
+			close(b.ownRead)
 		}
 	}
 	if n == 0 && err == nil {
@@ -97,6 +103,20 @@ func (b *upgradeBody) readChunk(p []byte) (int, error) {
 	}
 	b.ownOver = true
 	return end + copy(p[end:], lastChunk), nil
+}
+
+// waitOwn returns when all of the own body has been read, or why it will not be.
+func (b *upgradeBody) waitOwn(ctx context.Context, gone <-chan struct{}) error {
+	select {
+	case <-b.ownRead:
+		return nil
+	case <-b.sent:
+		return errors.New("h2conn: the body of the upgrade request broke off")
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-gone:
+		return net.ErrClosed
+	}
 }
 
 func (b *upgradeBody) over() { b.once.Do(func() { close(b.sent) }) }

@@ -65,6 +65,7 @@ func (b *answerBody) Close() error {
 		checkTrailer(b.resp.Trailer)
 		b.attempt.over()
 		if x.w == nil {
+			x.body.end() // also after a 101, which has no other end
 			x.finish()
 		}
 	})

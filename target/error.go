@@ -34,6 +34,7 @@ var (
 	failHeader      = failure{http.StatusBadGateway, "http_response_header_section_size", "the header of the target's answer is too large"}
 	failHTTP        = failure{http.StatusBadGateway, "http_protocol_error", "the target's answer is not valid HTTP"}
 	failUpgrade     = failure{http.StatusBadGateway, "http_upgrade_failed", "the target switched to another protocol than the one requested"}
+	failEarlySwitch = failure{http.StatusBadGateway, "http_upgrade_failed", errEarlySwitch.Error()}
 	failCertificate = failure{http.StatusBadGateway, "tls_certificate_error", "the certificate of the target is not trusted"}
 	failAlert       = failure{http.StatusBadGateway, "tls_alert_received", "the target refused the TLS handshake"}
 	failTLS         = failure{http.StatusBadGateway, "tls_protocol_error", "the target does not speak TLS as expected"}
@@ -45,6 +46,10 @@ var errHeaderTooLarge = errors.New("the header of the target's answer is too lar
 
 // errBadStatus is about a status that no answer can have.
 var errBadStatus = errors.New("the target's answer has an impossible status")
+
+// errEarlySwitch is about a 101 that comes before the request is whole. A viewer
+// cannot use the connection otherwise before that (RFC 9110, section 7.8).
+var errEarlySwitch = errors.New("the target switched protocols before it had the whole request")
 
 // dialError marks an error as one of connecting, as opposed to one that came
 // later on the same kind of connection.
@@ -72,6 +77,8 @@ func classify(err error) failure {
 		return failHTTP
 	case errors.Is(err, errHeaderTooLarge):
 		return failHeader
+	case errors.Is(err, errEarlySwitch):
+		return failEarlySwitch
 	case errors.As(err, &dns):
 		return failDNS
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"sync/atomic"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/redact"
@@ -99,6 +100,10 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	// The only hooks of the exchange. Those of ReverseProxy are others.
 	ex.trace.GotConn = ex.gotConn
 	ex.body.expect.trace(&ex.trace)
+	var whole atomic.Bool // all of the request has been written
+	if upgrade {
+		ex.trace.WroteRequest = func(i httptrace.WroteRequestInfo) { whole.Store(i.Err == nil) }
+	}
 	out := r.WithContext(httptrace.WithClientTrace(ctx, &ex.trace))
 	if ex.uploads {
 		out.Body = &ex.body
@@ -113,6 +118,12 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	ex.outcome.answered, ex.outcome.protocol = time.Now(), resp.Proto
 	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		if ex.uploads && !whole.Load() {
+			// net/http goes on with the body, on the connection that would carry the
+			// other protocol.
+			resp.Body.Close()
+			return nil, errEarlySwitch
+		}
 		protocol := resp.Header.Get("Upgrade")
 		chooseProtocol(r.Header, protocol)
 		ex.upgrade = newUpgrade(ex.in.Context(), protocol, ex.conn, rwc)
