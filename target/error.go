@@ -135,8 +135,8 @@ func isTimeout(err error) bool {
 }
 
 // schemeHint says which scheme the target's address needs if err shows that the
-// target speaks another protocol, or returns "".
-func schemeHint(err error) string {
+// target speaks another protocol, or returns "". h2c says which one it has now.
+func schemeHint(err error, h2c bool) string {
 	s := err.Error()
 	switch {
 	case strings.Contains(s, "server gave HTTP response to HTTPS client"),
@@ -148,6 +148,9 @@ func schemeHint(err error) string {
 		return "the target answers in HTTP/2: use h2c://"
 	case strings.Contains(s, "looked like an HTTP/1.1 header"):
 		return "the target answers in HTTP/1.1: use http://"
+	case h2c && strings.Contains(s, "client conn could not be established"):
+		// net/http says this if the target closes at once, as HTTP/1.1 servers do.
+		return "the target did not begin HTTP/2. If it speaks HTTP/1.1: use http://"
 	}
 	return ""
 }

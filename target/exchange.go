@@ -186,7 +186,7 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 	}
 	f := classify(err)
 	line := ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
-	if hint := schemeHint(err); hint != "" {
+	if hint := schemeHint(err, ex.p.h2c); hint != "" {
 		line.Str("hint", hint)
 	}
 	line.Msg("the target failed")

@@ -16,11 +16,7 @@ import (
 
 // TestOutcome looks at what an exchange knows when it is over.
 func TestOutcome(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	down := Refusing(t)
 	arrived := make(chan struct{}, 1)
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -79,7 +75,7 @@ func TestOutcome(t *testing.T) {
 			want: outcome{status: 201, fromViewer: 201, protocol: "HTTP/1.1", connected: time.Now(), answered: time.Now()},
 		}, {
 			name:   "target down",
-			target: closed.Addr().String(),
+			target: down,
 			viewer: func(t *testing.T, url string) { get(t, url+"/get") },
 			want:   outcome{status: 502, toViewer: int64(len(failRefused.text) + 1), fault: &fault{hop: hopTarget}},
 		}, {

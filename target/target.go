@@ -119,7 +119,7 @@ func New(target string, o Options) (*Proxy, error) {
 		own.SetHTTP1(true)
 		own.SetHTTP2(true)
 	case "h2c":
-		p.url.Scheme = "http"
+		p.url.Scheme, p.h2c = "http", true
 		own.SetUnencryptedHTTP2(true)
 	default:
 		own = http1
@@ -137,6 +137,7 @@ func New(target string, o Options) (*Proxy, error) {
 type Proxy struct {
 	dial     func(context.Context) (net.Conn, error)
 	url      url.URL // scheme and host of all requests
+	h2c      bool    // the target speaks HTTP/2 in cleartext
 	host     string  // Host header, or "" for the viewer's
 	keeps    bool    // Options.KeepPrefix
 	rewrites bool    // Options.RewriteRedirects

@@ -758,14 +758,6 @@ func TestProxyTrailersOnly(t *testing.T) {
 }
 
 func TestProxyTargetErrors(t *testing.T) {
-	closed := func(t *testing.T) string {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		return ln.Addr().String()
-	}
 	raw := func(answer string) func(*testing.T) string {
 		return func(t *testing.T) string { addr, _ := rawTarget(t, answer); return addr }
 	}
@@ -782,8 +774,8 @@ func TestProxyTargetErrors(t *testing.T) {
 		kind   string
 		body   string
 	}{
-		{"refused", closed, "connection_refused", "the target refused the connection\n"},
-		{"refused port", func(t *testing.T) string { _, p, _ := net.SplitHostPort(closed(t)); return p }, "connection_refused", "the target refused the connection\n"},
+		{"refused", target.Refusing, "connection_refused", "the target refused the connection\n"},
+		{"refused port", func(t *testing.T) string { _, p, _ := net.SplitHostPort(target.Refusing(t)); return p }, "connection_refused", "the target refused the connection\n"},
 		{"no socket", func(t *testing.T) string { return "unix://" + t.TempDir() + "/none" }, "destination_unavailable", "the target cannot be reached\n"},
 		{"hangs up", raw(""), "connection_terminated", "the target closed the connection before it answered\n"},
 		{"half a header", raw("HTTP/1.1 200 OK\r\nA: b"), "http_response_incomplete", "the target's answer broke off\n"},
