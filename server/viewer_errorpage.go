@@ -46,7 +46,7 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 		clear(r.Header)
 	}
 	h := w.Header()
-	h.Set("Proxy-Status", f.hop+"; error="+f.kind)
+	h.Set("Proxy-Status", f.reporter()+"; error="+f.kind)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if !f.reserved {
@@ -69,7 +69,7 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 		_ = errorPage.Execute(&body, struct {
 			Status                 int
 			Title, Text, Hop, Kind string
-		}{f.status, http.StatusText(f.status), f.text, f.hop, f.kind})
+		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind})
 	case bodyJSON:
 		h.Set("Content-Type", "application/json")
 		_ = json.NewEncoder(&body).Encode(struct {
@@ -77,7 +77,7 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 			Error  string `json:"error"`
 			Hop    string `json:"hop"`
 			Detail string `json:"detail"`
-		}{f.status, f.kind, f.hop, f.text})
+		}{f.status, f.kind, f.reporter(), f.text})
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintln(&body, f.text)

@@ -231,7 +231,7 @@ func (x *exchange) modifyAnswer(resp *http.Response) error {
 // fail answers a viewer whose request could not be carried.
 func (x *exchange) fail(err error) {
 	f := errFor(err)
-	if x.in.Context().Err() != nil && f.hop != hopClient {
+	if x.in.Context().Err() != nil && !f.byClient {
 		// The viewer has gone. There is nobody to answer, and nothing to log. A
 		// failure that the tunnel client has reported came before that: what
 		// follows from it ends the request.
@@ -271,7 +271,7 @@ func clientFailure(status int, kind string) *failure {
 		kind = "proxy_internal_response"
 	}
 	f := &failure{
-		status: http.StatusBadGateway, kind: kind, hop: hopClient,
+		status: http.StatusBadGateway, kind: kind, hop: hopTarget, byClient: true,
 		text: "The tunnel client could not get an answer from its target.",
 	}
 	if status == http.StatusGatewayTimeout {

@@ -27,8 +27,10 @@ type failure struct {
 	status int
 	// kind is the RFC 9209 proxy error type.
 	kind string
-	// hop is who failed, as Proxy-Status names it.
-	hop string
+	// hop is the party that is the reason.
+	hop hop
+	// byClient says that the tunnel client has reported it.
+	byClient bool
 	// text is one sentence for people.
 	text string
 	// retryAfter, if not zero, is sent as Retry-After.
@@ -40,11 +42,13 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-// Names of the hops in Proxy-Status.
-const (
-	hopService = "websocktunnel"
-	hopClient  = "websocktunnel-client"
-)
+// reporter returns the name in Proxy-Status of the proxy that found the failure.
+func (f *failure) reporter() string {
+	if f.byClient {
+		return "websocktunnel-client"
+	}
+	return "websocktunnel"
+}
 
 var (
 	failNoTunnel = &failure{
@@ -80,27 +84,27 @@ var (
 		text: "The service is at its connection limit.", retryAfter: time.Second,
 	}
 	failBroken = &failure{
-		status: http.StatusBadGateway, kind: "connection_terminated", hop: hopService,
+		status: http.StatusBadGateway, kind: "connection_terminated", hop: hopTunnelClient,
 		text: "The tunnel broke before the answer began.",
 	}
 	failBadAnswer = &failure{
-		status: http.StatusBadGateway, kind: "http_protocol_error", hop: hopService,
+		status: http.StatusBadGateway, kind: "http_protocol_error", hop: hopTunnelClient,
 		text: "The tunnel client sent an answer that is not valid HTTP.",
 	}
 	failHeaderTimeout = &failure{
-		status: http.StatusGatewayTimeout, kind: "http_response_timeout", hop: hopService,
+		status: http.StatusGatewayTimeout, kind: "http_response_timeout", hop: hopTarget,
 		text: "The target did not answer in time.",
 	}
 	failStalled = &failure{
-		status: http.StatusBadGateway, kind: "connection_write_timeout", hop: hopService,
+		status: http.StatusBadGateway, kind: "connection_write_timeout", hop: hopTarget,
 		text: "The target took no bytes of the request for too long.",
 	}
 	failUnencodable = &failure{
-		status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
+		status: http.StatusBadRequest, kind: "http_request_error", hop: hopViewer,
 		text: "The request cannot be carried over HTTP/2.",
 	}
 	failBadBody = &failure{
-		status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
+		status: http.StatusBadRequest, kind: "http_request_error", hop: hopViewer,
 		text: "The request's body is malformed, or broke off.",
 	}
 	failTooManyFields = &failure{

@@ -33,7 +33,7 @@ type hop string
 const (
 	hopNone         hop = ""
 	hopViewer       hop = "viewer"
-	hopOfService    hop = "service"
+	hopService      hop = "service"
 	hopTunnelClient hop = "client"
 	hopTarget       hop = "target"
 )
@@ -41,22 +41,13 @@ const (
 // failed returns who is the reason that there is no whole answer of the target,
 // and why, as an RFC 9209 error type; empty if there is one.
 func (o *outcome) failed() (by hop, kind string) {
-	switch f := o.failure; {
-	case f == nil && o.tunnelBroke:
+	switch {
+	case o.failure != nil:
+		return o.failure.hop, o.failure.kind
+	case o.tunnelBroke:
 		return hopTunnelClient, "connection_terminated"
-	case f == nil && o.broken:
+	case o.broken:
 		return hopViewer, "connection_terminated"
-	case f == nil:
-		return hopNone, ""
-	case f.hop == hopClient:
-		return hopTarget, f.kind
-	case f == failBroken, f == failBadAnswer:
-		return hopTunnelClient, f.kind
-	case f == failHeaderTimeout, f == failStalled:
-		return hopTarget, f.kind
-	case f == failBadBody, f == failUnencodable:
-		return hopViewer, f.kind
-	default:
-		return hopOfService, f.kind
 	}
+	return hopNone, ""
 }

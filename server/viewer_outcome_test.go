@@ -86,7 +86,7 @@ func TestOutcome(t *testing.T) {
 		"no tunnel": {
 			do:   func(*testing.T) { s.get("/nobody/") },
 			want: outcome{proto: "HTTP/1.1", status: 404, failure: failNoTunnel},
-			by:   hopOfService, kind: "destination_not_found",
+			by:   hopService, kind: "destination_not_found",
 		},
 		"target down": {
 			do:   func(*testing.T) { s.get("/a/refused") },
@@ -138,7 +138,7 @@ func TestOutcome(t *testing.T) {
 				}
 			},
 			want: outcome{failure: failNoTunnel},
-			by:   hopOfService, kind: "destination_not_found", noAnswer: true,
+			by:   hopService, kind: "destination_not_found", noAnswer: true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
