@@ -37,19 +37,21 @@ const (
 // server takes that header away before a handler could see it.
 const HeaderExpect = "X-Websocktunnel-Expect"
 
-// hopByHop are the headers that HTTP/2 has no use for (RFC 9113, section
-// 8.2.2). "Connection: close" would even end the whole tunnel: x/net takes it
-// as a wish to close the connection.
-var hopByHop = [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"}
-
-var privateHeaders = [...]string{HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderUpgradeID, HeaderExpect}
+// uncarried are the headers of a request or an answer that do not cross: the
+// private ones, and those that HTTP/2 has no use for (RFC 9113, section 8.2.2).
+// "Connection: close" would even end the whole tunnel: x/net takes it as a wish
+// to close the connection.
+var uncarried = [...]string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade",
+	HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderUpgradeID, HeaderExpect,
+}
 
 func expectsContinue(h http.Header) bool {
 	return httpguts.HeaderValuesContainsToken(h["Expect"], "100-continue")
 }
 
-func hasAny(h http.Header, keys []string) bool {
-	for _, k := range keys {
+func hasUncarried(h http.Header) bool {
+	for _, k := range uncarried {
 		if _, ok := h[k]; ok {
 			return true
 		}
@@ -57,8 +59,8 @@ func hasAny(h http.Header, keys []string) bool {
 	return false
 }
 
-func deleteAll(h http.Header, keys []string) {
-	for _, k := range keys {
+func deleteUncarried(h http.Header) {
+	for _, k := range uncarried {
 		delete(h, k)
 	}
 }

@@ -182,7 +182,7 @@ func (a *answerer) answer(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Expect", "100-continue")
 		aw.continues = true
 	}
-	deleteAll(r.Header, privateHeaders[:])
+	deleteUncarried(r.Header)
 	a.handler.ServeHTTP(aw, r)
 	if !aw.wroteHeader {
 		aw.WriteHeader(http.StatusOK) // as net/http does, but with a clean header
@@ -275,8 +275,7 @@ func (w *answerWriter) WriteHeader(status int) {
 		return
 	}
 	if !w.wroteHeader {
-		deleteAll(w.Header(), hopByHop[:])
-		deleteAll(w.Header(), privateHeaders[:])
+		deleteUncarried(w.Header())
 		w.wroteHeader = status >= 200
 		if !w.answerer.admits(w.Header()) {
 			if status < 200 {

@@ -261,8 +261,7 @@ func (c *hijackedConn) takeHeader(resp *http.Response) http.Header {
 	h := c.u.Header()
 	clear(h)
 	maps.Copy(h, resp.Header)
-	deleteAll(h, hopByHop[:])
-	deleteAll(h, privateHeaders[:])
+	deleteUncarried(h)
 	return h
 }
 

@@ -115,7 +115,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	expects := expectsContinue(req.Header)
 	hasBody := req.Body != nil && req.Body != http.NoBody
-	unclean := expects || hasAny(req.Header, hopByHop[:]) || hasAny(req.Header, privateHeaders[:])
+	unclean := expects || hasUncarried(req.Header)
 	if hasBody || unclean || req.Close {
 		out := *req
 		out.Close = false
@@ -124,8 +124,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		if unclean {
 			out.Header = req.Header.Clone()
-			deleteAll(out.Header, hopByHop[:])
-			deleteAll(out.Header, privateHeaders[:])
+			deleteUncarried(out.Header)
 			if expects {
 				out.Header.Set(HeaderExpect, "100-continue")
 			}
@@ -136,8 +135,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, t.wrap(err)
 	}
-	deleteAll(resp.Header, hopByHop[:])
-	deleteAll(resp.Header, privateHeaders[:])
+	deleteUncarried(resp.Header)
 	return resp, nil
 }
 

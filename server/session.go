@@ -56,7 +56,7 @@ type session struct {
 	tr    *h2conn.Transport
 	slots *fairQueue // one for each request in flight
 
-	full    chan struct{}     // closed when the session takes no requests any more, for those that wait for a slot
+	retired chan struct{}     // closed when the session takes no requests any more, for those that wait for a slot
 	control chan wire.Control // from the reading goroutine to run; never closed
 	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
 
@@ -88,7 +88,7 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 		srv: srv, id: g.id, label: l, remote: remote, since: time.Now(), conn: conn, giveUp: giveUp, grant: g,
 		log:     lines.limited(log, linesPerSecond-1),
 		last:    lines.limited(log, linesPerSecond),
-		full:    make(chan struct{}),
+		retired: make(chan struct{}),
 		control: make(chan wire.Control, controlBacklog),
 		wake:    make(chan struct{}, 1),
 	}
@@ -171,7 +171,7 @@ func (s *session) run() {
 		s.handOver()
 	default:
 	}
-	s.srv.registry.end(s, stateEnded, 0, "")
+	s.srv.registry.move(s, stateEnded, 0, "")
 	s.srv.registry.settleDebt(s, !errors.Is(s.tr.Err(), net.ErrClosed))
 	s.logEnd()
 }
@@ -267,7 +267,7 @@ func (s *session) await(ctx context.Context, w *waiter) (err error) {
 	select {
 	case err := <-w.ready:
 		return err
-	case <-s.full:
+	case <-s.retired:
 		err = errRetired
 	case <-t.C:
 		err = errBusy

@@ -195,7 +195,7 @@ func TestWaitEnds(t *testing.T) {
 	c := s.connect("a", http.NotFoundHandler())
 	s.waitActive(c)
 	active, _ := s.registry.lookup(t.Context(), "a")
-	sess := &session{slots: newFairQueue(1, 10), full: make(chan struct{}), tr: active.tr, state: stateActive}
+	sess := &session{slots: newFairQueue(1, 10), retired: make(chan struct{}), tr: active.tr, state: stateActive}
 	if err := sess.begin(t.Context(), netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestWaitEnds(t *testing.T) {
 		want error
 	}{
 		"cancelled": {func(cancel func()) { cancel() }, context.Canceled},
-		"retired":   {func(func()) { close(sess.full) }, errRetired},
+		"retired":   {func(func()) { close(sess.retired) }, errRetired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -219,7 +219,7 @@ func TestWaitEnds(t *testing.T) {
 			if n := sess.slots.waits(); n != 0 {
 				t.Errorf("%d still wait", n)
 			}
-			sess.full = make(chan struct{})
+			sess.retired = make(chan struct{})
 		})
 	}
 }

@@ -168,9 +168,9 @@ func (g *registry) publish(a *announcement, s *session, now time.Time) (replaced
 	return replaced, tun.replacements, nil
 }
 
-// end moves s to a state in which it does not serve, and reports false if that
+// move moves s to a state in which it does not serve, and reports false if that
 // is not allowed any more: see session.enter. It is the one way out of service.
-func (g *registry) end(s *session, next state, code wire.CloseCode, fault string) bool {
+func (g *registry) move(s *session, next state, code wire.CloseCode, fault string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	tun := g.tunnels[s.label]

@@ -101,7 +101,7 @@ func (s *session) enterLocked(next state, code wire.CloseCode, fault string) (wa
 	case was == stateStarting:
 		s.giveUp = nil // nor what it holds
 	case was.serves() && !next.serves():
-		close(s.full)
+		close(s.retired)
 	}
 	s.notify()
 	return was, true
@@ -170,13 +170,13 @@ func (s *session) hasLeft() bool {
 // after the drain timeout. It takes no new ones from now on. retire reports
 // whether it took any until now.
 func (s *session) retire(code wire.CloseCode) bool {
-	return s.srv.registry.end(s, stateDraining, code, "")
+	return s.srv.registry.move(s, stateDraining, code, "")
 }
 
 // cut asks for the session's end now. Requests in flight fail. It reports whether
 // it is the first to ask for that.
 func (s *session) cut(code wire.CloseCode, fault string) bool {
-	return s.srv.registry.end(s, stateClosing, code, fault)
+	return s.srv.registry.move(s, stateClosing, code, fault)
 }
 
 // ownCode is the code with which to retire a session that takes no requests

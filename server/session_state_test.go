@@ -20,7 +20,7 @@ import (
 func stateSession(st state, giveUp func()) *session {
 	return &session{
 		srv: &Server{cfg: settings{Config: Config{DrainTimeout: time.Hour}}}, conn: new(h2conn.Conn), giveUp: giveUp,
-		state: st, full: make(chan struct{}), wake: make(chan struct{}, 1),
+		state: st, retired: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -53,7 +53,7 @@ func TestStates(t *testing.T) {
 				}
 				full := false
 				select {
-				case <-s.full:
+				case <-s.retired:
 					full = true
 				default:
 				}

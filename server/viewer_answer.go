@@ -12,12 +12,6 @@ import (
 // checked here, between the tunnel and ReverseProxy, and not left to libraries:
 // which of these faults they catch depends on their versions.
 
-// hopByHop are the connection's own headers (RFC 9110, section 7.6.1).
-var hopByHop = [...]string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding",
-	"Upgrade", "Te", "Proxy-Authenticate", "Proxy-Authorization", "Trailer",
-}
-
 // checkAnswer returns an error if resp cannot go on to a viewer, and removes
 // from it what must not.
 func checkAnswer(resp *http.Response) error {
@@ -63,11 +57,8 @@ func cleanHeader(h http.Header) {
 			h.Del(strings.TrimSpace(name))
 		}
 	}
-	for _, k := range hopByHop {
-		delete(h, k)
-	}
 	for k := range h {
-		if speaksToProxy(k) {
+		if hopByHop[k] || speaksToProxy(k) {
 			delete(h, k)
 		}
 	}

@@ -77,9 +77,9 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 	}
 }
 
-// attempt puts the body into out, a copy of in that is about to be sent. Limits
+// attach puts the body into out, a copy of in that is about to be sent. Limits
 // that are exceeded call cancel.
-func (b *requestBody) attempt(in, out *http.Request, cancel context.CancelCauseFunc) {
+func (b *requestBody) attach(in, out *http.Request, cancel context.CancelCauseFunc) {
 	b.in, b.out, b.cancel = in, out, cancel
 	b.mu.Lock()
 	b.hasAnswer, b.stopped = false, false

@@ -30,18 +30,18 @@ func tooManyFields(header, trailer http.Header) bool {
 	return n > maxFields
 }
 
-// aboutConnection are the fields that speak about one connection (RFC 9113,
-// section 8.2.2). They never cross, in trailers either: an HTTP/2 end that is
-// stricter than Go's ends the stream or the session.
-var aboutConnection = map[string]bool{
-	"Connection": true, "Http2-Settings": true, "Keep-Alive": true, "Proxy-Connection": true,
+// hopByHop are the fields that speak about one connection (RFC 9110, section
+// 7.6.1). They never cross, in trailers either: an HTTP/2 end that is stricter than
+// Go's ends the stream or the session.
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
 	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
 }
 
 // mayTrail reports whether name, in the spelling of net/http, may be that of a
 // trailer (RFC 9110, section 6.5.1).
 func mayTrail(name string) bool {
-	return httpguts.ValidTrailerHeader(name) && !aboutConnection[name] && !strings.HasPrefix(name, wire.HeaderPrefix)
+	return httpguts.ValidTrailerHeader(name) && !hopByHop[name] && name != "Http2-Settings" && !strings.HasPrefix(name, wire.HeaderPrefix)
 }
 
 // speaksToProxy reports whether name, of an answer's header in the spelling of
