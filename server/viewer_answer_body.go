@@ -8,12 +8,13 @@ import (
 	"sync/atomic"
 )
 
-// answerBody is the body of an answer out of a tunnel. Its Close is the end of
-// the attempt that brought it, and of an exchange without a viewer.
+// answerBody is the body of an answer out of a tunnel, that of a 101 included,
+// which package target gives a type of its own. Its Close is the end of the
+// attempt that brought it, and of an exchange without a viewer.
 //
 //	open      Read returns what comes
 //	at end    a Read has returned an error; of io.EOF, the trailers are there
-//	closed    by ReverseProxy, the exchange or Go code, whoever comes first
+//	closed    by ReverseProxy, the exchange or Go code: the first Close counts
 //
 // Trailers that must not reach a viewer are dropped at the end.
 type answerBody struct {

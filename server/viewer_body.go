@@ -21,7 +21,9 @@ const (
 	readGrace = 20 * time.Millisecond
 )
 
-// requestBody is the body of an exchange's request on its way into a tunnel.
+// requestBody is the body of an exchange's request on its way into a tunnel. It
+// outlives an attempt, so its Close does nothing, where package target's closes
+// the viewer's body.
 //
 //	unread   nothing of it has been asked for; the request may go elsewhere
 //	reading  a part may have been read
@@ -33,9 +35,9 @@ const (
 // bytes although some are there, and that the request is whole and no answer
 // comes. Of a request without a body it has only that.
 //
-// HTTP/2's transport and ReverseProxy close the body whatever becomes of the
-// request. That does nothing: a request may be tried again, and an answer may
-// still be under way. The exchange ends it, with end.
+// HTTP/2's transport and ReverseProxy close the body in any case, although the
+// request may be tried again, or its answer be still under way. So the exchange
+// ends the body, with end.
 type requestBody struct {
 	x   *exchange
 	src io.ReadCloser // nil: no body

@@ -19,9 +19,10 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// exchange is one request and its answer. For a viewer it is made by
-// serveViewer, and its methods are the steps of an [httputil.ReverseProxy] made
-// for it alone, in this order:
+// exchange is one request and its answer, as the service sees them: it may take
+// several attempts and sessions, where package target's exchange asks its target
+// once. For a viewer it is made by serveViewer, and its methods are the steps of an
+// [httputil.ReverseProxy] made for it alone, in this order:
 //
 //	serve         the whole
 //	rewrite       the request that goes into the tunnel

@@ -2,7 +2,8 @@ package server
 
 import "time"
 
-// outcome is what has happened in an exchange, complete when it is over.
+// outcome is what has happened in an exchange, complete when it is over. It says
+// why in RFC 9209's types, where package target's keeps the error itself.
 type outcome struct {
 	// start is when the request's headers were there, begun when the final
 	// answer's headers went to the viewer (zero: none did), end when all was over.
@@ -27,7 +28,8 @@ type outcome struct {
 	broken, tunnelBroke bool
 }
 
-// hop is a party of an exchange.
+// hop is a party of an exchange: the service can tell four of them apart, package
+// target two.
 type hop string
 
 const (
@@ -38,8 +40,8 @@ const (
 	hopTarget       hop = "target"
 )
 
-// failed returns who is the reason that there is no whole answer of the target,
-// and why, as an RFC 9209 error type; empty if there is one.
+// failed returns the party because of which there is no whole answer of the
+// target, and why, as an RFC 9209 error type. Both are empty if there is one.
 func (o *outcome) failed() (by hop, kind string) {
 	switch {
 	case o.failure != nil:

@@ -6,7 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// requestBody is the body of the request, as net/http's Transport reads it.
+// requestBody is the body of the request, as net/http's Transport reads it. The
+// Transport's Close is meant, since nothing is tried again by the exchange: package
+// server's ignores it.
 //
 //	state   entered when                              Read returns
 //	open    the exchange begins                       what the viewer sends
@@ -84,7 +86,8 @@ func (b *requestBody) close() error {
 	return b.ReadCloser.Close()
 }
 
-// answerBody is the body of an answer, except of a 101, whose body is a targetEnd.
+// answerBody is the body of an answer, except of a 101, whose body is a targetEnd:
+// package server's is both.
 //
 //	state    Read returns                             entered when
 //	open     what the target sends                    the answer's header is here

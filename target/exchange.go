@@ -15,8 +15,10 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// exchange is one request of a viewer and the target's answer. It has its own
-// httputil.ReverseProxy, whose steps are methods of the exchange:
+// exchange is one request of a viewer and the target's answer, as the tunnel
+// client sees them: it asks the target once, where package server's exchange may
+// take several attempts. It has its own httputil.ReverseProxy, whose steps are
+// methods of the exchange:
 //
 //	serve           begins
 //	rewrite         makes the request to the target

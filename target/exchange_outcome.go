@@ -2,7 +2,8 @@ package target
 
 import "time"
 
-// outcome is what became of one exchange. finish completes it.
+// outcome is what became of one exchange. finish completes it. It keeps the error
+// of a fault, where package server's has RFC 9209's type.
 type outcome struct {
 	// status is that of the answer which the viewer was sent: 101 for an upgrade,
 	// 502 or 504 if the target gave none. 0 means that the viewer had left.
@@ -38,7 +39,8 @@ type fault struct {
 	err error // as net/http has it; it may quote the request, see internal/redact
 }
 
-// hop is a side of the exchange.
+// hop is a side of the exchange. Behind the tunnel the service and the viewer
+// cannot be told apart, so there are two, where package server has four.
 type hop string
 
 const (
