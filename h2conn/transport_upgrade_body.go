@@ -105,17 +105,23 @@ func (b *upgradeBody) readChunk(p []byte) (int, error) {
 	return end + copy(p[end:], lastChunk), nil
 }
 
-// waitOwn returns when all of the own body has been read, or why it will not be.
-func (b *upgradeBody) waitOwn(ctx context.Context, gone <-chan struct{}) error {
+// waitOwn returns nil when all of the own body has been read, and otherwise why it
+// will not be.
+func (b *upgradeBody) waitOwn(ctx context.Context, gone <-chan struct{}) (err error) {
 	select {
 	case <-b.ownRead:
-		return nil
 	case <-b.sent:
-		return errors.New("h2conn: the body of the upgrade request broke off")
+		err = errors.New("h2conn: the body of the upgrade request broke off")
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	case <-gone:
-		return net.ErrClosed
+		err = net.ErrClosed
+	}
+	select {
+	case <-b.ownRead: // before the rest, which may have followed at once
+		return nil
+	default:
+		return err
 	}
 }
 

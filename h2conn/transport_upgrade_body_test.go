@@ -2,6 +2,7 @@ package h2conn
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -44,5 +45,27 @@ func TestUpgradeBodyChunks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUpgradeBodyWholeAndOver: a body that was whole did not break off, although
+// the stream has ended behind it.
+func TestUpgradeBodyWholeAndOver(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	gone := make(chan struct{})
+	close(gone)
+	for range 100 { // select chooses at random
+		pr, _ := io.Pipe()
+		b := &upgradeBody{stream: pr, sent: make(chan struct{})}
+		b.begin(make(http.Header), &http.Request{Body: io.NopCloser(strings.NewReader("body")), ContentLength: 4})
+		if err := b.waitOwn(ctx, gone); err == nil {
+			t.Fatal("a body that was not read counts as whole")
+		}
+		io.ReadFull(b, make([]byte, 4))
+		b.Close()
+		if err := b.waitOwn(ctx, gone); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
