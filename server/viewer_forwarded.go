@@ -215,8 +215,11 @@ func forwardedValue(s string) string {
 	if token {
 		return s
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return `"` + quotedPairs.Replace(s) + `"`
 }
+
+// quotedPairs is made once: a Host with a port goes through it with every request.
+var quotedPairs = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // lastProto returns the scheme that the last element of a Forwarded names, which
 // is the nearest proxy's, or "". It looks for no more than a token.

@@ -63,7 +63,7 @@ func IDRule(id string) string {
 			return "has a character outside A-Z a-z 0-9 _ ~ . % -"
 		}
 	}
-	switch strings.NewReplacer("%2e", ".", "%2E", ".").Replace(id) {
+	switch decodedDots.Replace(id) {
 	case ".", "..":
 		return "is a dot segment, which browsers remove from paths"
 	}
@@ -110,6 +110,9 @@ func SpeaksForHost(id string) bool {
 	}
 	return false
 }
+
+// decodedDots is made once: every request's id goes through it.
+var decodedDots = strings.NewReplacer("%2e", ".", "%2E", ".")
 
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
