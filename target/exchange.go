@@ -37,6 +37,9 @@ type exchange struct {
 	body  requestBody
 	w     writer
 
+	// From rewrite on.
+	prefix string // under which the viewer sees the target: see forwardedPrefix
+
 	// From RoundTrip on.
 	cancel  context.CancelFunc // ends the request to the target; never nil
 	uploads bool               // the request has a body
@@ -158,7 +161,7 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
 	}
 	if ex.p.rewrites {
-		newRedirectRewriter(resp.Request).apply(resp.Header)
+		newRedirectRewriter(resp.Request, ex.prefix).apply(resp.Header)
 	}
 	if headerSize(resp.Header) > maxHeader {
 		return errHeaderTooLarge

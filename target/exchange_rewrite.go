@@ -12,9 +12,11 @@ import (
 // rewrite makes the request to the target: the first step of the exchange.
 func (ex *exchange) rewrite(pr *httputil.ProxyRequest) {
 	p, out := ex.p, pr.Out
+	ex.prefix = forwardedPrefix(pr.In)
 	prefix := ""
 	if p.keeps {
-		prefix = forwardedPrefix(pr.In)
+		prefix = ex.prefix
+		out.Header.Del("X-Forwarded-Prefix") // it announces what was stripped: nothing
 	}
 	*out.URL = requestTarget(pr.In, prefix)
 	if prefix != "" && out.URL.Opaque == prefix+"/" && askedForBare(pr.In, prefix) {

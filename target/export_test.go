@@ -31,4 +31,6 @@ func Classify(err error) (kind string, status int) {
 
 // RewriteRedirects changes h, the header of the answer to r, as a Proxy does
 // with that option. r is the request to the target.
-func RewriteRedirects(r *http.Request, h http.Header) { newRedirectRewriter(r).apply(h) }
+func RewriteRedirects(r *http.Request, h http.Header) {
+	newRedirectRewriter(r, forwardedPrefix(r)).apply(h)
+}

@@ -24,10 +24,10 @@ type redirectRewriter struct {
 var localhosts = [...]string{"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
 
 // newRedirectRewriter returns one for the answer to r, the request to the
-// target.
-func newRedirectRewriter(r *http.Request) *redirectRewriter {
+// target, which viewers see under prefix.
+func newRedirectRewriter(r *http.Request, prefix string) *redirectRewriter {
 	w := &redirectRewriter{
-		prefix: forwardedPrefix(r),
+		prefix: prefix,
 		scheme: r.Header.Get("X-Forwarded-Proto"),
 		secure: r.URL.Scheme == "https",
 		hosts:  []string{r.URL.Host, r.Host},

@@ -224,7 +224,14 @@ func FuzzRewriteRedirects(f *testing.F) {
 
 func TestKeepPrefix(t *testing.T) {
 	got := make(chan string, 1)
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got <- r.RequestURI }))
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// It used to be announced too, so that frameworks put it before links twice.
+		if v, ok := r.Header["X-Forwarded-Prefix"]; ok {
+			t.Errorf("%s: X-Forwarded-Prefix %q announces what was not stripped", r.RequestURI, v)
+		}
+		w.Header().Set("Location", "/login")
+		got <- r.RequestURI
+	}))
 	defer site.Close()
 	for _, tt := range []struct{ prefix, path, original, want string }{
 		{"/id", "/", "/id/", "/id/"},
@@ -244,7 +251,7 @@ func TestKeepPrefix(t *testing.T) {
 		{"evil", "/x", "/x", "/x"},
 		{"//evil", "/x", "/x", "/x"},
 	} {
-		p, err := target.New(strings.TrimPrefix(site.URL, "http://"), target.Options{KeepPrefix: true})
+		p, err := target.New(strings.TrimPrefix(site.URL, "http://"), target.Options{KeepPrefix: true, RewriteRedirects: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,9 +267,17 @@ func TestKeepPrefix(t *testing.T) {
 		if tt.original != "" {
 			r.Header.Set("X-Websocktunnel-Original-Path", tt.original)
 		}
-		p.ServeHTTP(httptest.NewRecorder(), r)
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
 		if g := <-got; g != tt.want {
 			t.Errorf("%q behind %q, of %q: the target saw %q, want %q", tt.path, tt.prefix, tt.original, g, tt.want)
+		}
+		prefix := tt.prefix
+		if !strings.HasPrefix(tt.want, prefix) {
+			prefix = "" // it is none
+		}
+		if got := w.Header().Get("Location"); got != prefix+"/login" {
+			t.Errorf("%q behind %q: redirected to %q", tt.path, tt.prefix, got)
 		}
 		p.CloseIdleConnections()
 	}

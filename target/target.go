@@ -34,8 +34,9 @@ type Options struct {
 
 	// KeepPrefix is for targets that are configured with the prefix under which
 	// viewers see them, and expect it in requests: the path that the target
-	// sees begins with X-Forwarded-Prefix, and has a slash behind it only if
-	// the viewer's has.
+	// sees begins with that of the request's X-Forwarded-Prefix, and has a slash
+	// behind it only if the viewer's has. The target does not get that header,
+	// since nothing is stripped.
 	KeepPrefix bool
 
 	// RewriteRedirects is for targets that know nothing of the prefix under
