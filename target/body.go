@@ -13,12 +13,13 @@ import (
 //	state   entered when                              Read returns
 //	open    the exchange begins                       what the viewer sends
 //	done    the viewer's upload is complete           io.EOF
-//	broken  the viewer's upload broke off             the viewer's error
+//	broken  the viewer's upload broke off             the viewer's error, once
 //	closed  net/http or the exchange is done with it  http.ErrBodyReadAfterClose
 //	ended   the connection to the target has gone     io.EOF
 //
 // The first Read of one that is open may wait: see expectation. The last two end
-// a Read in progress if the viewer's body can do that.
+// a Read in progress if the viewer's body can do that. What was broken stays so,
+// since it says whose fault the end is.
 type requestBody struct {
 	io.ReadCloser // the viewer's; only close calls its Close
 
@@ -42,7 +43,7 @@ const (
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.expect.wait()
-	if b.state.Load() == bodyClosed {
+	if s := b.state.Load(); s == bodyClosed || s == bodyBroken {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := b.ReadCloser.Read(p)
@@ -63,10 +64,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // Close is for net/http, which calls it when a stream to an HTTP/2 target fails
 // or the body is no longer wanted, and for the end of the exchange.
 func (b *requestBody) Close() error {
-	if b.state.Load() != bodyEnded {
-		b.state.Store(bodyClosed)
-	}
-	return b.close()
+	return b.close(bodyClosed)
 }
 
 // end is for the end of the connection to the target. From then on Read returns
@@ -74,12 +72,17 @@ func (b *requestBody) Close() error {
 // connection. Nobody takes it for the end of the upload, since the connection is
 // closed by then.
 func (b *requestBody) end() {
-	b.state.Store(bodyEnded)
-	_ = b.close()
+	_ = b.close(bodyEnded)
 }
 
 // close is the one place that closes the viewer's body.
-func (b *requestBody) close() error {
+func (b *requestBody) close(next int32) error {
+	for {
+		s := b.state.Load()
+		if s == bodyBroken || s == bodyEnded || b.state.CompareAndSwap(s, next) {
+			break
+		}
+	}
 	if !b.closable || !b.closed.CompareAndSwap(false, true) {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -187,6 +188,28 @@ func TestOutcome(t *testing.T) {
 				t.Error("it has no end")
 			}
 		})
+	}
+}
+
+// TestOutcomeOfBrokenUpload: an upload that breaks off is the viewer's fault, also
+// where the request's context goes on, as behind a handler that limits bodies. What
+// net/http does with the body and the connection after that is no news.
+func TestOutcomeOfBrokenUpload(t *testing.T) {
+	site := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	defer site.Close()
+	p, err := New(site.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.CloseIdleConnections()
+	for range 100 { // the connection ends at the same time as the request
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("too large"))))
+		r.ProtoMajor, r.ContentLength = 2, -1
+		ex := newExchange(p, httptest.NewRecorder(), r)
+		ex.serve()
+		if f := ex.outcome.fault; f == nil || f.hop != hopViewer {
+			t.Fatalf("fault %+v, want one of the viewer", f)
+		}
 	}
 }
 
