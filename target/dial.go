@@ -1,12 +1,14 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +32,7 @@ const (
 // can change it.
 type endpoint struct {
 	scheme string // http, https or h2c
-	host   string // of request URLs; also the TLS server name
+	host   string // of request URLs; the TLS server name, if nothing else says one
 
 	// dial connects to the target.
 	dial func(context.Context) (net.Conn, error)
@@ -155,6 +157,23 @@ func newTransport(t endpoint, o Options, protocols http.Protocols) *http.Transpo
 		if o.InsecureSkipVerify {
 			tr.TLSClientConfig.InsecureSkipVerify = true
 		}
+		// If that is empty, net/http takes the host of the URL.
+		tr.TLSClientConfig.ServerName = cmp.Or(o.ServerName, tr.TLSClientConfig.ServerName, hostname(o.HostHeader))
 	}
 	return tr
+}
+
+// hostname returns the host of a Host header without port and brackets.
+func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
+
+// serverNameRule returns the rule that s breaks as [Options].ServerName, or "".
+func serverNameRule(s string) string {
+	if net.ParseIP(s) != nil {
+		return ""
+	}
+	labels := strings.Split(strings.TrimSuffix(s, "."), ".")
+	if slices.Contains(labels, "") || strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
+		return "it must be a host name or an IP address, without a port, such as app.example.com (xn--… for names that are not ASCII)"
+	}
+	return ""
 }

@@ -134,11 +134,14 @@ func isTimeout(err error) bool {
 		errors.As(err, &ne) && ne.Timeout()
 }
 
-// schemeHint says which scheme the target's address needs if err shows that the
-// target speaks another protocol, or returns "". h2c says which one it has now.
-func schemeHint(err error, h2c bool) string {
+// hint says what to change if err shows that the target speaks another protocol
+// than its address says, or has another name, or returns "". h2c says which
+// protocol the address has now.
+func hint(err error, h2c bool) string {
 	s := err.Error()
 	switch {
+	case errors.As(err, new(x509.HostnameError)):
+		return "the target's certificate is for another name: see --target-server-name"
 	case strings.Contains(s, "server gave HTTP response to HTTPS client"),
 		strings.Contains(s, "first record does not look like a TLS handshake"):
 		return "the target does not speak TLS: use http://"

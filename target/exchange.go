@@ -191,8 +191,8 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 	}
 	f := classify(err)
 	line := ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
-	if hint := schemeHint(err, ex.p.h2c); hint != "" {
-		line.Str("hint", hint)
+	if text := hint(err, ex.p.h2c); text != "" {
+		line.Str("hint", text)
 	}
 	line.Msg("the target failed")
 	h := ex.w.Header()

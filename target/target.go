@@ -25,9 +25,14 @@ type Options struct {
 	// the viewer sent.
 	HostHeader string
 
-	// TLSConfig is for https targets. Nil means the system's roots and the
-	// host of the target as server name.
+	// TLSConfig is for https targets. Nil means the system's roots and no client
+	// certificate.
 	TLSConfig *tls.Config
+
+	// ServerName, for https targets, is the name in the TLS handshake (SNI), which
+	// the target's certificate must cover. Empty means the TLSConfig's, otherwise the
+	// host of HostHeader, otherwise the host of the target.
+	ServerName string
 
 	// InsecureSkipVerify, for https targets, accepts any certificate.
 	InsecureSkipVerify bool
@@ -99,6 +104,11 @@ func New(target string, o Options) (*Proxy, error) {
 	if h := o.HostHeader; h != "" {
 		if u, err := url.Parse("http://" + h); err != nil || u.Host != h {
 			faults.Add("Options.HostHeader", redact.URL(h), "it must be a host or host:port")
+		}
+	}
+	if o.ServerName != "" {
+		if rule := serverNameRule(o.ServerName); rule != "" {
+			faults.Add("Options.ServerName", redact.URL(o.ServerName), rule)
 		}
 	}
 	if err := faults.Err(); err != nil {

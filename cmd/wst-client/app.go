@@ -75,6 +75,9 @@ func newApp() *cli.Command {
 			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "Add the prefix to absolute paths in Location, Content-Location, Refresh and cookies of answers, for a target that does not know it."},
 			&cli.StringFlag{Name: "host-header", Category: catTarget, Usage: "`Host` or host:port to send to the target as the Host header, instead of the viewer's."},
 			&cli.StringFlag{Name: "target-ca-file", Category: catTarget, Usage: "PEM `file` with the certificates to trust for an https target, instead of the system's."},
+			&cli.StringFlag{Name: "target-client-cert", Category: catTarget, Usage: "PEM `file` with a client certificate for an https target, read again for each connection.", TakesFile: true},
+			&cli.StringFlag{Name: "target-client-key", Category: catTarget, Usage: "PEM `file` with the private key of that certificate.", TakesFile: true},
+			&cli.StringFlag{Name: "target-server-name", Category: catTarget, Usage: "`Name` that an https target's certificate must cover, and that the TLS handshake names (SNI). Without this flag, it is the host of --host-header, otherwise the target's."},
 			&cli.BoolFlag{Name: "target-insecure-skip-verify", Category: catTarget, Usage: "Accept any certificate of an https target.", HideDefault: true},
 		},
 		// There are no commands, so no "help"; --help works after any argument.

@@ -76,11 +76,13 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 		HostHeader:         cmd.String("host-header"),
 		KeepPrefix:         cmd.Bool("keep-prefix"),
 		RewriteRedirects:   cmd.Bool("rewrite-redirects"),
+		ServerName:         cmd.String("target-server-name"),
 		InsecureSkipVerify: cmd.Bool("target-insecure-skip-verify"),
 		Logger:             c.log,
 	}
-	if pool := rootCAs(cmd, "target-ca-file", faults); pool != nil {
-		opts.TLSConfig = &tls.Config{RootCAs: pool}
+	opts.TLSConfig = &tls.Config{
+		RootCAs:              rootCAs(cmd, "target-ca-file", faults),
+		GetClientCertificate: clientCertificate(cmd, "target-client-cert", "target-client-key", faults),
 	}
 	args := cmd.Args().Slice()
 	if len(args) != 3 {
@@ -102,6 +104,8 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 		switch {
 		case field == "Options.HostHeader":
 			return "--host-header"
+		case field == "Options.ServerName":
+			return "--target-server-name"
 		case field == "target" && len(args) > 2:
 			return "TARGET"
 		case field == "target":

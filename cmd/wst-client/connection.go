@@ -24,7 +24,7 @@ func newHTTPClient(cmd *cli.Command, serverURL string, faults *cliapp.Faults) *h
 		TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig: &tls.Config{
 			RootCAs:              rootCAs(cmd, "ca-file", faults),
-			GetClientCertificate: clientCertificate(cmd.String("client-cert"), cmd.String("client-key"), faults),
+			GetClientCertificate: clientCertificate(cmd, "client-cert", "client-key", faults),
 		},
 		Protocols:         &http1,
 		DisableKeepAlives: true, // one handshake, one connection
@@ -50,17 +50,18 @@ func rootCAs(cmd *cli.Command, flag string, faults *cliapp.Faults) *x509.CertPoo
 	return pool
 }
 
-// clientCertificate returns what reads the pair for each handshake, so that
-// renewed files need no restart, or nil if there is none.
-func clientCertificate(cert, key string, faults *cliapp.Faults) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+// clientCertificate returns what reads the pair in the files of two flags for each
+// handshake, so that renewed files need no restart, or nil if there is none.
+func clientCertificate(cmd *cli.Command, certFlag, keyFlag string, faults *cliapp.Faults) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	cert, key := cmd.String(certFlag), cmd.String(keyFlag)
 	switch {
 	case cert == "" && key == "":
 		return nil
 	case key == "":
-		faults.Add("--client-key is required because --client-cert is set")
+		faults.Add("--%s is required because --%s is set", keyFlag, certFlag)
 		return nil
 	case cert == "":
-		faults.Add("--client-cert is required because --client-key is set")
+		faults.Add("--%s is required because --%s is set", certFlag, keyFlag)
 		return nil
 	}
 	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -68,7 +69,7 @@ func clientCertificate(cert, key string, faults *cliapp.Faults) func(*tls.Certif
 		return &pair, err
 	}
 	if _, err := load(nil); err != nil {
-		faults.Add("--client-cert and --client-key: %v", err)
+		faults.Add("--%s and --%s: %v", certFlag, keyFlag, err)
 	}
 	return load
 }
