@@ -15,9 +15,13 @@ import (
 // checkAnswer returns an error if resp cannot go on to a viewer, and removes
 // from it what must not.
 func checkAnswer(resp *http.Response) error {
+	if tooManyFields(resp.Header, resp.Trailer) {
+		return fmt.Errorf("%w: more than %d header fields or %d trailers", errBadAnswer, maxFields, maxTrailers)
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// Made by h2conn, with the two headers that it needs.
 		cleanPrivate(resp.Header)
+		cleanReach(resp.Header)
 		return nil
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 599 {
@@ -25,9 +29,6 @@ func checkAnswer(resp *http.Response) error {
 	}
 	if s := resp.Status; s != "" && (len(s) < 3 || !digits(s[:3]) || len(s) > 3 && s[3] != ' ') {
 		return fmt.Errorf("%w: the status is not three digits", errBadAnswer)
-	}
-	if tooManyFields(resp.Header, resp.Trailer) {
-		return fmt.Errorf("%w: more than %d header fields or %d trailers", errBadAnswer, maxFields, maxTrailers)
 	}
 	if cl := resp.Header["Content-Length"]; len(cl) > 0 {
 		for _, v := range cl {
@@ -58,10 +59,11 @@ func cleanHeader(h http.Header) {
 		}
 	}
 	for k := range h {
-		if hopByHop[k] || speaksToProxy(k) {
+		if hopByHop[k] {
 			delete(h, k)
 		}
 	}
+	cleanReach(h)
 	errType, failed := h[wire.HeaderError]
 	cleanPrivate(h)
 	if failed { // for serveViewer, which does not let it through
@@ -79,10 +81,7 @@ func cleanPrivate(h http.Header) {
 
 // forbiddenTrailers are those that httpguts lets pass and that would mean
 // something if a recipient merged them into the header.
-var forbiddenTrailers = [...]string{
-	"Set-Cookie", "Host", "Location", "Alt-Svc", "Clear-Site-Data", "Nel", "Origin-Agent-Cluster", "Public-Key-Pins",
-	"Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Strict-Transport-Security",
-}
+var forbiddenTrailers = [...]string{"Set-Cookie", "Set-Cookie2", "Host", "Location"}
 
 // checkTrailer removes from t what must not be a trailer (RFC 9110, section
 // 6.5.1).
@@ -92,13 +91,14 @@ func checkTrailer(t http.Header) {
 		return
 	}
 	for k := range t {
-		if !mayTrail(k) || speaksToProxy(k) {
+		if !mayTrail(k) || reachOf(k) != reachAnswer {
 			delete(t, k)
 		}
 	}
 	for _, k := range forbiddenTrailers {
 		delete(t, k)
 	}
+	dropOurStatus(t)
 }
 
 func digits(s string) bool {

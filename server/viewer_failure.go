@@ -42,12 +42,15 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
+// serviceName is the service's in Proxy-Status, and how its tunnel clients' begins.
+const serviceName = "websocktunnel"
+
 // reporter returns the name in Proxy-Status of the proxy that found the failure.
 func (f *failure) reporter() string {
 	if f.byClient {
-		return "websocktunnel-client"
+		return serviceName + "-client"
 	}
-	return "websocktunnel"
+	return serviceName
 }
 
 var (

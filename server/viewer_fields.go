@@ -43,15 +43,3 @@ var hopByHop = map[string]bool{
 func mayTrail(name string) bool {
 	return httpguts.ValidTrailerHeader(name) && !hopByHop[name] && name != "Http2-Settings" && !strings.HasPrefix(name, wire.HeaderPrefix)
 }
-
-// speaksToProxy reports whether name, of an answer's header in the spelling of
-// net/http, is an order to a proxy in front of the service: to send a file of its
-// own, or to treat the answer in some way. It is the operator's proxy, not the
-// target's.
-func speaksToProxy(name string) bool {
-	switch name {
-	case "X-Sendfile", "X-Lighttpd-Send-File", "X-Lighttpd-Send-Tempfile", "X-Litespeed-Location", "X-Reproxy-Url", "X-Reproxy-Expected-Size":
-		return true
-	}
-	return strings.HasPrefix(name, "X-Accel-") || strings.HasPrefix(name, "Surrogate-")
-}

@@ -90,7 +90,8 @@ func TestTrailersOfRequest(t *testing.T) {
 	}
 }
 
-// TestOrdersToProxies: a target does not speak to the proxy in front of the service.
+// TestOrdersToProxies: a target does not speak to the proxy in front of the service,
+// by a 101 either.
 func TestOrdersToProxies(t *testing.T) {
 	orders := []string{
 		"X-Accel-Redirect", "X-Accel-Buffering", "X-Accel-Expires", "X-Sendfile", "X-LIGHTTPD-send-file", "X-Lighttpd-Send-Tempfile",
@@ -103,14 +104,29 @@ func TestOrdersToProxies(t *testing.T) {
 		}
 		w.Header().Set("X-Other", "stays")
 	})))
-	resp, _ := s.get("/a/")
-	for _, k := range orders {
-		if v := resp.Header.Get(k); v != "" {
-			t.Errorf("%s: %s reached the viewer", k, v)
+	s.waitActive(s.connect("switches", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
 		}
-	}
-	if resp.Header.Get("X-Other") != "stays" {
-		t.Error("an ordinary header is missing")
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nX-Other: stays\r\n")
+		for _, k := range orders {
+			fmt.Fprintf(conn, "%s: /internal\r\n", k)
+		}
+		io.WriteString(conn, "\r\n")
+	})))
+	for name, got := range map[string]string{
+		"200": s.raw("GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"),
+		"101": s.raw("GET /switches/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"),
+	} {
+		if !strings.HasPrefix(got, "HTTP/1.1 "+name) || strings.Contains(got, "internal") {
+			t.Errorf("%s: the viewer got %q", name, got)
+		}
+		if !strings.Contains(got, "X-Other: stays") {
+			t.Errorf("%s: an ordinary header is missing: %q", name, got)
+		}
 	}
 }
 

@@ -5,20 +5,6 @@ import (
 	"strings"
 )
 
-// originWide are the response headers that speak for a whole origin. In path
-// mode all tunnels share one, so no target may send them.
-var originWide = [...]string{
-	"Alt-Svc",
-	"Clear-Site-Data",
-	"Nel",
-	"Origin-Agent-Cluster",
-	"Public-Key-Pins",
-	"Report-To",
-	"Reporting-Endpoints",
-	"Service-Worker-Allowed",
-	"Strict-Transport-Security",
-}
-
 // maxCookieAttribute is the length beyond which browsers ignore the value of
 // a cookie's attribute (RFC 6265bis, section 5.6).
 const maxCookieAttribute = 1024
@@ -49,15 +35,14 @@ func (iso isolation) apply(h http.Header, rt route) {
 	case rt.ownHost:
 		rewriteCookies(h, hostOnlyCookie)
 	case !iso.off:
-		for _, name := range originWide {
-			h.Del(name)
-		}
+		dropReaching(h, reachOrigin)
 		base := iso.prefixPath + "/" + rt.id
 		rewriteCookies(h, func(c string) string { return isolateCookie(c, base, rt.rest) })
 	}
 }
 
 func rewriteCookies(h http.Header, rewrite func(string) string) {
+	delete(h, "Set-Cookie2") // obsolete (RFC 6265, section 9.4), but some programs read it
 	cookies := h["Set-Cookie"]
 	if len(cookies) == 0 {
 		return

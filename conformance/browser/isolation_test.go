@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/websocktunnel/websocktunnel/conformance/internal/harness"
+	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -16,7 +17,8 @@ import (
 // Clear-Site-Data, which the browser shows to no script.
 var originWide = []string{
 	"service-worker-allowed", "alt-svc", "strict-transport-security", "nel", "report-to", "reporting-endpoints",
-	"public-key-pins", "origin-agent-cluster",
+	"public-key-pins", "origin-agent-cluster", "accept-ch", "critical-ch", "use-as-dictionary", "no-vary-search",
+	"speculation-rules", "set-login", "shared-storage-write", "secure-session-registration", "activate-storage-access", "origin-trial",
 }
 
 // isolatedSite tries what one tunnel should not be able to do to another of
@@ -52,6 +54,19 @@ func isolatedSite() http.Handler {
 			w.Header().Set(name, "x")
 		}
 	})
+	mux.HandleFunc("/hints", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" {
+			w.Header().Set("Accept-CH", r.URL.RawQuery)
+		}
+		blank(w, r)
+	})
+	mux.HandleFunc("/model", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, len(r.Header["Sec-Ch-Ua-Model"])) })
+	mux.HandleFunc("/dictionary", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Use-As-Dictionary", `match="/*"`)
+		w.Header().Set("Cache-Control", "max-age=3600")
+		blank(w, r)
+	})
+	mux.HandleFunc("/available", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, len(r.Header["Available-Dictionary"])) })
 	mux.HandleFunc("/clear", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Clear-Site-Data", `"cookies", "storage"`)
 	})
@@ -127,6 +142,33 @@ func TestIsolation(t *testing.T) {
 						if got := js[string](tb, register, scope); got != want {
 							t.Errorf("a worker of a for %s: %s, want %s", scope, got, want)
 						}
+					}
+				})
+
+				t.Run("client hints", func(t *testing.T) {
+					tb := newTab(t)
+					tb.open(a + "/hints?Sec-CH-UA-Model")
+					tb.open(b + "/hints")
+					// To tell more about itself, the browser wants a secure context, which 127.0.0.1 is.
+					if got := js[int](tb, `return (await fetch('model')).json()`); (got == 1) != off {
+						t.Errorf("after a's Accept-CH, b's target gets %d hints", got)
+					}
+				})
+
+				t.Run("dictionary", func(t *testing.T) {
+					tb := newTab(t)
+					tb.open(a + "/")
+					js[string](tb, `return (await fetch('dictionary')).text()`)
+					tb.open(b + "/")
+					available := func() bool {
+						return js[int](tb, `return (await fetch('available', { cache: 'no-store' })).json()`) == 1
+					}
+					if !off {
+						if available() {
+							t.Error("b's target is offered a's dictionary")
+						}
+					} else if !tunneltest.Poll(patience, available) { // it is kept a moment later
+						t.Error("b's target is not offered a's dictionary")
 					}
 				})
 
