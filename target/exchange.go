@@ -160,6 +160,10 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.StatusCode < 200 || resp.StatusCode > 599) {
 		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
 	}
+	if ex.p.password.due(ex.in, resp.Header) {
+		ex.p.log.Warn().Str("hint", "host mode keeps tunnels apart: VIEWER_DOMAIN at the service").
+			Msg("the target asks for a password, which browsers send to other tunnels of the service too: all share one origin")
+	}
 	if ex.p.rewrites {
 		newRedirectRewriter(resp.Request, ex.prefix).apply(resp.Header)
 	}

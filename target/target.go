@@ -50,7 +50,8 @@ type Options struct {
 	// itself, X-Forwarded-Prefix is put before it, unless it is there already.
 	RewriteRedirects bool
 
-	// Logger receives a warning for each request that the target failed.
+	// Logger receives a warning for each request that the target failed, and one if
+	// the target asks for passwords that browsers would send to other tunnels too.
 	// The zero value is silent. Its writer must not block: lines are written on
 	// the way of requests.
 	Logger zerolog.Logger
@@ -153,6 +154,7 @@ type Proxy struct {
 	keeps    bool    // Options.KeepPrefix
 	rewrites bool    // Options.RewriteRedirects
 	log      zerolog.Logger
+	password passwordWarning
 	errorLog *log.Logger // for httputil
 	plain    *http.Transport
 	upgrades *http.Transport // speaks HTTP/1.1 only
