@@ -173,7 +173,7 @@ func (c *Conn) read(p []byte) (int, error) {
 			}
 			c.reader = r
 		}
-		// In pieces, for what is read and not delivered yet counts as overhead.
+		// In pieces, for bytes that are read and not delivered yet count as overhead.
 		n, err := c.reader.Read(p[:min(len(p), maxMessage)])
 		if err == io.EOF {
 			c.reader, err = nil, nil
@@ -272,9 +272,8 @@ func (c *Conn) broken(err error) error {
 	return err
 }
 
-// failed records the cause of the connection's end and returns it. What the
-// peer had to say in a close frame counts before everything else, also if both
-// ends close at once.
+// failed records the cause of the connection's end and returns it. The peer's close
+// frame counts before every other cause, also if both ends close at once.
 func (c *Conn) failed(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -41,8 +41,8 @@ func (c *carrier) Close() error {
 	return c.closeErr
 }
 
-// kill closes the network connection without waiting for anything. What is
-// blocked in Read, Write or Close returns.
+// kill closes the network connection without waiting for anything. Calls of Read,
+// Write or Close that block return.
 func (c *carrier) kill() { _ = c.abort(net.ErrClosed) }
 
 // carrierConn is a carrier in the shape of a net.Conn, as a Hijacker has to

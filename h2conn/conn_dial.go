@@ -99,7 +99,7 @@ var dialTransport http.RoundTripper = &http.Transport{
 }
 
 // combiningTransport puts a carrier under the body of a 101 response, above
-// TLS and whatever proxy the base transport goes through.
+// TLS and any proxy that the base transport goes through.
 type combiningTransport struct {
 	base         http.RoundTripper
 	writeTimeout time.Duration

@@ -50,9 +50,9 @@ func putBuffer(b *[]byte) {
 // system call.
 //
 // Since Write returns before its bytes have left, three things are different
-// from a plain connection: a stuck peer is found by the combiner's own timeout,
-// the connection's only limit for a stuck write, which closes w; an error comes with a later Write; and Close waits
-// a moment for what is still here.
+// from a plain connection. The combiner's own timeout finds a stuck peer and closes
+// w: it is the connection's only limit for a stuck write. An error comes with a later
+// Write. And Close waits a moment for bytes that are still here.
 type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
@@ -236,7 +236,7 @@ func (c *combiner) setWriteDeadline(t time.Time) {
 	c.changedLocked()
 }
 
-// Close waits a moment for what is pending to leave and closes w.
+// Close waits a moment for pending bytes to leave and closes w.
 func (c *combiner) Close() error {
 	end := time.Now().Add(closeLinger)
 	linger := time.NewTimer(closeLinger)

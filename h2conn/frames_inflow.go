@@ -9,7 +9,7 @@ type inflow struct {
 	window atomic.Int64 // what the peer may send now
 	most   atomic.Int64 // what it may send when nothing is held
 
-	// changed, if not nil, is called with each change of what is held, by the
+	// changed, if not nil, is called with each change of held, by the
 	// goroutine that reads or the one that writes.
 	changed func(delta int64)
 }

@@ -44,8 +44,8 @@ const (
 	resetGlitch      = 256 + askingStreamWindow/lateBytesPerCost
 
 	// alignPadding is how many bytes of padding DATA may have however short it
-	// is: some libraries pad each frame to a multiple of 8 bytes. What is padded
-	// with more than it has data is a glitch.
+	// is: some libraries pad each frame to a multiple of 8 bytes. A frame with
+	// more padding than that, and than data, is a glitch.
 	alignPadding = 8
 
 	// A control message costs this and one more for each 64 bytes.
@@ -90,8 +90,8 @@ type meter struct {
 	earned atomic.Int64 // not yet in budget
 }
 
-// sentFrames follows the frames in what this end sends. It belongs to whoever
-// writes.
+// sentFrames follows the frames in what this end sends. It belongs to the goroutine
+// that writes.
 type sentFrames struct {
 	skip   int // bytes of the connection preface still to come
 	header [frameHeaderLen]byte

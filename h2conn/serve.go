@@ -93,7 +93,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 }
 
 // answerer is the handler of the answering end: it hands upgrades to
-// serveUpgrade and keeps connection headers out of everything else.
+// serveUpgrade and keeps connection headers out of all other answers.
 type answerer struct {
 	handler http.Handler
 	conn    *Conn
@@ -302,7 +302,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 }
 
 // writePieces writes p to w so that x/net makes frames of at most c's quantum:
-// what is in a frame goes out before everything else, pings included.
+// a frame goes out before everything behind it, pings included.
 func writePieces(w io.Writer, p []byte, c *Conn) (n int, err error) {
 	for {
 		k, err := w.Write(p[n:min(len(p), n+c.quantum())])

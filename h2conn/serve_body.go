@@ -19,8 +19,8 @@ const (
 	maxUpdates = 8192
 )
 
-// wideBody is a request's body that is read in large pieces, whatever its
-// reader asks for: x/net's server writes a WINDOW_UPDATE after each read, of
+// wideBody is a request's body that is read in large pieces, although its reader may
+// ask for small ones: x/net's server writes a WINDOW_UPDATE after each read, of
 // 4 KiB or more, and some hundred handlers that come to read full windows in
 // small pieces at the same time would cost the tunnel. Its states:
 //

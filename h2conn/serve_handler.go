@@ -17,7 +17,7 @@ const maxRunning = 10_000
 // leave would cost the tunnel.
 //
 // What such a handler does with its ResponseWriter after that fails. To x/net it
-// has panicked, so x/net uses the ResponseWriter for nothing else.
+// has panicked, so x/net does not use the ResponseWriter any more.
 func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.end()

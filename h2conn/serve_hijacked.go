@@ -171,7 +171,7 @@ func (c *hijackedConn) endWrite() {
 var endOfHead = []byte("\r\n\r\n")
 
 func (c *hijackedConn) writeHead(p []byte) (int, error) {
-	from := max(c.head.Len()-len(endOfHead)+1, 0) // what is before has no end of a head
+	from := max(c.head.Len()-len(endOfHead)+1, 0) // the bytes before have no end of a head
 	c.head.Write(p)
 	all := c.head.Bytes()
 	var resp *http.Response
@@ -305,7 +305,8 @@ func (c *hijackedConn) awaitWrite() {
 	defer c.writeMu.Unlock()
 }
 
-// waitClosed waits until the connection is closed, or the stream is over.
+// waitClosed waits until the connection is closed, or the stream is over. It panics
+// with http.ErrAbortHandler if that must not look like a clean end.
 func (c *hijackedConn) waitClosed(ctx context.Context) {
 	select {
 	case <-c.closed:

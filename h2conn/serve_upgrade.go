@@ -125,9 +125,9 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 }
 
 // leadingBody is the body of an upgrade request, which comes before what the
-// connection carries, on the same stream. Two may want to read it: the handler,
-// or a Transport that it has given the request to, and who reads the hijacked
-// connection before the body is whole.
+// connection carries, on the same stream. Two may want to read it: the handler, or
+// a Transport that it has given the request to, and the reader of the hijacked
+// connection, before the body is whole.
 //
 //	open     Read returns the body
 //	ended    a Read, or skip, has come to its end or an error, which Read returns
@@ -149,7 +149,7 @@ func (b *leadingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// skip reads what is left. After that Read does not touch the stream.
+// skip reads the rest. After that Read does not touch the stream.
 func (b *leadingBody) skip() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

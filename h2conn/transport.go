@@ -30,8 +30,8 @@ const (
 )
 
 // Transport is the asking end of HTTP/2 over one [Conn]: an
-// [http.RoundTripper] whose every request goes to the one peer, whatever the
-// request's URL names. It is safe for concurrent use.
+// [http.RoundTripper] whose every request goes to the one peer. The host in the
+// request's URL does not matter. It is safe for concurrent use.
 type Transport struct {
 	conn *Conn
 	cc   *http2.ClientConn
@@ -215,7 +215,7 @@ func (t *Transport) ExtendedConnect() bool {
 }
 
 // Usable reports whether the Transport takes new requests. It does not once
-// the connection is gone or the peer has sent GOAWAY: x/net then lets what is in
+// the connection is gone or the peer has sent GOAWAY: x/net then lets requests in
 // flight finish and waits for the owner to close.
 func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
 

@@ -71,9 +71,9 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 		return resp, nil
 	}
 	if hasBody {
-		// Whoever gets the 101 reads the viewer's connection. It must not do so
-		// while the request's body is still read from there, although a target may
-		// switch before it has that.
+		// The caller reads the viewer's connection once it has the 101. It must not
+		// do so while the request's body is still read from there, although a target
+		// may switch before it has that.
 		if err := body.waitOwn(req.Context(), t.conn.Done()); err != nil {
 			s.Close()
 			return nil, t.wrap(err)

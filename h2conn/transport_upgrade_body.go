@@ -17,16 +17,16 @@ import (
 //
 //	own body  own is not nil and ownOver false: Read returns the own body,
 //	          exactly length bytes of it, or in the chunked coding
-//	stream    Read returns what is written to the pipe
+//	stream    Read returns what the viewer writes to the pipe
 //	over      a Read of either has failed, or Close was called: sent is closed
 type upgradeBody struct {
 	own     io.ReadCloser // nil: none
-	length  int64         // what is left of own; negative: unknown, so it goes in chunks
+	length  int64         // bytes left of own; negative: unknown, so it goes in chunks
 	ownOver bool          // owned by Read
 	ownRead chan struct{} // closed when nothing more is read of own; nil without one
 
 	stream *io.PipeReader
-	sent   chan struct{} // closed when all that was written has left
+	sent   chan struct{} // closed when nothing more is sent: all has left, or the stream broke
 	once   sync.Once
 }
 

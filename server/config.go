@@ -16,9 +16,8 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
 
-// Config configures a [Server]. For durations and counts, zero means the
-// default named and negative switches the mechanism off, where nothing else is
-// said.
+// Config configures a [Server]. For durations and counts, zero means the default
+// named and negative switches the mechanism off, unless the field says otherwise.
 type Config struct {
 	// PublicURL is the URL under which viewers reach the service, from which
 	// client URLs are made: http or https, a host, and optionally a port and a
@@ -27,7 +26,7 @@ type Config struct {
 
 	// ViewerDomain gives each tunnel a host of its own under this domain,
 	// <label>.<ViewerDomain>, with the scheme and port of PublicURL; client URLs
-	// are made of it. It is a domain name and nothing else, with a wildcard in
+	// are made of it. It is just a domain name, with a wildcard in
 	// DNS and in the certificate, and the host of PublicURL is not in it. See
 	// docs/configuration.md. Empty: tunnels are reached by path alone.
 	ViewerDomain string
@@ -107,7 +106,7 @@ type Config struct {
 	// IgnoreTokenExpiry lets a session outlive its token.
 	IgnoreTokenExpiry bool
 
-	// Version is what /__version__ answers, as JSON. What is empty in it means
+	// Version is what /__version__ answers, as JSON. Empty fields mean
 	// what the linker or the Go toolchain recorded in the program.
 	Version Version
 
@@ -233,7 +232,7 @@ func check(cfg Config) (settings, error) {
 	return s, faults.Err()
 }
 
-// checkSecrets notes what is wrong with secrets, and never their values.
+// checkSecrets notes the faults of secrets, and never their values.
 func checkSecrets(secrets [][]byte, faults *configerror.Faults) {
 	switch n := len(secrets); {
 	case n == 0:

@@ -73,8 +73,8 @@ func isHost(s string) bool {
 	return true
 }
 
-// parseViewerDomain returns the domain in lower case, after it has noted what is
-// wrong with it. public is the public URL, or nil if that is faulty.
+// parseViewerDomain returns the domain in lower case, after it has noted its
+// faults. public is the public URL, or nil if that is faulty.
 func parseViewerDomain(s string, public *url.URL, faults *configerror.Faults) string {
 	if s == "" {
 		return ""

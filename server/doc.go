@@ -12,7 +12,7 @@
 //
 // # Words
 //
-// A tunnel is the lasting relation between an id and whoever serves it. A
+// A tunnel is the lasting relation between an id and the client that serves it. A
 // session is one live websocket of a tunnel: each reconnect makes a new one,
 // and while the newest takes all new requests, older ones finish what they
 // have. docs/architecture.md follows one request through the package.
@@ -28,10 +28,11 @@
 // taken without those before it. Neither the registry nor a session waits for the
 // network with its lock held.
 //
-// An [exchange] belongs to the goroutine of its handler. What else touches it (x/net
-// reading the request, a session's goroutine that brings interim answers, timers)
-// does so through requestBody, answerBody and viewerWriter, which have locks of
-// their own. One of them is held across network I/O, on purpose: viewerWriter.sending
-// lets interim answers to one viewer go out one at a time. Nothing but that
-// viewer's own request ever waits for it.
+// An [exchange] belongs to the goroutine of its handler. Other goroutines touch it
+// (x/net reading the request, a session's that brings interim answers, timers)
+// through requestBody, answerBody and viewerWriter, which have locks of their own.
+// Two things are held across network I/O, on purpose, and only the exchange's own
+// request ever waits for them: viewerWriter.sending, so that interim answers go out
+// one at a time, and the [sync.Once] of answerBody.Close and of exchange.finish, so
+// that the first call ends before a second one returns.
 package server

@@ -8,7 +8,7 @@ import (
 
 // label is what a client id is called in a host name: <label>.<viewer domain>.
 // It is a valid DNS label in lower case, and no two ids have the same, also
-// where labels are compared without case. So it is the registry's key too: a host
+// when labels are compared without case. So it is the registry's key too: a host
 // name leads to its tunnel without the id, which not every label tells.
 type label string
 
@@ -24,8 +24,8 @@ const (
 // encodedID is what stands behind encodedPrefix. 256 bits take 52 characters.
 var encodedID = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// labelOf returns the label of id: id itself where it is a plain label, and else
-// a hash of it. Ids have up to 256 bytes and labels 63, so a form that can be
+// labelOf returns the label of id: id itself if it is a plain label, and otherwise a
+// hash of it. Ids have up to 256 bytes and labels 63, so a form that can be
 // decoded would do for short ids only.
 func labelOf(id string) label {
 	if isPlainLabel(id) {

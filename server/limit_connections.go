@@ -22,8 +22,8 @@ const (
 	reservedConnections = 64
 )
 
-// connLimit bounds the connections that are no tunnels. What is over the limit
-// of an address is closed at once. Where the limit for all is reached, a new
+// connLimit bounds the connections that are no tunnels. One over the limit of its
+// address is closed at once. Where the limit for all is reached, a new
 // connection takes the place of the one that has waited longest for its next
 // request, or for the first one to be whole: so sockets that say nothing, or
 // say it slowly, keep nobody out. If all are busy, a new connection takes a

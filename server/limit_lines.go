@@ -9,7 +9,7 @@ import (
 
 const (
 	// linesPerSecond is how many lines about one tunnel go to the log within
-	// any second, whatever its client does. The last is kept for the end of a
+	// any second, however its client behaves. The last is kept for the end of a
 	// session. With the lines that its client can make others write, that is ten.
 	linesPerSecond = 6
 

@@ -67,7 +67,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !s.isDraining() { // else Shutdown and Close have still to do with it
+		if !s.isDraining() { // otherwise Shutdown and Close still need it
 			delete(s.servers, hs)
 		}
 	}()
@@ -102,14 +102,14 @@ func (s *Server) newHTTPServer() (*http.Server, error) {
 	hs.Protocols.SetHTTP1(true)
 	if s.cfg.TLSConfig != nil {
 		hs.TLSConfig = s.cfg.TLSConfig.Clone()
-		hs.TLSConfig.NextProtos = []string{"h2", "http/1.1", "http/1.0"} // curl --http1.0 offers nothing else
+		hs.TLSConfig.NextProtos = []string{"h2", "http/1.1", "http/1.0"} // curl --http1.0 offers only the last
 		hs.TLSConfig.MinVersion = max(hs.TLSConfig.MinVersion, tls.VersionTLS12)
 		hs.Protocols.SetHTTP2(true)
 	} else {
 		hs.Protocols.SetUnencryptedHTTP2(!s.cfg.DisableH2C)
 	}
-	// Writes are timed by viewerConn. x/net's HTTP/2 rather than net/http's, for viewers' websockets over HTTP/2
-	// (RFC 8441), which only it can serve.
+	// viewerConn times writes. HTTP/2 is x/net's rather than net/http's, since only
+	// that serves viewers' websockets over HTTP/2 (RFC 8441).
 	h2s := &http2.Server{
 		MaxConcurrentStreams:         viewerStreams,
 		IdleTimeout:                  s.cfg.idleTimeout,

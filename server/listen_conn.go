@@ -146,7 +146,7 @@ func lingerOnClose(c net.Conn) {
 // reset closes c so that its peer sees an error rather than an end.
 func reset(c net.Conn) {
 	if vc := viewerConnOf(c); vc != nil {
-		vc.limit.remove(vc) // whoever has hijacked c does not close it
+		vc.limit.remove(vc) // the code that has hijacked c does not close it
 	}
 	netconn.Reset(c)
 }

@@ -45,7 +45,8 @@ func refuse(w http.ResponseWriter, status int, reason string) {
 
 // register answers a registration: it writes the refusal, or upgrades and
 // hands the connection to a new session. The checks are in the order of
-// docs/protocol.md; none of them looks at whether the id is connected.
+// docs/protocol.md: none before the token's, or of the token, looks at whether the
+// id is connected.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	addr := s.forwarding.clientAddr(r)
 	remote := r.RemoteAddr
@@ -171,8 +172,8 @@ func failureCode(err error) (code wire.CloseCode, fault string) {
 	return wire.CloseProtocol, "no answer to the first HTTP/2 ping"
 }
 
-// authorize returns what r's bearer token entitles to. The errors are for the
-// log alone.
+// authorize returns what r's bearer token entitles to. The texts of errors are for
+// the log alone: see tokenFault.
 func (s *Server) authorize(r *http.Request, id string) (grant, error) {
 	vv := r.Header["Authorization"]
 	if len(vv) != 1 {
@@ -249,7 +250,7 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 
 // refuseStranger refuses a registration from addr without a valid token, with
 // status and answer; or, after too many of those, with 429. A caller with a valid
-// token never gets here, whatever others at addr do. g is the grant of a token
+// token never gets here, even if others at addr do. g is the grant of a token
 // that was valid once, if there is one.
 func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, status int, answer, reason string) {
 	if wait, ok := s.failures.allow(addr); !ok {

@@ -20,7 +20,7 @@ const (
 	eventSuppressed = "suppressed" // lines were left out
 )
 
-// How many audit lines are written. What is beyond that is counted.
+// How many audit lines are written. More are only counted.
 const (
 	// About callers without a good token: for each address, and all together.
 	strangerLines, strangerBurst = 1, 60

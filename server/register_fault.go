@@ -18,8 +18,8 @@ type tokenFault struct {
 
 func (f *tokenFault) Error() string { return f.text }
 
-// badClaim is the fault of a token whose claims break a rule whatever the time
-// and the service. text names the claim, never its value.
+// badClaim is the fault of a token whose claims break a rule at any time and for any
+// service. text names the claim, never its value.
 func badClaim(text string) *tokenFault {
 	return &tokenFault{reason: wire.TokenClaims, told: "the " + text, text: text}
 }

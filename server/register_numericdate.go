@@ -14,7 +14,7 @@ const maxClaimSeconds = 1 << 53
 // numericDate returns the claim of that name in whole seconds since 1970. It must
 // be a JSON number (RFC 7519, section 2: NumericDate), without a sign and at most
 // 2^53. Fractions and exponents are possible, as issuers write them that keep
-// time in floating point; what is below a second is cut off, so that the limits
+// time in floating point; fractions of a second are cut off, so that the limits
 // on tokens hold to the second. The arithmetic is on digits and therefore exact,
 // and its cost depends on the length of the number only, not on its exponent.
 func numericDate(claims map[string]json.RawMessage, name string) (int64, error) {

@@ -85,7 +85,7 @@ func MintToken(secret []byte, c Claims) (string, error) {
 	return token, nil
 }
 
-// check notes what is wrong with c and returns the claim nbf of a token that is
+// check notes the faults of c and returns the claim nbf of a token that is
 // issued at iat.
 func (c Claims) check(iat int64, faults *configerror.Faults) (nbf int64) {
 	faults.AddID("Claims.ID", c.ID)
@@ -244,7 +244,7 @@ func (v *verifier) judge(claims map[string]json.RawMessage, id string) (grant, e
 	if !ok {
 		return grant{}, badClaim("token claim tid is missing or not a string")
 	}
-	// What iat says is which of two tokens is newer; nothing else depends on it.
+	// iat only says which of two tokens is newer.
 	var times [3]int64
 	for i, name := range []string{"iat", "nbf", "exp"} {
 		var err error
@@ -351,7 +351,7 @@ func uniqueNames(b []byte) bool {
 	}
 }
 
-// stringValue returns the JSON string v, and false if v is anything else.
+// stringValue returns the JSON string v, and false if v is none.
 func stringValue(v json.RawMessage) (string, bool) {
 	var s string
 	if len(v) == 0 || v[0] != '"' || json.Unmarshal(v, &s) != nil {

@@ -179,7 +179,7 @@ func (s *Server) isDraining() bool { return s.registry.draining.Load() }
 //     client has connected elsewhere, or has had time to.
 //  6. Listeners close, and Serve returns.
 //
-// If ctx ends first, what is left is closed at once and its error returned. A
+// If ctx ends first, Shutdown closes everything at once and returns ctx's error. A
 // call of Close has the same effect.
 func (s *Server) Shutdown(ctx context.Context) error {
 	first := s.registry.drain()

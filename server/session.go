@@ -176,8 +176,8 @@ func (s *session) run() {
 	s.logEnd()
 }
 
-// step does what is due and returns how long until the next step is due, or that
-// the connection is to be closed now. It is told whether control messages are
+// step takes the steps that are due. It returns how long until the next one is, or
+// that the connection is to be closed now. It is told whether control messages are
 // being sent.
 func (s *session) step(sending bool) (next time.Duration, done bool) {
 	s.mu.Lock()
@@ -238,7 +238,7 @@ func (s *session) notify() {
 	}
 }
 
-// begin admits one request of from, which has to be followed by end. It waits a
+// begin admits one request of from. If it returns nil, end has to follow. It waits a
 // bounded time while the tunnel is full.
 func (s *session) begin(ctx context.Context, from netip.Addr) error {
 	w, err := s.slots.enter(from)

@@ -102,8 +102,8 @@ func (s *session) sendLocked(m wire.Control) {
 	s.notify()
 }
 
-// send starts to send what is in the outbox. The channel is closed when that is
-// done; it is nil if there is nothing. A client that takes nothing blocks the
+// send starts to send the outbox. The channel is closed when that is done; it is nil
+// if there is nothing to send. A client that takes nothing blocks the
 // sending until the connection ends, and run, which is to see to that, must not
 // wait for it.
 func (s *session) send() <-chan struct{} {

@@ -23,8 +23,7 @@ const (
 
 // registry knows which sessions serve which ids in this process, by the ids'
 // labels, and which tokens are blocked. Of the sessions of one id, the one that
-// registered last is active, whatever order their handshakes finish in. When there
-// are several nodes, a lookup that misses goes on from lookup.
+// registered last is active, in whatever order their handshakes finish.
 //
 // One lock guards all of it, so each decision about a session is atomic. The lock
 // may be held while a session's is taken, and never the other way round.
@@ -100,7 +99,7 @@ func (g *registry) tidyLocked(tun *tunnel) {
 	}
 }
 
-// wakeLocked wakes all who wait for a change.
+// wakeLocked wakes all goroutines that wait for a change.
 func (tun *tunnel) wakeLocked() {
 	close(tun.changed)
 	tun.changed = make(chan struct{})
@@ -174,7 +173,7 @@ func (g *registry) move(s *session, next state, code wire.CloseCode, fault strin
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	tun := g.tunnels[s.label]
-	if tun == nil { // s is starting, or has ended
+	if tun == nil { // s has failed to start, or has ended
 		_, ok := s.enter(next, code, fault)
 		return ok
 	}

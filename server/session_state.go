@@ -69,8 +69,9 @@ func (st state) serves() bool { return st == stateActive || st == stateLeaving }
 // the close code for the client; fault, which may be empty, is what the client
 // has done wrong.
 //
-// Only the registry calls it, with its lock held, for all moves that begin or end
-// service: it has a session as active exactly while the session serves.
+// For all moves that begin or end service the registry calls it, with its lock
+// held: it has a session as active exactly while the session serves. A registration
+// calls it for a session that has not come into service.
 func (s *session) enter(next state, code wire.CloseCode, fault string) (was state, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +133,7 @@ func (s *session) handOver() {
 }
 
 // lost takes the session out of service since it takes no requests any more: by
-// handOver, or else with code.
+// handOver after a GOAWAY frame, and otherwise with code.
 func (s *session) lost(code wire.CloseCode) {
 	select {
 	case <-s.tr.GoneAway():

@@ -39,8 +39,8 @@ func checkAnswer(resp *http.Response) error {
 		resp.Header["Content-Length"] = cl[:1]
 	}
 	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
-		// They have no body, whatever length they name; x/net would wait for
-		// one. And net/http does not carry the length to a viewer.
+		// They have no body, even if they name a length; x/net would wait for one.
+		// And net/http does not carry the length to a viewer.
 		resp.Body.Close()
 		resp.Body, resp.ContentLength = http.NoBody, 0
 		delete(resp.Header, "Content-Length")
@@ -66,7 +66,7 @@ func cleanHeader(h http.Header) {
 	cleanReach(h)
 	errType, failed := h[wire.HeaderError]
 	cleanPrivate(h)
-	if failed { // for serveViewer, which does not let it through
+	if failed { // for modifyAnswer, which makes a failure of it; Go callers get the header
 		h[wire.HeaderError] = errType
 	}
 }

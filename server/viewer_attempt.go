@@ -28,7 +28,7 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 
 	written atomic.Bool           // the request's headers have been written
-	bad     atomic.Pointer[error] // what is wrong with an interim answer; x/net does not return it
+	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
 
 	// Owned by the session's goroutine that reads.
 	interims, interimBytes int
@@ -81,7 +81,7 @@ func (a *attempt) over() {
 	a.sess.end()
 }
 
-// explain returns what is behind the error of a round trip.
+// explain returns the cause of a round trip's error.
 func (a *attempt) explain(req *http.Request, err error) error {
 	here := req.Context().Err() == nil
 	if c := cause(a.ctx); c != nil && here {
@@ -101,9 +101,9 @@ func (a *attempt) sent() bool { return a.written.Load() || a.x.body.started() }
 
 // tracedContext is a context with a trace in the place of the one that ReverseProxy
 // has put there. [httptrace.WithClientTrace] could only add one, and both would
-// be called. What it undoes is ReverseProxy's way with interim answers: it passes
-// on whatever comes, also a 101 that would make a proxy in front take the
-// connection for a raw pipe, and changes the viewer's headers meanwhile.
+// be called. It undoes ReverseProxy's way with interim answers: ReverseProxy passes
+// on all of them, also a 101 that would make a proxy in front take the connection for
+// a raw pipe, and changes the viewer's headers meanwhile.
 type tracedContext struct {
 	context.Context
 	trace *httptrace.ClientTrace

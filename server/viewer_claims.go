@@ -46,8 +46,8 @@ var (
 	// viewersCredentials begin like claims, but a viewer sends them.
 	viewersCredentials = nameSet("cf-access-client-id cf-access-client-secret cf-access-token")
 
-	// ordinary are names, as net/http spells them, that most requests have:
-	// what is none of the above needs no look each time.
+	// ordinary are names, as net/http spells them, that most requests have. They are
+	// none of the above, so dropClaims need not look each time.
 	ordinary = map[string]bool{
 		"Accept": true, "Accept-Encoding": true, "Accept-Language": true, "Authorization": true, "Cache-Control": true,
 		"Connection": true, "Content-Length": true, "Content-Type": true, "Cookie": true, "Dnt": true, "If-Modified-Since": true,

@@ -101,10 +101,9 @@ const (
 // what a refused request costs must not grow with what it says.
 const maxAccept = 1024
 
-// errorBody chooses the form of a body by an Accept header (RFC 9110, section
-// 12.5.1), by the first maxAccept bytes: HTML for whoever names it, as browsers do, JSON for whoever names
-// that and prefers it, and else plain text. Wildcards mean nothing in
-// particular.
+// errorBody chooses the form of a body by the first maxAccept bytes of an Accept
+// header (RFC 9110, section 12.5.1): HTML or JSON if the viewer names it, the one
+// that it prefers, and otherwise plain text. Wildcards do not count.
 func errorBody(accept []string) bodyForm {
 	best, form := 0.0, bodyPlain
 	left := maxAccept

@@ -35,14 +35,15 @@ import (
 // For Go code, by [Server.RoundTripper], it begins at send and ends when the
 // answer's body is closed.
 //
-// What belongs to the exchange is in its fields; nothing travels in contexts,
-// but for the connection that [http.Server.ConnContext] puts there.
+// Everything about the exchange is in its fields. Nothing travels in contexts, but
+// for the connection that [http.Server.ConnContext] puts there, and the hooks of
+// [net/http/httptrace].
 type exchange struct {
 	// Set by the constructor.
 	srv    *Server
 	in     *http.Request // as it came; its Body is body
 	tunnel label
-	from   netip.Addr // who it counts for; the zero Addr for Go code
+	from   netip.Addr // the address that it counts for; the zero Addr for Go code
 	body   requestBody
 	out    outcome
 
@@ -253,13 +254,13 @@ func (x *exchange) fail(err error) {
 	f.write(x.w, x.in)
 }
 
-// miss answers a viewer who asked for what is not here, with f or, after too
-// many such, with 429. It returns which.
+// miss answers a viewer whose request leads nowhere, with f or, after too many of
+// those, with 429. It returns which.
 func (s *Server) miss(w http.ResponseWriter, r *http.Request, f *failure) *failure {
 	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
 		f = &failure{
 			status: http.StatusTooManyRequests, kind: "http_request_denied", hop: hopService,
-			text: "Too many requests from this address for what is not here.", retryAfter: wait,
+			text: "Too many requests from this address for things that are not here.", retryAfter: wait,
 		}
 	}
 	f.write(w, r)

@@ -24,7 +24,7 @@ const (
 type trustedProxies struct {
 	prefixes []netip.Prefix
 
-	// unix trusts whoever connects through a Unix socket.
+	// unix trusts all peers on a Unix socket.
 	unix bool
 }
 
@@ -70,7 +70,7 @@ type forwarding struct {
 // where there is no prefix.
 //
 // httputil.ReverseProxy removes some of these headers from its outgoing
-// request before Rewrite runs, so what is kept of them is taken from in.
+// request before Rewrite runs, so those that stay are taken from in.
 func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string) {
 	peer, known := parseAddr(in.RemoteAddr)
 	trusted := f.trusted.sent(in)
@@ -85,7 +85,7 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 	chain := said(headerForwardedFor)
 	forwarded := said(headerForwarded)
 	if !quotesClosed(forwarded) {
-		// Whatever were appended would end up inside the open string.
+		// An element behind it would end up inside the open string.
 		forwarded = ""
 	}
 	proto := "http"
@@ -198,8 +198,9 @@ func forwardedElement(addr netip.Addr, host, proto string) string {
 	return element
 }
 
-// forwardedValue returns s as a token or else as a quoted-string (RFC 9110,
-// sections 5.6.2 and 5.6.4), and "" if s is empty or can be neither.
+// forwardedValue returns s as a token if it is one, and otherwise as a
+// quoted-string (RFC 9110, sections 5.6.2 and 5.6.4). It returns "" if s is empty or
+// can be neither.
 func forwardedValue(s string) string {
 	token := true
 	for i := range len(s) {

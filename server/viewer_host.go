@@ -24,8 +24,8 @@ type viewerHosts struct {
 //
 // A proxy in front may have put its own name into Host. Then the viewer's is in
 // X-Forwarded-Host, the nearest proxy's word last. Where Host names a tunnel it
-// counts alone: else a proxy that lets a viewer's X-Forwarded-Host pass would let
-// a page show another tunnel's answers as its own.
+// counts alone. Otherwise a proxy that lets a viewer's X-Forwarded-Host pass would
+// let a page show another tunnel's answers as its own.
 func (v viewerHosts) nameIn(r *http.Request) (name string, ok bool) {
 	if v.domain == "" {
 		return "", false
@@ -47,7 +47,7 @@ func (v viewerHosts) nameIn(r *http.Request) (name string, ok bool) {
 			return name, true
 		}
 		if before, ok := nameUnder(host, v.public); ok && before == "" {
-			return "", false // what is before that is the viewer's own claim
+			return "", false // the viewer itself may have written the rest
 		}
 	}
 	return "", false

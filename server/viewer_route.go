@@ -47,7 +47,7 @@ type route struct {
 	// query is the raw query without the "?". hasQuery tells "/id?" from "/id".
 	query    string
 	hasQuery bool
-	// err, for a routeBad, says what is wrong with the path. It may quote the
+	// err, for a routeBad, says which rule the path breaks. It may quote the
 	// first segment.
 	err error
 }

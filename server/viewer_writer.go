@@ -49,7 +49,7 @@ type viewerWriter struct {
 	// own, which interim answers use meanwhile.
 	header http.Header
 
-	sending sync.Mutex // serialises what is written to the viewer before the final header
+	sending sync.Mutex // held while anything is written before the final header
 
 	mu      sync.Mutex
 	queue   []interim     // that have to go out
@@ -60,8 +60,10 @@ type viewerWriter struct {
 	// its body without.
 	continued bool
 
-	sent    atomic.Int64
-	failed  atomic.Bool // a write has failed
+	sent   atomic.Int64
+	failed atomic.Bool // a write has failed
+
+	// Owned by the handler.
 	status  int
 	begunAt time.Time
 }

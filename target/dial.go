@@ -32,7 +32,7 @@ const (
 // can change it.
 type endpoint struct {
 	scheme string // http, https or h2c
-	host   string // of request URLs; the TLS server name, if nothing else says one
+	host   string // of request URLs; the TLS server name, unless Options name one
 
 	// dial connects to the target.
 	dial func(context.Context) (net.Conn, error)

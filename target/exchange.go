@@ -27,9 +27,10 @@ import (
 //	handleError     makes one up for a target that has none
 //	finish          ends it
 //
-// They run in the goroutine of the handler, one after the other. What other
-// goroutines call are the methods of the bodies, of an upgrade and of an
-// expectation, whose shared fields are atomic.
+// They run in the goroutine of the handler, one after the other. Other goroutines
+// call the methods of the bodies, of an upgrade and of an expectation, whose shared
+// fields are atomic, and, until RoundTrip has returned, the hooks of the trace, of
+// which ReverseProxy's own passes interim answers to writer.WriteHeader.
 type exchange struct {
 	p     *Proxy
 	proxy httputil.ReverseProxy
@@ -224,8 +225,8 @@ func (ex *exchange) viewerFailed(err error) {
 	}
 }
 
-// finish is called once, when all is over, however it ended. It closes what is
-// open and completes the outcome. This is the place for everything that wants to
+// finish is called once, when all is over, also after a panic. It closes everything
+// that is open and completes the outcome. This is the place for everything that wants to
 // know about finished requests.
 func (ex *exchange) finish() {
 	o := &ex.outcome

@@ -26,7 +26,7 @@ const expectTimeout = time.Second
 //
 //	the Transport's trace  answered  an answer has begun (again false if it was 100)
 //	requestBody.Read       wait      the first Read, which may wait
-//	writer.WriteHeader     unread    whether to flush the final header: nothing else would send it
+//	writer.WriteHeader     unread    whether to flush the final header, which would wait for the body otherwise
 //	                       sent      the final header has left
 //
 // A nil expectation is that of a request which expects nothing.

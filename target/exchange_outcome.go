@@ -29,7 +29,7 @@ type outcome struct {
 	upgrade string
 
 	// fault is the first thing that went wrong. Nil means that both messages
-	// were passed on whole, whatever the status.
+	// were passed on whole, with any status.
 	fault *fault
 }
 

@@ -49,7 +49,7 @@ func (u *upgrade) targetBroke(err error) {
 	u.targetBroken.Store(true)
 	hop := hopTarget
 	if u.ctx.Err() != nil {
-		hop = hopViewer // whose leaving closed the target's end
+		hop = hopViewer // its leaving has closed the target's end
 	}
 	u.fault.CompareAndSwap(nil, &fault{hop, err})
 }

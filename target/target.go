@@ -86,7 +86,7 @@ type ConfigError = configerror.ConfigError
 // outside RFC 3986, which get escaped. Websockets and other upgrades work;
 // towards an https or h2c target they use HTTP/1.1.
 //
-// Requests go to target and nowhere else: no redirect is followed and no proxy
+// Requests go to target alone: no redirect is followed and no proxy
 // of the environment is used. If target gives no answer, the handler answers
 // 502, or 504 after a timeout, with one line of text and an X-Websocktunnel-Error
 // header that holds an RFC 9209 error type. If it breaks off an answer, the

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// What is in this file only undoes what httputil.ReverseProxy and net/http do to
-// a message although nobody asked for it. Two more such things need the state of
+// This file only undoes what httputil.ReverseProxy and net/http do to a message
+// although nobody asked for it. Two more such things need the state of
 // their type and are there:
 //
 //	ReverseProxy takes the Close from a request's body    requestBody.Close has it
@@ -38,8 +38,8 @@ func chooseProtocol(h http.Header, chosen string) {
 	}
 }
 
-// dropBody takes the length from a 304, which has no body whatever length it
-// names. If it comes over HTTP/2, net/http takes that body for one that broke off.
+// dropBody takes the length from a 304, which has no body even if it names a
+// length. If it comes over HTTP/2, net/http takes that body for one that broke off.
 func dropBody(resp *http.Response, body *answerBody) {
 	body.Reader = http.NoBody
 	resp.ContentLength = 0

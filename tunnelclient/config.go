@@ -45,7 +45,7 @@ type Config struct {
 	// one that honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 	//
 	// A handshake is redirected only within its host and never from https to
-	// http, so that the token goes nowhere else; the HTTPClient's own
+	// http, so that no other host gets the token; the HTTPClient's own
 	// CheckRedirect can restrict that further.
 	HTTPClient *http.Client
 
@@ -109,7 +109,7 @@ func (cfg Config) Validate() error {
 	return err
 }
 
-// check returns the URL of the handshake, or what is wrong with cfg.
+// check returns the URL of the handshake, or the faults of cfg.
 func (cfg *Config) check() (endpoint string, err error) {
 	faults := configerror.New("tunnelclient")
 	endpoint = handshakeURL(cfg.ServerURL, faults)
@@ -163,7 +163,7 @@ func (cfg *Config) sessionConfig() h2conn.ServeConfig {
 }
 
 // handshakeURL returns the URL to request for a service's URL, after it has noted
-// what is wrong with that. A path is made to end in a slash: the proxy that
+// its faults. A path is made to end in a slash: the proxy that
 // strips it leaves "/".
 func handshakeURL(s string, faults *configerror.Faults) string {
 	if s == "" {

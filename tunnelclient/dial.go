@@ -94,8 +94,8 @@ func connectError(err error) error {
 
 // sameHost returns a CheckRedirect policy that follows a redirect only to the
 // same scheme and authority, or from http to https on the same host name, and
-// only if next, which may be nil, agrees. What is not followed becomes the
-// answer to the handshake.
+// only if next, which may be nil, agrees. A redirect that is not followed becomes
+// the answer to the handshake.
 func sameHost(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		from, to := via[len(via)-1].URL, req.URL

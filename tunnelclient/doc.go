@@ -44,8 +44,8 @@
 // network, so that connections to the service come from another address than
 // the session's. If the new session cannot be opened, the old one goes on.
 //
-// A service that vanishes without a word is noticed within 25 s: see
-// PingInterval and PingTimeout of [h2conn.Config].
+// A service that vanishes without a word is noticed within 25 s: see PingInterval
+// and PingTimeout of [Config].
 //
 // # Tokens
 //

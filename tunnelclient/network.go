@@ -76,11 +76,11 @@ type networkWatch struct {
 
 	// follows says that the kernel has chosen local. If it has not, because
 	// the dialler binds its connections, a new session would come from local
-	// too whatever the kernel prefers.
+	// too, although the kernel may prefer another address.
 	follows bool
 
 	seen  netip.Addr // what the last check found instead of local
-	moved bool       // and that it found something else
+	moved bool       // the last check found another address, or none
 }
 
 // watchNetwork returns nil if there is nothing to watch: the connection does

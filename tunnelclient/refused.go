@@ -22,7 +22,7 @@ const maxMessage = 200
 // and close code 4003.
 // Config.OnStateChange sees the others too.
 type RefusedError struct {
-	// Status is the HTTP status of a refused registration, else zero.
+	// Status is the HTTP status of a refused registration; otherwise zero.
 	Status int
 	// Message is the service's reason: one line of at most 200 characters
 	// without control characters. It may be empty.
@@ -37,7 +37,7 @@ type RefusedError struct {
 	// when it refused the registration, to about a second; negative if it was
 	// behind. It is zero too if the answer had no date.
 	ClockOffset time.Duration
-	// CloseCode is the websocket close code of an eviction, else zero.
+	// CloseCode is the websocket close code of an eviction; otherwise zero.
 	CloseCode int
 
 	retryAfter time.Duration // what the service asked for, or zero

@@ -323,7 +323,7 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 			if !way.check() || time.Now().Before(r.nextMove) {
 				continue
 			}
-			if !moved { // else an attempt that failed would not count
+			if !moved { // once, or an attempt that failed would not count
 				r.lived(s)
 				moved = true
 			}

@@ -85,7 +85,7 @@ func (s *session) control(b []byte) {
 	}
 }
 
-// putNewest puts m into ch, which has room for one, in place of what is there.
+// putNewest puts m into ch, which has room for one, in place of an older one.
 // Only one goroutine may send on ch.
 func putNewest(ch chan wire.Control, m wire.Control) {
 	select {
@@ -95,8 +95,8 @@ func putNewest(ch chan wire.Control, m wire.Control) {
 	ch <- m
 }
 
-// serve answers requests until the session is gone. When ctx ends, the
-// session says goodbye and finishes what is in flight.
+// serve answers requests until the session is gone. When ctx ends, the session says
+// goodbye and finishes the requests in flight.
 func (s *session) serve(ctx context.Context, h http.Handler, cfg h2conn.ServeConfig) {
 	defer close(s.done)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))

@@ -72,7 +72,7 @@ func (e *SessionError) Error() string {
 func (e *SessionError) Unwrap() error { return e.Err }
 
 // errGaveUp is why HTTP/2 ends a connection on its own without a word.
-var errGaveUp = errors.New("the service sent what is no HTTP/2")
+var errGaveUp = errors.New("the service sent invalid HTTP/2")
 
 // newSessionError makes a SessionError of what h2conn.Serve returned and of
 // what the Conn says. It is never nil.

@@ -52,6 +52,6 @@ type State struct {
 	// nil.
 	Err error
 
-	// Next is when the Client will dial, if it waits for that; else zero.
+	// Next is when the Client will dial, if it waits for that; otherwise zero.
 	Next time.Time
 }

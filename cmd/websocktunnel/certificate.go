@@ -32,7 +32,7 @@ type certificate struct {
 
 	// Owned by the goroutine that polls.
 	seen   string // what the last poll found
-	judged string // what is in force, or was refused
+	judged string // the pair in force, or the last one refused
 }
 
 // newCertificate makes the certificate of PEM that the variables hold, or that
@@ -110,9 +110,9 @@ func (c *certificate) poll(log zerolog.Logger) {
 	c.judge(cert, key, err, log)
 }
 
-// reload reads the files at once and puts what they hold in force: whoever asks
-// for it has finished writing them. What is no pair changes nothing, and is
-// logged each time.
+// reload reads the files at once and puts their pair in force: the caller has
+// finished writing them. If the files are no pair, nothing changes and each call
+// logs why.
 func (c *certificate) reload(log zerolog.Logger) {
 	cert, key, found, err := c.read()
 	c.seen, c.judged = found, found

@@ -211,12 +211,12 @@ func (s *settings) fileOf(name string) string {
 	return file
 }
 
-// isSet reports whether a variable or its twin is set, whatever to.
+// isSet reports whether a variable or its twin is set, to any value.
 func (s *settings) isSet(name string) bool {
 	return s.text(name) != "" || s.text(name+fileSuffix) != ""
 }
 
-// readSecret returns what is in a file, without the line break at its end that
+// readSecret returns the content of a file, without the line break at its end that
 // editors and echo leave there.
 func readSecret(path string) (string, error) {
 	f, err := os.Open(path)

@@ -34,7 +34,7 @@ const (
 type syslogWriter struct {
 	// Static after newSyslog.
 	addr   string
-	header string // what is between time stamp and text
+	header string // between time stamp and text
 	report func(error)
 
 	queue  *logqueue.Queue
@@ -103,7 +103,7 @@ func severity(level zerolog.Level) int {
 	return 6
 }
 
-// close sends what is queued, as long as that takes no more than a moment.
+// close sends the queued lines, as long as that takes no more than a moment.
 func (w *syslogWriter) close() {
 	ended := w.queue.Close(cliapp.FlushTimeout)
 	w.cancel()
@@ -115,7 +115,7 @@ func (w *syslogWriter) close() {
 	}
 }
 
-// datagrams sends what is written to it. It is what the queue writes to.
+// datagrams sends what is written to it. The queue writes to it.
 type datagrams struct{ *syslogWriter }
 
 // Write sends one message, and says now and then that it could not.

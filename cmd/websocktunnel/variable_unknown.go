@@ -9,7 +9,7 @@ import (
 
 // misspelled returns a sentence for each variable in environ, which is as
 // os.Environ has it, that the service does not know but that looks like one of
-// its own. Nothing else would say that it has no effect.
+// its own. Without that, its user would not learn that it has no effect.
 //
 // Names are compared without case and underscores. Short ones, such as PORT, are
 // left out, because other programs have too many that look like them.
@@ -65,7 +65,7 @@ func resembled(name string, known []string) string {
 	return best
 }
 
-// plain returns a name without what is easily mistaken.
+// plain returns a name without the characters that are easily mistaken.
 func plain(name string) string {
 	return strings.ToUpper(strings.NewReplacer("_", "", "-", "", ".", "").Replace(name))
 }

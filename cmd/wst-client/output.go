@@ -15,7 +15,7 @@ import (
 )
 
 // fileWait is how long the line on standard output waits for the file: if that
-// is a pipe, there may be nobody who reads it.
+// is a pipe, perhaps nobody reads it.
 const fileWait = 5 * time.Second
 
 // announcer writes the client URL to a file and to standard output. Nothing

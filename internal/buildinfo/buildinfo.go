@@ -22,7 +22,7 @@ type Info struct {
 	// tree had other changes; "unknown" where nothing is known.
 	Commit string `json:"commit"`
 	// Build tells apart builds of one commit: the time of the commit (RFC
-	// 3339) unless whoever built it said otherwise, for example with the URL
+	// 3339) unless the build said otherwise, for example with the URL
 	// of a CI job; "unknown" where nothing is known.
 	Build string `json:"build"`
 }

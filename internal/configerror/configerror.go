@@ -48,7 +48,7 @@ func (e *ConfigError) Reason() string {
 	return strconv.Quote(e.Value) + ": " + e.Rule
 }
 
-// Faults collects what is wrong with a Config, so that all of it can be said at
+// Faults collects the faults of a Config, so that all can be said at
 // once. The zero value is ready to use; its errors name no package.
 type Faults struct {
 	pkg  string

@@ -30,7 +30,7 @@ var (
 	indexPage = template.Must(template.New("index.html").Parse(indexHTML))
 )
 
-// contentSecurityPolicy allows what the page brings itself and nothing else.
+// contentSecurityPolicy allows only what the page brings itself.
 // Some browsers do not count ws: and wss: to 'self'.
 const contentSecurityPolicy = "default-src 'self'; connect-src 'self' ws: wss:; " +
 	"base-uri 'self'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"

@@ -11,7 +11,7 @@ import (
 )
 
 // Direction is one of the two directions of a [Link]. Its methods may be
-// called at any time from any goroutine, and act on what is under way.
+// called at any time from any goroutine, and act on bytes under way.
 type Direction struct {
 	mu      sync.Mutex
 	changed chan struct{} // non-nil while somebody waits; closed at the next change
@@ -46,7 +46,7 @@ func newDirection(f Faults, seed, stream uint64) *Direction {
 	return &Direction{faults: f, cut: -1, rng: rand.New(rand.NewPCG(seed, stream))}
 }
 
-// Set changes the faults, for what is written from now on.
+// Set changes the faults, for bytes written from now on.
 func (d *Direction) Set(f Faults) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -281,7 +281,7 @@ func (d *Direction) closeRead() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.readClosed = true
-	if !d.stalled { // else nobody can know
+	if !d.stalled { // otherwise nobody can know
 		d.queue, d.pieces = nil, nil
 	}
 	d.changedLocked()

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Link is one connection, as whoever injects faults sees it.
+// Link is one connection, as the code that injects faults sees it.
 type Link struct {
 	// Up goes from the end that dialled to the one that accepted, Down back.
 	Up, Down *Direction
@@ -34,7 +34,7 @@ func newLink(o Options, n uint64, from, seenAs net.Addr) *Link {
 	}
 }
 
-// Reset breaks the connection: both ends get ECONNRESET, and what is under way
+// Reset breaks the connection: both ends get ECONNRESET, and bytes under way
 // is lost.
 func (l *Link) Reset() {
 	l.Up.reset()

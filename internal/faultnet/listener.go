@@ -47,7 +47,7 @@ func (l *Listener) Close() error {
 // Addr implements [net.Listener].
 func (l *Listener) Addr() net.Addr { return listenerAddr }
 
-// DialContext connects to l, whatever network and addr say. The connection is
+// DialContext connects to l. It ignores network and addr. The connection is
 // a *[Conn].
 func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	refused := &net.OpError{Op: "dial", Net: listenerAddr.Network(), Addr: listenerAddr, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// maxText and maxStack bound what is left, in bytes.
+	// maxText and maxStack bound the rest, in bytes.
 	maxText  = 1 << 10
 	maxStack = 16 << 10
 
@@ -32,7 +32,7 @@ func Error(err error) string {
 	return Text(err.Error())
 }
 
-// Text returns s for a log: without what is quoted in it, or stands where Go's
+// Text returns s for a log: without anything that it quotes, or that stands where Go's
 // packages put what a peer has sent, and of bounded length. Of a panic that
 // net/http or x/net/http2 reports the stack stays, and the value only if the
 // runtime made it.
@@ -48,7 +48,7 @@ func Text(s string) string {
 	return shorten(quoted.ReplaceAllString(s, `"`+gone+`"`), maxText)
 }
 
-// cutPanic splits what is written about a panic, "http: panic serving
+// cutPanic splits the lines about a panic, "http: panic serving
 // 192.0.2.1:1234: value" and the stack.
 func cutPanic(s string) (head, value, stack string, ok bool) {
 	const serving, goroutine = "panic serving ", "\ngoroutine "

@@ -19,7 +19,7 @@ import (
 var Certificate = sync.OnceValue(func() tls.Certificate { return NewCertificate("websocktunnel test") })
 
 // ClientTLS returns the configuration of a TLS client that believes
-// [Certificate] and nothing else. The caller may change it.
+// [Certificate] alone. The caller may change it.
 func ClientTLS() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(Certificate().Leaf)

@@ -6,7 +6,7 @@
 //	c := s.Client("build-42", handler, tunnelclient.Config{})
 //	resp, err := tunneltest.NewViewer(t).Get(c.URL + "/path")
 //
-// An empty Config works: what it requires is filled in, and what is set in it
+// An empty Config works: required fields are filled in, and what is set in it
 // stays.
 //
 // All that a test starts ends with the test, the last first, so that tunnel

@@ -21,7 +21,7 @@ func NewLogger(t testing.TB) zerolog.Logger {
 	return zerolog.New(zerolog.NewTestWriter(t))
 }
 
-// Log is a writer that keeps what is written, line by line. The zero value is
+// Log is a writer that keeps everything, line by line. The zero value is
 // empty and ready for use. Any goroutine may call its methods.
 type Log struct {
 	mu      sync.Mutex

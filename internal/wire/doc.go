@@ -3,6 +3,6 @@
 // control messages. docs/protocol.md specifies their meaning.
 //
 // That agreement is the package's only reason to exist. Packages server and
-// tunnelclient do not import each other; whatever both have to spell the same
-// way is spelled here, and nothing else is.
+// tunnelclient do not import each other; only what both have to spell the same way
+// is here.
 package wire

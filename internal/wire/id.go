@@ -83,7 +83,7 @@ var hostFiles = [...]string{
 	"favicon.*", "apple-touch-icon*", "apple-app-site-association", "browserconfig.xml", "crossdomain.xml", "clientaccesspolicy.xml",
 	// Contacts and policies that belong into /.well-known.
 	"security.txt", "trust.txt", "change-password",
-	// Who owns the host.
+	// Proofs of who owns the host.
 	"google*.html", "bingsiteauth.xml", "livesearchsiteauth.xml", "yandex_*.html", "yandex_*.txt", "baidu_verify_*.html", "naver*.html",
 	"pinterest-*.html", "mp_verify_*.txt", "ww_verify_*.txt", "ms????????.txt", "keybase.txt", "loaderio-*.txt", "zoomverify*.html",
 	"atlassian-domain-verification.html", "mailru-verification*.html", "adobe-idp-site-verification.html",

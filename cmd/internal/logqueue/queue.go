@@ -91,7 +91,7 @@ func (q *Queue) Dropped() uint64 {
 	return q.dropped
 }
 
-// Close waits until what is queued has been written, for at most d, and
+// Close waits until the queued lines have been written, for at most d, and
 // reports whether it has. Lines that come later are dropped. A write that
 // blocks keeps the queue's goroutine.
 func (q *Queue) Close(d time.Duration) bool {
@@ -116,7 +116,7 @@ func (q *Queue) signal() {
 	}
 }
 
-// run writes what is queued, until the queue is closed and empty.
+// run writes queued lines until the queue is closed and empty.
 func (q *Queue) run() {
 	defer close(q.done)
 	for range q.wake {
@@ -171,7 +171,7 @@ func (q *Queue) write(text []byte) bool {
 	return q.writeAll(text)
 }
 
-// writeAll writes what is left of an earlier line, and then text. It reports
+// writeAll writes the rest of an earlier line, and then text. It reports
 // whether text has been written. What was written in part counts as written:
 // the rest follows with the next call, so that no line is torn.
 func (q *Queue) writeAll(text []byte) bool {

@@ -32,7 +32,7 @@
 //	http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] [-addr ADDR] URL
 //	              makes a request and prints status line, headers, an empty line
 //	              and body; with -o in the background, to a file; with -addr to
-//	              that address, whatever the URL's host
+//	              that address, which replaces the URL's host
 //	syslogd VAR FILE
 //	              listens for syslog by UDP at the address that VAR is set to, and
 //	              writes each message to a file as a line
@@ -42,7 +42,7 @@
 //	              CERT is what gencert has made. NAME is a host that only the
 //	              proxy knows
 //	tlsfront VAR CERT CLIENT-CA ADDR
-//	              ends TLS at the address that VAR is set to, for who has a
+//	              ends TLS at the address that VAR is set to, for clients with a
 //	              certificate of CLIENT-CA (as gencert has made them), and hands
 //	              the rest on to ADDR
 //	gencert NAME [HOST…]

@@ -211,7 +211,7 @@ func cmdTLSfront(ts *testscript.TestScript, neg bool, args []string) {
 				return
 			}
 			wg.Go(func() {
-				// The handshake first: who has no certificate learns it from the front.
+				// The handshake first: a client without a certificate learns it from the front.
 				if err := down.(*tls.Conn).HandshakeContext(context.Background()); err != nil {
 					down.Close()
 					return

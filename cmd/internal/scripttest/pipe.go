@@ -13,7 +13,7 @@ import (
 // pipe is an output of a program that nobody reads.
 type pipe struct {
 	r, w *os.File
-	to   *os.File // where what is read goes
+	to   *os.File // where the bytes go
 }
 
 func newPipe(ts *testscript.TestScript, to *os.File) *pipe {
