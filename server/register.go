@@ -145,6 +145,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	}
 	becomeTunnel(r)
 	sess := newSession(s, conn, g, remote, log, cancel)
+	sess.passesBarePath = passesBarePath(r.Header)
 	if err = sess.start(ctx); err != nil {
 		s.registry.withdraw(a)
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)

@@ -128,10 +128,15 @@ func answerFrames(fr *http2.Framer, other func(http2.Frame)) {
 
 // dial registers id with token and does not serve yet.
 func (s *testService) dial(id, token string) (*testClient, *http.Response, error) {
+	return s.dialWith(http.Header{"Authorization": {"Bearer " + token}, wire.HeaderID: {id}})
+}
+
+// dialWith is dial with all headers of the registration.
+func (s *testService) dialWith(header http.Header) (*testClient, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	conn, resp, err := h2conn.Dial(ctx, s.url, h2conn.DialOptions{
-		Header:      http.Header{"Authorization": {"Bearer " + token}, wire.HeaderID: {id}},
+		Header:      header,
 		Subprotocol: wire.Subprotocol,
 	})
 	if err != nil {

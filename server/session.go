@@ -52,6 +52,8 @@ type session struct {
 	log    zerolog.Logger
 	last   zerolog.Logger // for the line on its end
 
+	passesBarePath bool // to its target: see viewer_bare.go
+
 	// Static from start on, which is before others know the session.
 	tr    *h2conn.Transport
 	slots *fairQueue // one for each request in flight

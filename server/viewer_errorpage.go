@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"strconv"
@@ -101,39 +102,53 @@ const (
 // what a refused request costs must not grow with what it says.
 const maxAccept = 1024
 
-// errorBody chooses the form of a body by the first maxAccept bytes of an Accept
-// header (RFC 9110, section 12.5.1): HTML or JSON if the viewer names it, the one
-// that it prefers, and otherwise plain text. Wildcards do not count.
+// errorBody chooses the form of a body by an Accept header: HTML or JSON if the
+// viewer names it, the one that it prefers, and otherwise plain text. Wildcards do
+// not count.
 func errorBody(accept []string) bodyForm {
 	best, form := 0.0, bodyPlain
-	left := maxAccept
-	for _, v := range accept {
-		v = v[:min(len(v), left)]
-		left -= len(v)
-		for part := range strings.SplitSeq(v, ",") {
-			typ, params, err := mime.ParseMediaType(part)
-			if err != nil {
-				continue
-			}
-			q := 1.0
-			if s, ok := params["q"]; ok {
-				if q, err = strconv.ParseFloat(s, 64); err != nil {
-					continue
-				}
-			}
-			candidate := bodyPlain
-			switch {
-			case typ == "text/html", typ == "application/xhtml+xml":
-				candidate = bodyHTML
-			case typ == "application/json", strings.HasSuffix(typ, "+json"):
-				candidate = bodyJSON
-			case typ != "text/plain":
-				continue
-			}
-			if q > best {
-				best, form = q, candidate
-			}
+	for typ, q := range acceptedTypes(accept) {
+		candidate := bodyPlain
+		switch {
+		case isHTML(typ):
+			candidate = bodyHTML
+		case typ == "application/json", strings.HasSuffix(typ, "+json"):
+			candidate = bodyJSON
+		case typ != "text/plain":
+			continue
+		}
+		if q > best {
+			best, form = q, candidate
 		}
 	}
 	return form
+}
+
+func isHTML(typ string) bool { return typ == "text/html" || typ == "application/xhtml+xml" }
+
+// acceptedTypes returns the media ranges, in lower case, and weights of an Accept
+// header (RFC 9110, section 12.5.1), by its first maxAccept bytes.
+func acceptedTypes(accept []string) iter.Seq2[string, float64] {
+	return func(yield func(string, float64) bool) {
+		left := maxAccept
+		for _, v := range accept {
+			v = v[:min(len(v), left)]
+			left -= len(v)
+			for part := range strings.SplitSeq(v, ",") {
+				typ, params, err := mime.ParseMediaType(part)
+				if err != nil {
+					continue
+				}
+				q := 1.0
+				if s, ok := params["q"]; ok {
+					if q, err = strconv.ParseFloat(s, 64); err != nil {
+						continue
+					}
+				}
+				if !yield(typ, q) {
+					return
+				}
+			}
+		}
+	}
 }

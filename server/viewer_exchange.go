@@ -25,6 +25,7 @@ import (
 // [httputil.ReverseProxy] made for it alone, in this order:
 //
 //	serve         the whole
+//	answerBare    what of the bare path is not for the target (viewer_bare.go)
 //	rewrite       the request that goes into the tunnel
 //	RoundTrip     sends it (viewer_roundtrip.go: find a session, attempt)
 //	gotInterim    1xx answers, as they come (viewer_attempt.go)
@@ -123,7 +124,9 @@ func (x *exchange) serve() {
 		ErrorLog:       x.srv.errorLog,
 	}
 	x.out.broken = true // if it panics
-	proxy.ServeHTTP(x.w, x.in)
+	if !x.answerBare() {
+		proxy.ServeHTTP(x.w, x.in)
+	}
 	x.out.broken = false
 }
 

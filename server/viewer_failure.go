@@ -70,6 +70,10 @@ var (
 		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
 		text: "There is nothing here. Each tunnel has a host of its own.",
 	}
+	failWorkerScope = &failure{
+		status: http.StatusForbidden, kind: "http_request_denied", hop: hopService,
+		text: "A service worker's script must be at /<id>/ or below: the scope of one at /<id> would be all tunnels.",
+	}
 	failConnect = &failure{
 		status: http.StatusMethodNotAllowed, kind: "http_request_error", hop: hopService,
 		text: "CONNECT is not possible here.",

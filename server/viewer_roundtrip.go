@@ -49,18 +49,9 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	var err error
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	for range maxAttempts {
-		sess, e := s.find(req.Context(), l)
+		sess, e := x.session(req.Context())
 		if e != nil {
 			return nil, e
-		}
-		if sess == nil {
-			if e := req.Context().Err(); e != nil {
-				return nil, e
-			}
-			if s.isDraining() {
-				return nil, errDraining
-			}
-			return nil, ErrNoTunnel
 		}
 		if err = sess.begin(req.Context(), x.from); err != nil {
 			if errors.Is(err, errRetired) {
@@ -98,6 +89,20 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 		return nil, ErrNoTunnel
 	}
 	return nil, err
+}
+
+// session returns the session to send the request to.
+func (x *exchange) session(ctx context.Context) (*session, error) {
+	sess, err := x.srv.find(ctx, x.tunnel)
+	switch {
+	case sess != nil || err != nil:
+		return sess, err
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case x.srv.isDraining():
+		return nil, errDraining
+	}
+	return nil, ErrNoTunnel
 }
 
 // isSafe reports whether a request by this method may be made twice (RFC 9110,

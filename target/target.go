@@ -41,7 +41,8 @@ type Options struct {
 	// viewers see them, and expect it in requests: the path that the target
 	// sees begins with that of the request's X-Forwarded-Prefix, and has a slash
 	// behind it only if the viewer's has. The target does not get that header,
-	// since nothing is stripped.
+	// since nothing is stripped. A tunnel client that serves it should set
+	// PassBarePath.
 	KeepPrefix bool
 
 	// RewriteRedirects is for targets that know nothing of the prefix under

@@ -38,6 +38,12 @@ type Config struct {
 	// Tokens is asked for a token before every attempt. Required.
 	Tokens TokenSource
 
+	// PassBarePath is for a handler that decides itself about the tunnel's bare
+	// path, "/<id>" without a slash behind it, such as that of [ProxyTo] with
+	// KeepPrefix: it gets a browser's navigation there too, like all other
+	// requests for it. By default the service redirects that to "/<id>/".
+	PassBarePath bool
+
 	// HTTPClient makes the handshake request: its Transport decides about
 	// TLS, proxies and addresses. Where that is an *http.Transport, its HTTP
 	// proxies are asked for a connection with CONNECT, for http URLs too; a

@@ -28,12 +28,16 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		fmt.Errorf("the service did not answer the handshake within %v", handshakeTimeout))
 	defer cancel()
 
+	header := http.Header{
+		"Authorization": {"Bearer " + token},
+		wire.HeaderID:   {c.cfg.ID},
+	}
+	if c.cfg.PassBarePath {
+		header.Set(wire.HeaderBarePath, wire.BarePathPass)
+	}
 	conn, resp, err := h2conn.Dial(ctx, c.endpoint, h2conn.DialOptions{
-		HTTPClient: c.cfg.HTTPClient,
-		Header: http.Header{
-			"Authorization": {"Bearer " + token},
-			wire.HeaderID:   {c.cfg.ID},
-		},
+		HTTPClient:   c.cfg.HTTPClient,
+		Header:       header,
 		Subprotocol:  wire.Subprotocol,
 		WriteTimeout: c.cfg.WriteTimeout,
 	})

@@ -107,7 +107,7 @@ func demoAction(cmd *cli.Command) error {
 	context.AfterFunc(ctx, stop) // a second signal ends the process
 	config := demoConfig(portOf(listeners[0]), cmd.Bool("keep-prefix") || cmd.Bool("rewrite-redirects"))
 	config.Logger = log
-	return demo(ctx, listeners, handler, config, func(url string) {
+	return demo(ctx, listeners, handler, cmd.Bool("keep-prefix"), config, func(url string) {
 		printDemo(stdout, config, url, shown)
 	})
 }
@@ -140,8 +140,8 @@ func printDemo(w io.Writer, config server.Config, url, target string) {
 }
 
 // demo runs a service with config on listeners, connects a tunnel client to it
-// that answers with h, calls ready with the client URL, and waits until ctx ends.
-func demo(ctx context.Context, listeners []net.Listener, h http.Handler, config server.Config, ready func(url string)) error {
+// that answers with h, which may want the bare path too, calls ready with the client URL, and waits until ctx ends.
+func demo(ctx context.Context, listeners []net.Listener, h http.Handler, barePath bool, config server.Config, ready func(url string)) error {
 	secret := make([]byte, minSecret)
 	if _, err := rand.Read(secret); err != nil {
 		return err
@@ -158,7 +158,8 @@ func demo(ctx context.Context, listeners []net.Listener, h http.Handler, config 
 		Tokens: tunnelclient.TokenFunc(func(context.Context) (string, error) {
 			return server.MintToken(secret, server.Claims{ID: demoID, TTL: 24 * time.Hour})
 		}),
-		Logger: config.Logger,
+		PassBarePath: barePath,
+		Logger:       config.Logger,
 		// The page's own websocket and event stream would never finish.
 		DrainTimeout: -1,
 	})

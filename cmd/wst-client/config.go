@@ -47,6 +47,7 @@ func readConfig(cmd *cli.Command) (config, error) {
 		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, including tokens and cookies", setting)
 	}
 	c.tunnel.Logger = c.log
+	c.tunnel.PassBarePath = cmd.Bool("keep-prefix")
 	c.readArguments(cmd, &faults)
 	c.readTokens(cmd, &faults)
 	c.tunnel.HTTPClient = newHTTPClient(cmd, c.tunnel.ServerURL, &faults)

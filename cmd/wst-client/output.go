@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 )
 
 // fileWait is how long the line on standard output waits for the file: if that
@@ -21,15 +23,16 @@ const fileWait = 5 * time.Second
 // announcer writes the client URL to a file and to standard output. Nothing
 // else waits for it.
 type announcer struct {
-	outFile string // "" for none
-	json    bool
-	stdout  io.Writer
-	log     zerolog.Logger
-	urls    chan string // holds the newest URL that is not written yet
+	outFile  string // "" for none
+	json     bool
+	stdout   io.Writer
+	terminal bool // stdout is one
+	log      zerolog.Logger
+	urls     chan string // holds the newest URL that is not written yet
 }
 
 func newAnnouncer(c config) *announcer {
-	return &announcer{outFile: c.outFile, json: c.json, stdout: os.Stdout, log: c.log, urls: make(chan string, 1)}
+	return &announcer{outFile: c.outFile, json: c.json, stdout: os.Stdout, terminal: cliapp.IsTerminal(os.Stdout), log: c.log, urls: make(chan string, 1)}
 }
 
 // put hands over a URL and does not block. Only one goroutine may call it at a
@@ -114,14 +117,18 @@ func (a *announcer) writeFiles(urls <-chan string, written chan<- writtenURL) {
 }
 
 // print writes the line on standard output. A reader that has gone is no fault.
+// On a terminal the URL ends in a slash: who clicks there opens a page.
 func (a *announcer) print(url string) error {
 	line := url
-	if a.json {
+	switch {
+	case a.json:
 		b, err := json.Marshal(map[string]string{"url": url})
 		if err != nil {
 			return err
 		}
 		line = string(b)
+	case a.terminal:
+		line += "/"
 	}
 	_, err := fmt.Fprintln(a.stdout, line)
 	if errors.Is(err, syscall.EPIPE) {

@@ -9,6 +9,13 @@ const (
 	// "GET /" is what makes a request a registration.
 	HeaderID = "X-Websocktunnel-Id"
 
+	// HeaderBarePath says what becomes of a navigation to the bare "/<id>", in
+	// path mode. With BarePathPass it is passed on, for a target that decides
+	// itself. Without the header, and with all other values, it is redirected
+	// to "/<id>/".
+	HeaderBarePath = "X-Websocktunnel-Bare-Path"
+	BarePathPass   = "pass"
+
 	// HeaderClientURL, on the 101 answer, is the URL that viewers use.
 	HeaderClientURL = "X-Websocktunnel-Client-Url"
 )
