@@ -28,6 +28,7 @@ type requestBody struct {
 	closable bool
 
 	expect *expectation // nil if the request expects nothing
+	atEnd  func()       // called when the upload is complete; may be nil
 	state  atomic.Int32
 	closed atomic.Bool
 	read   atomic.Int64 // bytes so far
@@ -51,6 +52,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	switch err {
 	case nil:
 	case io.EOF:
+		if b.atEnd != nil {
+			b.atEnd()
+		}
 		b.state.CompareAndSwap(bodyOpen, bodyDone)
 	default:
 		b.state.CompareAndSwap(bodyOpen, bodyBroken)

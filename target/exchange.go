@@ -86,6 +86,7 @@ func (ex *exchange) serve() {
 		return
 	}
 	ex.proxy.ServeHTTP(&ex.w, ex.in)
+	ex.p.response.removeTrailers(ex.w.Header())
 }
 
 // RoundTrip implements [http.RoundTripper], for one request. Until there is an
@@ -168,6 +169,8 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 	if ex.p.rewrites {
 		newRedirectRewriter(resp.Request, ex.prefix).apply(resp.Header)
 	}
+	ex.p.response.apply(resp.Header)
+	ex.p.response.remove(resp.Trailer)
 	if headerSize(resp.Header) > maxHeader {
 		return errHeaderTooLarge
 	}

@@ -27,6 +27,13 @@ func (ex *exchange) rewrite(pr *httputil.ProxyRequest) {
 		out.Host = p.host
 	}
 	restoreRequest(pr)
+	if p.origin != "" {
+		p.rewriteOrigin(out.Header, pr.In)
+	}
+	p.request.apply(out.Header)
+	if len(out.Trailer) > 0 && len(p.request.names) > 0 {
+		out.Trailer, ex.body.atEnd = p.request.trailer(out.Trailer)
+	}
 }
 
 // forwardedPrefix returns the prefix under which the viewer sees the target,

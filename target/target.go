@@ -1,12 +1,14 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"log"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -24,6 +26,25 @@ type Options struct {
 	// HostHeader is the Host that the target sees. Empty means the one that
 	// the viewer sent.
 	HostHeader string
+
+	// RequestHeader has headers that every request to the target gets, in place of
+	// the viewer's of the same names; RemoveRequestHeader has names of headers that
+	// no request has. Both hold for trailers too, in which nothing is set. Headers of
+	// one connection, of framing and of the tunnel itself are errors, and so is Host,
+	// for which there is HostHeader.
+	RequestHeader       http.Header
+	RemoveRequestHeader []string
+
+	// ResponseHeader and RemoveResponseHeader are the same for the target's answers.
+	// Nothing is set in interim answers and in answers that the Proxy makes itself.
+	ResponseHeader       http.Header
+	RemoveResponseHeader []string
+
+	// RewriteOrigin is for targets that refuse requests of pages from other hosts,
+	// and are told another than the viewer's by HostHeader: an Origin that is the
+	// viewer's own URL becomes the target's, with the host of HostHeader, otherwise
+	// that of the target. All others stay, so that the target can refuse them.
+	RewriteOrigin bool
 
 	// TLSConfig is for https targets. Nil means the system's roots and no client
 	// certificate.
@@ -113,6 +134,7 @@ func New(target string, o Options) (*Proxy, error) {
 			faults.Add("Options.ServerName", redact.URL(o.ServerName), rule)
 		}
 	}
+	o.checkHeaders(&faults)
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}
@@ -122,6 +144,8 @@ func New(target string, o Options) (*Proxy, error) {
 		host:     o.HostHeader,
 		keeps:    o.KeepPrefix,
 		rewrites: o.RewriteRedirects,
+		request:  newHeaderChanges(o.RequestHeader, o.RemoveRequestHeader),
+		response: newHeaderChanges(o.ResponseHeader, o.RemoveResponseHeader),
 		log:      errorlog.Bounded(o.Logger),
 		errorLog: errorlog.New(o.Logger),
 	}
@@ -136,6 +160,9 @@ func New(target string, o Options) (*Proxy, error) {
 		own.SetUnencryptedHTTP2(true)
 	default:
 		own = http1
+	}
+	if o.RewriteOrigin {
+		p.origin = p.url.Scheme + "://" + withoutDefaultPort(strings.ToLower(cmp.Or(o.HostHeader, t.host)), p.url.Scheme)
 	}
 	p.plain = newTransport(t, o, own)
 	p.upgrades = p.plain
@@ -154,6 +181,9 @@ type Proxy struct {
 	host     string  // Host header, or "" for the viewer's
 	keeps    bool    // Options.KeepPrefix
 	rewrites bool    // Options.RewriteRedirects
+	request  headerChanges
+	response headerChanges
+	origin   string // the target's own, or "" to leave Origin as it is
 	log      zerolog.Logger
 	password passwordWarning
 	errorLog *log.Logger // for httputil

@@ -55,6 +55,11 @@ type Config struct {
 	// CheckRedirect can restrict that further.
 	HTTPClient *http.Client
 
+	// Header is added to the handshake request, for what a front of the service
+	// wants to see, such as CF-Access-Client-Id. Authorization, which carries the
+	// token, Host, and the headers of the handshake itself are errors.
+	Header http.Header
+
 	// Logger receives what happens to the tunnel. The zero value is silent.
 	// Its writer must not block: lines are written on the way of requests.
 	Logger zerolog.Logger
@@ -120,10 +125,20 @@ func (cfg *Config) check() (endpoint string, err error) {
 	faults := configerror.New("tunnelclient")
 	endpoint = handshakeURL(cfg.ServerURL, faults)
 	faults.AddID("ID", cfg.ID)
+	faults.AddHeader("Header", cfg.Header, ownHeaders)
 	if cfg.Tokens == nil {
 		faults.Add("Tokens", "", "is nil: a token source is required")
 	}
 	return endpoint, faults.Err()
+}
+
+// ownHeaders are further headers of the handshake that Header may not hold.
+var ownHeaders = map[string]string{
+	"Authorization":            "the token goes there, as Bearer: a front must take its credentials from another header, or a client certificate",
+	"Host":                     "ServerURL (SERVER-URL) names the host: put it there",
+	"Proxy-Authorization":      "it is for a proxy on the way: put user and password into that proxy's URL (--proxy)",
+	"Sec-Websocket-Extensions": "it belongs to the handshake of the tunnel: leave it out",
+	"Sec-Websocket-Protocol":   "it belongs to the handshake of the tunnel: leave it out",
 }
 
 // prepare checks cfg, a copy of the caller's, fills in the defaults and
@@ -136,6 +151,7 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = defaultDrainTimeout
 	}
+	cfg.Header = cfg.Header.Clone()
 	cfg.Logger = cfg.Logger.With().Str("id", cfg.ID).Logger()
 	cfg.errorLog = errorlog.New(cfg.Logger)
 	hc := http.Client{}
@@ -189,7 +205,7 @@ func handshakeURL(s string, faults *configerror.Faults) string {
 	case u.Hostname() == "":
 		rule = "it names no host"
 	case u.User != nil:
-		rule = "it must not hold a user or password"
+		rule = "it must not hold a user or password, for they would be Basic in the Authorization header, where the token is, as Bearer: a front must take what it wants to see from another header, set with Header (--header)"
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		rule = "it must not have a query or fragment"
 	}

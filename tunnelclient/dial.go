@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"strings"
 
@@ -28,16 +29,9 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		fmt.Errorf("the service did not answer the handshake within %v", handshakeTimeout))
 	defer cancel()
 
-	header := http.Header{
-		"Authorization": {"Bearer " + token},
-		wire.HeaderID:   {c.cfg.ID},
-	}
-	if c.cfg.PassBarePath {
-		header.Set(wire.HeaderBarePath, wire.BarePathPass)
-	}
 	conn, resp, err := h2conn.Dial(ctx, c.endpoint, h2conn.DialOptions{
 		HTTPClient:   c.cfg.HTTPClient,
-		Header:       header,
+		Header:       c.cfg.handshakeHeader(token),
 		Subprotocol:  wire.Subprotocol,
 		WriteTimeout: c.cfg.WriteTimeout,
 	})
@@ -59,6 +53,20 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		return nil, err
 	}
 	return newSession(conn, u, token, c.cfg.Logger), nil
+}
+
+// handshakeHeader returns the headers of the handshake request.
+func (cfg *Config) handshakeHeader(token string) http.Header {
+	h := http.Header{"Authorization": {"Bearer " + token}, wire.HeaderID: {cfg.ID}}
+	if cfg.PassBarePath {
+		h.Set(wire.HeaderBarePath, wire.BarePathPass)
+	}
+	for name, values := range cfg.Header {
+		for _, v := range values {
+			h.Add(name, textproto.TrimString(v))
+		}
+	}
+	return h
 }
 
 // clientURL returns the client URL of a 101. It goes to terminals and files as

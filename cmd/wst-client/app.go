@@ -19,6 +19,10 @@ Flags may stand anywhere. Put -- before an id that begins with a dash.
 Examples:
    wst-client https://tunnel.example.com my-app 3000 --token-file token
    wst-client https://tunnel.example.com api h2c://127.0.0.1:50051 < token
+   wst-client https://tunnel.example.com mcp 6274 --token-file token \
+       --host-header localhost:6274 --rewrite-origin
+   wst-client https://tunnel.example.com app https://10.0.0.7 < token \
+       --target-server-name app.internal --request-header 'X-Key: 42'
 
 Once connected, wst-client prints the client URL on standard output, with
 --json as {"url":"..."}. The log goes to standard error.
@@ -68,18 +72,25 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "client-cert", Category: catService, Usage: "PEM `file` with a client certificate, read again for each connection.", TakesFile: true},
 			&cli.StringFlag{Name: "client-key", Category: catService, Usage: "PEM `file` with the private key of the client certificate.", TakesFile: true},
 			&cli.StringFlag{Name: "proxy", Category: catService, Usage: "http, https or socks5 `URL` of the proxy to connect through. Without this flag, HTTPS_PROXY, HTTP_PROXY and NO_PROXY apply."},
+			&cli.StringSliceFlag{Name: "header", Category: catService, Usage: "`Header`, as 'Name: value', that a front of the service wants to see with the registration. Repeatable. @FILE reads the lines of a file, which keeps a secret out of ps."},
 			&cli.StringFlag{Name: "ping-interval", Category: catService, Usage: "`Time` of silence after which the client pings the service, 1s to 10m.", DefaultText: "15s"},
 			&cli.StringFlag{Name: "ping-timeout", Category: catService, Usage: "`Time` for the service to answer a ping before the client reconnects, 1s to 1m.", DefaultText: "10s"},
 
 			&cli.BoolFlag{Name: "keep-prefix", Category: catTarget, Usage: "Keep the prefix that viewers see, /<id>, in the paths that the target gets, for a target that is configured with it."},
 			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "Add the prefix to absolute paths in Location, Content-Location, Refresh and cookies of answers, for a target that does not know it."},
 			&cli.StringFlag{Name: "host-header", Category: catTarget, Usage: "`Host` or host:port to send to the target as the Host header, instead of the viewer's."},
+			&cli.BoolFlag{Name: "rewrite-origin", Category: catTarget, Usage: "Where Origin is the viewer's URL, send the target's own, with the host of --host-header: for a target that refuses other origins.", HideDefault: true},
+			&cli.StringSliceFlag{Name: "request-header", Category: catTarget, Usage: "`Header`, as 'Name: value' or @FILE, that the target gets with each request, in place of the viewer's. Repeatable."},
+			&cli.StringSliceFlag{Name: "remove-request-header", Category: catTarget, Usage: "`Name` of a header that the target does not get. Repeatable."},
+			&cli.StringSliceFlag{Name: "response-header", Category: catTarget, Usage: "`Header`, as 'Name: value' or @FILE, that viewers get with each answer, in place of the target's. Repeatable."},
+			&cli.StringSliceFlag{Name: "remove-response-header", Category: catTarget, Usage: "`Name` of a header that viewers do not get. Repeatable."},
 			&cli.StringFlag{Name: "target-ca-file", Category: catTarget, Usage: "PEM `file` with the certificates to trust for an https target, instead of the system's."},
 			&cli.StringFlag{Name: "target-client-cert", Category: catTarget, Usage: "PEM `file` with a client certificate for an https target, read again for each connection.", TakesFile: true},
 			&cli.StringFlag{Name: "target-client-key", Category: catTarget, Usage: "PEM `file` with the private key of that certificate.", TakesFile: true},
 			&cli.StringFlag{Name: "target-server-name", Category: catTarget, Usage: "`Name` that an https target's certificate must cover, and that the TLS handshake names (SNI). Without this flag, it is the host of --host-header, otherwise the target's."},
 			&cli.BoolFlag{Name: "target-insecure-skip-verify", Category: catTarget, Usage: "Accept any certificate of an https target.", HideDefault: true},
 		},
+		DisableSliceFlagSeparator: true, // values of headers have commas
 		// There are no commands, so no "help"; --help works after any argument.
 		HideHelpCommand: true,
 		CommandNotFound: func(_ context.Context, cmd *cli.Command, _ string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -51,6 +52,7 @@ func readConfig(cmd *cli.Command) (config, error) {
 	c.readArguments(cmd, &faults)
 	c.readTokens(cmd, &faults)
 	c.tunnel.HTTPClient = newHTTPClient(cmd, c.tunnel.ServerURL, &faults)
+	c.tunnel.Header = headers(cmd, "header", &faults)
 	c.tunnel.PingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
 	c.tunnel.PingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
 	faults.AddConfig(c.tunnel.Validate(), func(field string) string {
@@ -61,6 +63,8 @@ func readConfig(cmd *cli.Command) (config, error) {
 			return "CLIENT-ID"
 		case field == "ServerURL", field == "ID", field == "Tokens":
 			return "" // readArguments and readTokens have noted that it is missing
+		case field == "Header":
+			return "--header"
 		}
 		return field
 	})
@@ -74,9 +78,16 @@ func readConfig(cmd *cli.Command) (config, error) {
 // target.
 func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	opts := tunnelclient.ProxyOptions{
-		HostHeader:         cmd.String("host-header"),
-		KeepPrefix:         cmd.Bool("keep-prefix"),
-		RewriteRedirects:   cmd.Bool("rewrite-redirects"),
+		HostHeader:       cmd.String("host-header"),
+		KeepPrefix:       cmd.Bool("keep-prefix"),
+		RewriteRedirects: cmd.Bool("rewrite-redirects"),
+		RewriteOrigin:    cmd.Bool("rewrite-origin"),
+
+		RequestHeader:        headers(cmd, "request-header", faults),
+		RemoveRequestHeader:  cmd.StringSlice("remove-request-header"),
+		ResponseHeader:       headers(cmd, "response-header", faults),
+		RemoveResponseHeader: cmd.StringSlice("remove-response-header"),
+
 		ServerName:         cmd.String("target-server-name"),
 		InsecureSkipVerify: cmd.Bool("target-insecure-skip-verify"),
 		Logger:             c.log,
@@ -103,17 +114,23 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 	c.target, err = tunnelclient.ProxyTo(address, opts)
 	faults.AddConfig(err, func(field string) string {
 		switch {
-		case field == "Options.HostHeader":
-			return "--host-header"
-		case field == "Options.ServerName":
-			return "--target-server-name"
 		case field == "target" && len(args) > 2:
 			return "TARGET"
 		case field == "target":
 			return "" // that it is missing is noted above
 		}
-		return field
+		return cmp.Or(optionFlags[field], field)
 	})
+}
+
+// optionFlags are the flags that set fields of tunnelclient.ProxyOptions.
+var optionFlags = map[string]string{
+	"Options.HostHeader":           "--host-header",
+	"Options.RequestHeader":        "--request-header",
+	"Options.RemoveRequestHeader":  "--remove-request-header",
+	"Options.ResponseHeader":       "--response-header",
+	"Options.RemoveResponseHeader": "--remove-response-header",
+	"Options.ServerName":           "--target-server-name",
 }
 
 // readTokens decides where tokens come from.
