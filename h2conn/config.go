@@ -43,6 +43,10 @@ type TransportConfig struct {
 	// extended CONNECT (RFC 8441) is possible. It exists for tests and for
 	// peers whose extended CONNECT is broken.
 	NoExtendedConnect bool
+
+	// PingAnswered, if not nil, is told how long the peer took to answer each
+	// ping of this end. The goroutine that reads calls it, so it must not block.
+	PingAnswered func(time.Duration)
 }
 
 // ServeConfig tunes the answering end. The zero value is ready to use.

@@ -84,6 +84,7 @@ type meter struct {
 	out     sentFrames
 	streams openStreams
 	inflow  inflow
+	pings   pingClock
 
 	budget int64
 	last   time.Time    // when time was last counted
@@ -135,6 +136,7 @@ func (m *meter) sent(p []byte) {
 		s.left = frameLength(s.header[:])
 		kind, flags := http2.FrameType(s.header[3]), http2.Flags(s.header[4])
 		m.streams.sent(kind, streamOf(s.header[:]), !m.requests)
+		m.pings.sent(kind, flags)
 		m.earned.Add(m.earns(kind, flags, s.left))
 	}
 }
@@ -226,6 +228,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			if kind == http2.FrameGoAway && m.goneAway != nil {
 				m.goneAway()
 			}
+			m.pings.received(kind, flags)
 			switch kind {
 			case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
 				m.block = flags&http2.FlagHeadersEndHeaders == 0 // the same in all of them

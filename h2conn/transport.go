@@ -52,6 +52,7 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect, goneAway: make(chan struct{})}
 	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)), true)
 	m.goneAway = sync.OnceFunc(func() { close(t.goneAway) })
+	m.pings.start, m.pings.answered = time.Now(), cfg.PingAnswered
 	t2, err := sharedTransport(cfg.Config)
 	if err != nil {
 		c.Close()

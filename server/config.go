@@ -114,6 +114,9 @@ type Config struct {
 	// block: lines are written on the way of requests.
 	Logger zerolog.Logger
 
+	// Metrics, if not nil, count what the service does. They belong to one Server.
+	Metrics *Metrics
+
 	// PingInterval is how long a tunnel may be silent before the service pings
 	// it, and PingTimeout how long the answer may take before the tunnel is given
 	// up. Zero means 15 s and 10 s.

@@ -79,6 +79,13 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 	return !full
 }
 
+// count returns how many connections are open.
+func (l *connLimit) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
 // busyLocked notes that there is a request on c.
 func (l *connLimit) busyLocked(c *viewerConn) {
 	if c.waits != nil {

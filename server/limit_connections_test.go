@@ -285,13 +285,6 @@ func TestBrokenConnectionsAreUncounted(t *testing.T) {
 	}
 }
 
-// count returns how many connections are counted.
-func (l *connLimit) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.open
-}
-
 // TestConnectionDefaults: one address cannot push out all others, whatever the
 // limit for all is, and there is one however many files may be open.
 func TestConnectionDefaults(t *testing.T) {

@@ -43,11 +43,18 @@ func refuse(w http.ResponseWriter, status int, reason string) {
 	io.WriteString(w, reason+"\n")
 }
 
-// register answers a registration: it writes the refusal, or upgrades and
+// register answers a registration.
+func (s *Server) register(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	kind := s.tryRegister(w, r)
+	s.cfg.Metrics.registration(kind, time.Since(start))
+}
+
+// tryRegister answers a registration: it writes the refusal, or upgrades and
 // hands the connection to a new session. The checks are in the order of
 // docs/protocol.md: none before the token's, or of the token, looks at whether the
-// id is connected.
-func (s *Server) register(w http.ResponseWriter, r *http.Request) {
+// id is connected. It returns the outcome, one of registrationKinds.
+func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind string) {
 	addr := s.forwarding.clientAddr(r)
 	remote := r.RemoteAddr
 	if peer, ok := parseAddr(remote); ok && addr.IsValid() && addr != peer {
@@ -57,8 +64,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 
 	id, err := s.claimedID(r)
 	if err != nil {
-		s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
-		return
+		return s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
 	}
 	log = log.With().Str("id", id).Logger()
 
@@ -72,8 +78,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 			answer, reason = fault.told, fault.reason
 		}
 		w.Header().Set("WWW-Authenticate", reason.Challenge())
-		s.refuseStranger(w, log, addr, g, http.StatusUnauthorized, answer, err.Error())
-		return
+		return s.refuseStranger(w, log, addr, g, http.StatusUnauthorized, answer, err.Error())
 	}
 
 	if status, reason := checkUpgrade(w, r); status != 0 {
@@ -88,7 +93,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Sec-WebSocket-Version", "13")
 		}
 		refuse(w, status, reason)
-		return
+		return refusedKind(status)
 	}
 
 	release, retry, reason := s.admit(id)
@@ -98,11 +103,11 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		}
 		w.Header().Set("Retry-After", retryAfter(retry))
 		refuse(w, http.StatusServiceUnavailable, reason)
-		return
+		return refusedKind(http.StatusServiceUnavailable)
 	}
 	release = sync.OnceFunc(release)
 	defer release()
-	s.handshake(w, r, g, remote, log, release)
+	return s.handshake(w, r, g, remote, log, release)
 }
 
 // claimedID returns the client id that a registration, which has at least one,
@@ -124,9 +129,9 @@ func (s *Server) claimedID(r *http.Request) (string, error) {
 
 // handshake answers a registration that has passed all checks with a 101, and
 // hands its connection to a new session of g.id as soon as the client has
-// answered a ping. release gives back the registration's place among those that
+// answered a ping. It returns the outcome. release gives back the registration's place among those that
 // are under way.
-func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remote string, log zerolog.Logger, release func()) {
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remote string, log zerolog.Logger, release func()) (kind string) {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 
@@ -141,7 +146,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	if err != nil {
 		s.registry.withdraw(a)
 		s.logFailure(log, g, err)
-		return
+		return eventFailed
 	}
 	becomeTunnel(r)
 	sess := newSession(s, conn, g, remote, log, cancel)
@@ -150,11 +155,12 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		s.registry.withdraw(a)
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)
 	} else if err = s.adopt(a, sess, log); err == nil {
-		return
+		return eventRegistered
 	}
 	release() // not only after the close handshake, which a silent client draws out
 	sess.abandon(failureCode(err))
 	s.logFailure(log, g, err)
+	return eventFailed
 }
 
 // failureCode returns the close code for a registration that came to nothing
@@ -252,8 +258,8 @@ func (s *Server) admit(id string) (release func(), retry time.Duration, reason s
 // refuseStranger refuses a registration from addr without a valid token, with
 // status and answer; or, after too many of those, with 429. A caller with a valid
 // token never gets here, even if others at addr do. g is the grant of a token
-// that was valid once, if there is one.
-func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, status int, answer, reason string) {
+// that was valid once, if there is one. It returns the outcome.
+func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, status int, answer, reason string) (kind string) {
 	if wait, ok := s.failures.allow(addr); !ok {
 		status, answer = http.StatusTooManyRequests, "too many failed registrations from this address"
 		reason = answer
@@ -264,6 +270,7 @@ func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr 
 		logRefusal(log, zerolog.WarnLevel, g, status, reason)
 	}
 	refuse(w, status, answer)
+	return refusedKind(status)
 }
 
 // logFailure writes the audit line of a registration that was admitted and
@@ -283,6 +290,9 @@ func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error
 	old, count, err := s.registry.publish(a, sess, s.cfg.now())
 	if err != nil {
 		return err
+	}
+	if old != nil {
+		s.cfg.Metrics.replacement()
 	}
 	if log, ok := s.audit.holder(log, sess.id, eventRegistered); ok {
 		e := log.Info().Str("event", eventRegistered).EmbedObject(g).

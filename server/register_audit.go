@@ -17,6 +17,7 @@ const (
 	eventFailed     = "failed" // admitted, but no session came of it
 	eventEvicted    = "evicted"
 	eventUnblocked  = "unblocked"
+	eventEnded      = "ended"      // of a session
 	eventSuppressed = "suppressed" // lines were left out
 )
 

@@ -40,11 +40,16 @@ func TestAuditLines(t *testing.T) {
 		return tokenSigned(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"tid":%q,"iat":%d,"nbf":%d,"exp":%d}`, id, iat, now-60, exp))
 	}
 	good := token("a", now-7, now+1000)
+	// The end of a session comes when its connection has been closed, so before
+	// or after other lines.
+	lines := func(ended bool) []map[string]any {
+		return slices.DeleteFunc(auditLines(t, log.String()), func(line map[string]any) bool { return (line["event"] == "ended") != ended })
+	}
 	seen := 0
 	want := func(name string, fields map[string]any) {
 		t.Helper()
-		waitFor(t, func() bool { return len(auditLines(t, log.String())) > seen })
-		line := auditLines(t, log.String())[seen]
+		waitFor(t, func() bool { return len(lines(false)) > seen })
+		line := lines(false)[seen]
 		seen++
 		for k, v := range fields {
 			if f, ok := v.(int64); ok {
@@ -125,6 +130,14 @@ func TestAuditLines(t *testing.T) {
 	s.failures.exhaust(netip.MustParseAddr("127.0.0.1"))
 	raw("x.y.z")
 	refused("too many failures", 429, "too many failed registrations from this address", "id")
+
+	waitFor(t, func() bool { return len(lines(true)) == 2 })
+	for i, reason := range []string{"replaced", "evicted"} {
+		line := lines(true)[i]
+		if line["id"] != "a" || line["reason"] != reason || line["cause"] != reason || line["lived"] == nil || line["remote"] == nil {
+			t.Errorf("end of a session that was %s: %v", reason, line)
+		}
+	}
 
 	if text := log.String(); strings.Contains(text, "eyJ") || strings.Contains(text, "x.y.z") {
 		t.Errorf("a token is in the log: %s", text)

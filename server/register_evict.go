@@ -66,6 +66,17 @@ func (e *evictions) lift(id string) bool {
 	return ok
 }
 
+// ids returns those that are blocked now.
+func (e *evictions) ids(now time.Time) []string {
+	var list []string
+	for id, b := range e.blocked {
+		if now.Before(b.until) {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
 // Evict ends the tunnel with this id at once, with close code 4003. Its token,
 // and every older one for the id, is refused from now on, until it expires or
 // Unblock is called; a newer token is a new chance. This process alone knows of

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/internal/configerror"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -62,6 +63,7 @@ type Server struct {
 	handshakes  *handshakeLimit // registrations
 	handshaking chan struct{}   // one element per registration under way
 	lines       lineLimits      // of the log
+	traffic     traffic         // of all tunnels
 
 	expectUntil time.Time     // until when viewers wait for tunnels that have not connected yet
 	closing     chan struct{} // closed by Close
@@ -100,6 +102,11 @@ func New(cfg Config) (*Server, error) {
 		closing:     make(chan struct{}),
 		headWait:    headWait,
 	}
+	if !set.Metrics.attach(s) {
+		faults := configerror.New("server")
+		faults.Add("Metrics", "", "belong to another Server: make new ones with NewMetrics")
+		return nil, faults.Err()
+	}
 	s.audit = newAudit(set.Logger, &s.lines)
 	return s, nil
 }
@@ -115,22 +122,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isRegistration(r, rt):
 		s.register(w, r)
 	case r.Method == http.MethodConnect && r.Header.Get(":protocol") == "":
-		failConnect.write(w, r)
+		s.decline(w, r, failConnect)
 	case rt.kind == routeTunnel && s.crowded(r):
 		w.Header().Set("Connection", "close")
-		failCrowded.write(w, r)
+		s.decline(w, r, failCrowded)
 	case rt.kind == routeTunnel:
 		s.serveViewer(w, r, rt)
 	case rt.kind == routeReserved:
 		s.serveReserved(w, r, rt.id)
 	case rt.kind == routeNone:
-		_ = s.miss(w, r, s.notFound(rt)) // which one does not matter here
+		s.decline(w, r, s.miss(r, s.notFound(rt)))
 	default:
-		(&failure{
+		s.decline(w, r, &failure{
 			status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
 			text: "Malformed request: " + rt.err.Error() + ".",
-		}).write(w, r)
+		})
 	}
+}
+
+// decline answers with f a request that becomes no exchange.
+func (s *Server) decline(w http.ResponseWriter, r *http.Request, f *failure) {
+	f.write(w, r)
+	s.cfg.Metrics.decline(r.Method, f)
 }
 
 // TunnelInfo describes a tunnel's active session.
@@ -150,13 +163,21 @@ type TunnelInfo struct {
 
 	// ExtendedConnect tells the form of upgrades inside the tunnel.
 	ExtendedConnect bool
+
+	// RoundTrip is how long the tunnel client took to answer the last ping. Silent
+	// tunnels are pinged, so it may be as old as the last byte that came.
+	RoundTrip time.Duration
+
+	// Received and Sent are the bytes of bodies and upgraded connections that the
+	// session has carried, from viewers and to viewers.
+	Received, Sent int64
 }
 
 // Tunnels returns the tunnels that take requests now, in no particular order.
 func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 	return func(yield func(TunnelInfo) bool) {
 		for _, tun := range s.registry.active() {
-			info := tun.active.info()
+			info, _ := tun.active.info()
 			info.Replacements, info.ReplacedAddr = tun.replacements, tun.replaced
 			if !yield(info) {
 				return

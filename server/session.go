@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,9 @@ type session struct {
 
 	clientLeaves atomic.Bool // the client has sent the control message goaway
 
+	traffic   traffic
+	roundTrip atomic.Int64 // time that the client took to answer the last ping
+
 	// Owned by run.
 	asked    bool // the client has been asked for a fresh token
 	refusals int  // refused fresh tokens
@@ -93,6 +97,7 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 		retired: make(chan struct{}),
 		control: make(chan wire.Control, controlBacklog),
 		wake:    make(chan struct{}, 1),
+		traffic: traffic{all: &srv.traffic},
 	}
 	conn.OnControl(s.onControl)
 	// HTTP/2 closes the connection by itself after the client has broken its
@@ -104,7 +109,9 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 // start begins HTTP/2 and returns when the client has answered a ping, which
 // proves that it is there and that its settings are known.
 func (s *session) start(ctx context.Context) error {
-	tr, err := h2conn.NewTransport(s.conn, s.srv.cfg.tunnelConfig())
+	cfg := s.srv.cfg.tunnelConfig()
+	cfg.PingAnswered = s.pingAnswered
+	tr, err := h2conn.NewTransport(s.conn, cfg)
 	if err != nil {
 		return err
 	}
@@ -121,6 +128,12 @@ func (s *session) start(ctx context.Context) error {
 	}
 	s.slots = newFairQueue(streams, maxWaiting)
 	return nil
+}
+
+// pingAnswered is called by the goroutine that reads, and must not block.
+func (s *session) pingAnswered(took time.Duration) {
+	s.roundTrip.Store(int64(took))
+	s.srv.cfg.Metrics.ping(took)
 }
 
 // abandon closes a session that has not come into service.
@@ -264,6 +277,8 @@ func (s *session) begin(ctx context.Context, from netip.Addr) error {
 
 // await waits until w has a slot.
 func (s *session) await(ctx context.Context, w *waiter) (err error) {
+	began := time.Now()
+	defer func() { s.srv.cfg.Metrics.wait(time.Since(began)) }()
 	t := time.NewTimer(slotWait)
 	defer t.Stop()
 	select {
@@ -292,12 +307,31 @@ func (s *session) end() {
 	}
 }
 
+// Why a session ended, in one word, where no close code says it.
+const (
+	endLost    = "lost"    // its connection broke, or its client was silent
+	endStopped = "stopped" // by the tunnel client
+)
+
+// endReason returns the word for why a session ended.
+func endReason(code wire.CloseCode) string {
+	if code == 0 {
+		return endLost
+	}
+	return strings.ReplaceAll(code.String(), " ", "_")
+}
+
 // logEnd writes the line on the session's end. It tells of a fault although that
 // has a line of its own, which may be one too many for the log.
 func (s *session) logEnd() {
 	s.mu.Lock()
 	code, cause := s.code, s.fault
 	s.mu.Unlock()
+	reason := endReason(code)
+	if code == wire.CloseDraining && s.stopped {
+		reason = endStopped
+	}
+	s.srv.cfg.Metrics.sessionEnd(reason)
 	if cause == "" {
 		cause = code.String()
 		if code == wire.CloseDraining && s.stopped {
@@ -307,7 +341,7 @@ func (s *session) logEnd() {
 			cause = err.Error()
 		}
 	}
-	s.last.Info().Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
+	s.last.Info().Str("event", eventEnded).Str("reason", reason).Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
 }
 
 // is reports whether the session is in state st.
@@ -324,8 +358,8 @@ func (s *session) inForce() grant {
 	return s.grant
 }
 
-// info describes the session for Tunnels.
-func (s *session) info() TunnelInfo {
+// info describes the session as if it were active, and returns its state.
+func (s *session) info() (TunnelInfo, state) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return TunnelInfo{
@@ -335,5 +369,8 @@ func (s *session) info() TunnelInfo {
 		TokenExpires:    s.grant.expires,
 		InFlight:        s.inFlight,
 		ExtendedConnect: s.tr.ExtendedConnect(),
-	}
+		RoundTrip:       time.Duration(s.roundTrip.Load()),
+		Received:        s.traffic.received.Load(),
+		Sent:            s.traffic.sent.Load(),
+	}, s.state
 }

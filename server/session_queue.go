@@ -19,6 +19,8 @@ const maxWaiting = 1000
 // Addresses share the queue, not the slots themselves: a load balancer is one
 // address, and a slot is never taken back.
 type fairQueue struct {
+	slots int // in all
+
 	mu      sync.Mutex
 	free    int
 	limit   int // of waiting
@@ -43,7 +45,7 @@ type waiter struct {
 }
 
 func newFairQueue(slots, limit int) *fairQueue {
-	return &fairQueue{free: slots, limit: limit, classes: make(map[netip.Addr]*waitingClass)}
+	return &fairQueue{slots: slots, free: slots, limit: limit, classes: make(map[netip.Addr]*waitingClass)}
 }
 
 // enter takes a slot. If there is none it takes a place in the queue and returns a
@@ -144,6 +146,13 @@ func (q *fairQueue) releaseLocked() {
 		q.turns = append(q.turns[1:], c) // behind the others
 	}
 	w.ready <- nil
+}
+
+// load returns how many slots there are, and how many requests wait for one.
+func (q *fairQueue) load() (slots, waiting int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.slots, q.waiting
 }
 
 // forgetLocked drops a class without waiters.

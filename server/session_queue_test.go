@@ -195,7 +195,7 @@ func TestWaitEnds(t *testing.T) {
 	c := s.connect("a", http.NotFoundHandler())
 	s.waitActive(c)
 	active, _ := s.registry.lookup(t.Context(), "a")
-	sess := &session{slots: newFairQueue(1, 10), retired: make(chan struct{}), tr: active.tr, state: stateActive}
+	sess := &session{srv: s.Server, slots: newFairQueue(1, 10), retired: make(chan struct{}), tr: active.tr, state: stateActive}
 	if err := sess.begin(t.Context(), netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}

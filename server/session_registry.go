@@ -58,6 +58,8 @@ type tunnel struct {
 
 	replacements uint64 // of a live session by a newer one, since it is up
 	replaced     string // remote address of the last one that was
+
+	failures []RequestFailure // since it is up, the newest first; never changed in place
 }
 
 // announcement is a registration that has been admitted, before its session
@@ -92,7 +94,7 @@ func (g *registry) tidyLocked(tun *tunnel) {
 	case !up && tun.up:
 		tun.up = false
 		g.up--
-		tun.replacements, tun.replaced = 0, ""
+		tun.replacements, tun.replaced, tun.failures = 0, "", nil
 	}
 	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 {
 		delete(g.tunnels, tun.label)

@@ -61,6 +61,11 @@ func (st state) mayBecome(next state) bool {
 	return false
 }
 
+// String returns the word that the API uses for the state.
+func (st state) String() string {
+	return [...]string{"starting", "active", "leaving", "draining", "closing", "ended"}[st]
+}
+
 // serves reports whether a session in this state takes new requests.
 func (st state) serves() bool { return st == stateActive || st == stateLeaving }
 

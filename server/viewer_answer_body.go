@@ -45,6 +45,7 @@ func newAnswerBody(a *attempt, resp *http.Response) *answerBody {
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read.Add(int64(n))
+	b.attempt.sess.traffic.addSent(n)
 	if err != nil {
 		checkTrailer(b.resp.Trailer)
 		if !errors.Is(err, io.EOF) {
@@ -104,6 +105,7 @@ func (b upgradedAnswer) Write(p []byte) (n int, err error) {
 		p, n = p[k:], n+k
 	}
 	b.written.Add(int64(n))
+	b.attempt.sess.traffic.addReceived(n)
 	if err != nil {
 		b.broken.Store(true)
 	}

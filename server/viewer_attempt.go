@@ -40,7 +40,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	a.ctx, a.cancel = context.WithCancelCause(req.Context())
 	out := req.WithContext(a.traced())
 	body := &a.x.body
-	body.attach(req, out, a.cancel)
+	body.attach(req, out, &a.sess.traffic, a.cancel)
 
 	head := time.AfterFunc(a.sess.srv.headWait, a.headOverdue)
 	resp, err := a.sess.tr.RoundTrip(out)

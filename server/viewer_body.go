@@ -47,6 +47,7 @@ type requestBody struct {
 	// Of the attempt.
 	in, out *http.Request // the trailers of in arrive with the end of src; out gets the valid ones
 	cancel  context.CancelCauseFunc
+	traffic *traffic  // of the session
 	readAt  time.Time // when the last piece was read; owned by the reader
 	piece   int       // size of the next one; owned by the reader
 
@@ -79,10 +80,11 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 	}
 }
 
-// attach puts the body into out, a copy of in that is about to be sent. Limits
+// attach puts the body into out, a copy of in that is about to be sent by the
+// session whose traffic that is. Limits
 // that are exceeded call cancel.
-func (b *requestBody) attach(in, out *http.Request, cancel context.CancelCauseFunc) {
-	b.in, b.out, b.cancel = in, out, cancel
+func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel context.CancelCauseFunc) {
+	b.in, b.out, b.traffic, b.cancel = in, out, traffic, cancel
 	b.mu.Lock()
 	b.hasAnswer, b.stopped = false, false
 	b.mu.Unlock()
@@ -171,6 +173,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p[:min(len(p), b.piece)])
 	b.endRead(err)
 	b.read.Add(int64(n))
+	b.traffic.addReceived(n)
 	b.readAt = time.Now()
 	if err == io.EOF {
 		b.copyTrailers()

@@ -22,7 +22,7 @@ func TestInterimBesideContinue(t *testing.T) {
 		x := s.newExchange(w, r, parseRoute(r))
 		defer x.finish()
 		x.w.rc.EnableFullDuplex()
-		x.body.attach(x.in, x.in.Clone(r.Context()), func(error) {})
+		x.body.attach(x.in, x.in.Clone(r.Context()), new(traffic), func(error) {})
 		var wg sync.WaitGroup
 		wg.Go(func() { x.w.interim(http.StatusEarlyHints, http.Header{"Link": {"</style.css>"}}) })
 		body, err := io.ReadAll(x.in.Body)
@@ -79,7 +79,7 @@ func TestContinueOfTarget(t *testing.T) {
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := s.newExchange(w, r, parseRoute(r))
 		defer x.finish()
-		x.body.attach(x.in, x.in.Clone(r.Context()), func(error) {})
+		x.body.attach(x.in, x.in.Clone(r.Context()), new(traffic), func(error) {})
 		x.w.interim(http.StatusContinue, http.Header{})
 		if _, err := io.ReadAll(x.in.Body); err != nil {
 			t.Error(err)

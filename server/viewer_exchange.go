@@ -64,7 +64,7 @@ type exchange struct {
 // serveViewer carries a viewer's request to the tunnel of rt.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
 	if f := unencodable(r); f != nil {
-		f.write(w, r)
+		s.decline(w, r, f)
 		return
 	}
 	s.newExchange(w, r, rt).serve()
@@ -153,6 +153,10 @@ func (x *exchange) finish() {
 			x.answer.report(&x.out)
 		}
 		x.out.end = time.Now()
+		if by, kind := x.out.failed(); by != hopNone && by != hopViewer {
+			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(by), Error: kind})
+		}
+		x.srv.cfg.Metrics.request(x.in.Method, &x.out)
 		if hook := x.srv.cfg.finished; hook != nil {
 			hook(x)
 		}
@@ -248,7 +252,9 @@ func (x *exchange) fail(err error) {
 	x.final = nil
 	clear(x.w.Header())
 	if f == failNoTunnel {
-		x.out.failure = x.srv.miss(x.w, x.in, f)
+		f = x.srv.miss(x.in, f)
+		x.out.failure = f
+		f.write(x.w, x.in)
 		return
 	}
 	x.out.failure = f
@@ -257,16 +263,15 @@ func (x *exchange) fail(err error) {
 	f.write(x.w, x.in)
 }
 
-// miss answers a viewer whose request leads nowhere, with f or, after too many of
-// those, with 429. It returns which.
-func (s *Server) miss(w http.ResponseWriter, r *http.Request, f *failure) *failure {
+// miss returns the answer to a viewer whose request leads nowhere: f or, after
+// too many of those, 429.
+func (s *Server) miss(r *http.Request, f *failure) *failure {
 	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
 		f = &failure{
 			status: http.StatusTooManyRequests, kind: "http_request_denied", hop: hopService,
 			text: "Too many requests from this address for things that are not here.", retryAfter: wait,
 		}
 	}
-	f.write(w, r)
 	return f
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
@@ -18,7 +20,18 @@ import (
 // own part costs next to nothing, through service, tunnel client and target, all
 // in this process. Its figures are the cost of all of them together.
 func BenchmarkExchange(b *testing.B) {
-	svc := tunneltest.NewService(b, server.Config{})
+	b.Run("plain", func(b *testing.B) { benchmarkExchange(b, server.Config{}) })
+	b.Run("metrics", func(b *testing.B) {
+		m, err := server.NewMetrics(server.MetricsConfig{Registerer: prometheus.NewRegistry()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		benchmarkExchange(b, server.Config{Metrics: m})
+	})
+}
+
+func benchmarkExchange(b *testing.B, cfg server.Config) {
+	svc := tunneltest.NewService(b, cfg)
 	body := strings.Repeat("x", 1024)
 	svc.Target("bench", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))

@@ -1,0 +1,177 @@
+package server
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Status describes the service as a whole, at one moment.
+type Status struct {
+	// Draining says that Shutdown or Close has been called.
+	Draining bool
+
+	// Tunnels is how many take requests now, and MaxTunnels how many there may
+	// be; zero: no limit.
+	Tunnels, MaxTunnels int
+
+	// Sessions counts the live websockets of tunnel clients by their state:
+	// "active", "leaving" (asked to connect elsewhere), "draining" (takes no new
+	// requests) and "closing". All four are always there.
+	Sessions map[string]int
+
+	// InFlight is how many requests the tunnels carry, Slots how many the active
+	// sessions may carry together, and Waiting how many wait for a slot.
+	InFlight, Slots, Waiting int
+
+	// Connections are the open ones of viewers, and MaxConnections how many there
+	// may be; zero: no limit. Only those count that Serve has accepted.
+	Connections, MaxConnections int
+
+	// Received and Sent are the bytes of bodies and upgraded connections so far,
+	// from viewers to tunnels and from tunnels to viewers.
+	Received, Sent int64
+}
+
+// Status returns what the service does now. It looks at each session, one after
+// the other, and holds up none.
+func (s *Server) Status() Status {
+	st := Status{
+		Draining:       s.isDraining(),
+		MaxTunnels:     max(s.cfg.MaxTunnels, 0),
+		Sessions:       map[string]int{},
+		MaxConnections: s.cfg.MaxConnections,
+		Received:       s.traffic.received.Load(),
+		Sent:           s.traffic.sent.Load(),
+	}
+	st.Connections = s.connections.count()
+	for _, in := range []state{stateActive, stateLeaving, stateDraining, stateClosing} {
+		st.Sessions[in.String()] = 0
+	}
+	for _, sess := range s.registry.sessions() {
+		sess.mu.Lock()
+		in, inFlight := sess.state, sess.inFlight
+		sess.mu.Unlock()
+		if in == stateEnded {
+			continue
+		}
+		st.Sessions[in.String()]++
+		st.InFlight += inFlight
+		if in.serves() {
+			st.Tunnels++
+			slots, waiting := sess.slots.load()
+			st.Slots += slots
+			st.Waiting += waiting
+		}
+	}
+	return st
+}
+
+// traffic counts the bytes of bodies and upgraded connections, while they move.
+type traffic struct {
+	all            *traffic     // counts them too; nil: that is this one
+	received, sent atomic.Int64 // from and to viewers
+}
+
+func (t *traffic) addReceived(n int) {
+	t.received.Add(int64(n))
+	if t.all != nil {
+		t.all.received.Add(int64(n))
+	}
+}
+
+func (t *traffic) addSent(n int) {
+	t.sent.Add(int64(n))
+	if t.all != nil {
+		t.all.sent.Add(int64(n))
+	}
+}
+
+// TunnelDetails describes a tunnel with its sessions.
+type TunnelDetails struct {
+	ID string
+
+	// Active is the session that takes requests; nil: none does, and the tunnel
+	// is only finishing what it has, or is about to connect.
+	Active *TunnelInfo
+
+	// Sessions are the live ones: the oldest first, the active one last.
+	Sessions []SessionInfo
+
+	// Failures are the last requests that failed, the newest first: at most ten.
+	Failures []RequestFailure
+}
+
+// SessionInfo describes one live websocket of a tunnel.
+type SessionInfo struct {
+	RemoteAddr  string
+	ConnectedAt time.Time
+	State       string // as in Status.Sessions
+	InFlight    int
+}
+
+// RequestFailure says why there was no whole answer to a request. It tells
+// nothing of the request itself.
+type RequestFailure struct {
+	Time   time.Time
+	Status int    // what the viewer got; zero: nothing
+	Hop    string // the party that is the reason: viewer, service, client (the tunnel client) or target
+	Error  string // an error type of RFC 9209, such as connection_refused
+}
+
+// maxFailures is how many failures of a tunnel are remembered.
+const maxFailures = 10
+
+// Tunnel returns what is known of the tunnel with this id, and false if it has no
+// session and none is about to come.
+func (s *Server) Tunnel(id string) (TunnelDetails, bool) {
+	tun, sessions, ok := s.registry.entry(labelOf(id))
+	if !ok {
+		return TunnelDetails{}, false
+	}
+	d := TunnelDetails{ID: id, Failures: tun.failures}
+	for _, sess := range sessions {
+		info, in := sess.info()
+		if in == stateEnded {
+			continue
+		}
+		d.Sessions = append(d.Sessions, SessionInfo{RemoteAddr: info.RemoteAddr, ConnectedAt: info.ConnectedAt, State: in.String(), InFlight: info.InFlight})
+		if sess == tun.active {
+			info.Replacements, info.ReplacedAddr = tun.replacements, tun.replaced
+			d.ID, d.Active = info.ID, &info
+		}
+	}
+	return d, true
+}
+
+// noteFailure remembers what became of a request for the tunnel l, if it is here.
+func (g *registry) noteFailure(l label, f RequestFailure) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.tunnels[l]
+	if tun == nil || !tun.up {
+		return
+	}
+	// A new slice, for entry has given the old one away.
+	tun.failures = append([]RequestFailure{f}, tun.failures[:min(len(tun.failures), maxFailures-1)]...)
+}
+
+// entry returns a copy of the entry of l and its sessions, and false if it has
+// none and none is about to come.
+func (g *registry) entry(l label) (tun tunnel, sessions []*session, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.tunnels[l]
+	if t == nil || !t.up && len(t.older) == 0 {
+		return tunnel{}, nil, false
+	}
+	return *t, t.sessions(), true
+}
+
+// Evicted returns the ids whose evicted tokens are blocked now, in no particular
+// order.
+func (s *Server) Evicted() []string {
+	g := s.registry
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.evictions.ids(s.cfg.now())
+}
