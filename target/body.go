@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/websocktunnel/websocktunnel/internal/replay"
 )
 
 // requestBody is the body of the request, as net/http's Transport reads it. The
@@ -20,6 +22,9 @@ import (
 // The first Read of one that is open may wait: see expectation. The last two end
 // a Read in progress if the viewer's body can do that. What was broken stays so,
 // since it says whose fault the end is.
+//
+// On the way to a target that may speak HTTP/2, what has been read is kept for
+// another try. As long as there can be one, net/http's Close ends the try only.
 type requestBody struct {
 	io.ReadCloser // the viewer's; only close calls its Close
 
@@ -29,6 +34,7 @@ type requestBody struct {
 
 	expect *expectation // nil if the request expects nothing
 	atEnd  func()       // called when the upload is complete; may be nil
+	kept   *replay.Body // nil if there is one try only
 	state  atomic.Int32
 	closed atomic.Bool
 	read   atomic.Int64 // bytes so far
@@ -43,6 +49,30 @@ const (
 )
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	if b.kept != nil {
+		return b.kept.Read(p)
+	}
+	return b.readViewer(p)
+}
+
+// viewerReader reads what the viewer sends, once.
+type viewerReader struct{ b *requestBody }
+
+func (r viewerReader) Read(p []byte) (int, error) { return r.b.readViewer(p) }
+
+// keep makes the body one that can be sent again; settle says that it will not be.
+func (b *requestBody) keep() { b.kept = replay.New(viewerReader{b}) }
+
+func (b *requestBody) settle() {
+	if b.kept != nil {
+		b.kept.Settle()
+	}
+}
+
+// rewind begins another try, and reports false if a part of the body is gone.
+func (b *requestBody) rewind() bool { return b.kept == nil || b.kept.Rewind() }
+
+func (b *requestBody) readViewer(p []byte) (int, error) {
 	b.expect.wait()
 	if s := b.state.Load(); s == bodyClosed || s == bodyBroken {
 		return 0, http.ErrBodyReadAfterClose
@@ -68,6 +98,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // Close is for net/http, which calls it when a stream to an HTTP/2 target fails
 // or the body is no longer wanted, and for the end of the exchange.
 func (b *requestBody) Close() error {
+	if b.kept != nil && b.kept.Interrupt() {
+		return nil
+	}
 	return b.close(bodyClosed)
 }
 

@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 
@@ -33,10 +32,13 @@ func (c *conn) Close() error {
 	return err
 }
 
+// NetConn returns the connection to the target's system, beneath TLS.
+func (c *conn) NetConn() net.Conn { return netconn.Bottom(c.Conn) }
+
 // SetLinger is for code that looks for it on a *net.TCPConn. A unix socket has
 // none.
 func (c *conn) SetLinger(sec int) error {
-	if l, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+	if l, ok := netconn.Find[interface{ SetLinger(sec int) error }](c.Conn); ok {
 		return l.SetLinger(sec)
 	}
 	return errors.ErrUnsupported
@@ -46,9 +48,6 @@ func (c *conn) SetLinger(sec int) error {
 // net/http closes the body of a stream that fails, and may have another connection
 // read it.
 func http1Conn(c net.Conn) *conn {
-	if tc, ok := c.(*tls.Conn); ok && tc.ConnectionState().NegotiatedProtocol == "h2" {
-		return nil
-	}
-	tc, _ := netconn.Find[*conn](c)
+	tc, _ := c.(*conn)
 	return tc
 }

@@ -1,14 +1,11 @@
 package target
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,9 +36,13 @@ type endpoint struct {
 }
 
 // newDialer returns what connects to targets. A name with several
-// addresses is tried at each of them.
+// addresses is tried at each of them. A connection whose other end is gone without
+// a word is found after a minute.
 func newDialer() *net.Dialer {
-	return &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	return &net.Dialer{
+		Timeout:         dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3},
+	}
 }
 
 // parseTarget understands what New documents, or returns the rule that s breaks.
@@ -126,54 +127,26 @@ func isPort(s string) bool {
 	return err == nil && n > 0 && allDigits(s)
 }
 
-// newTransport returns what sends requests to t over these protocols.
-func newTransport(t endpoint, o Options, protocols http.Protocols) *http.Transport {
-	tr := &http.Transport{
-		Protocols: &protocols,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := t.dial(ctx)
-			if err != nil {
-				return nil, dialError{err}
-			}
-			if protocols.HTTP1() {
-				conn = newConn(conn)
-			}
-			return conn, nil
-		},
-		TLSHandshakeTimeout:    dialTimeout,
+// HTTP versions of a transport of net/http.
+var http1Only, http2Only = func() (one, two http.Protocols) {
+	one.SetHTTP1(true)
+	two.SetUnencryptedHTTP2(true)
+	return one, two
+}()
+
+// newTransport returns what speaks one version of HTTP over the connections that
+// dial makes. For net/http these are in cleartext: TLS is beneath.
+func newTransport(version http.Protocols, dial func(context.Context) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		Protocols:              &version,
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    256,
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  expectTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         16 << 10, // chunked answers pass through it
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		// No pings: a gRPC server ends the connection of a client that pings often.
+		HTTP2: &http.HTTP2Config{WriteByteTimeout: deadTimeout},
 	}
-	if t.scheme == "https" {
-		tr.TLSClientConfig = &tls.Config{}
-		if o.TLSConfig != nil {
-			tr.TLSClientConfig = o.TLSConfig.Clone()
-		}
-		if o.InsecureSkipVerify {
-			tr.TLSClientConfig.InsecureSkipVerify = true
-		}
-		// If that is empty, net/http takes the host of the URL.
-		tr.TLSClientConfig.ServerName = cmp.Or(o.ServerName, tr.TLSClientConfig.ServerName, hostname(o.HostHeader))
-	}
-	return tr
-}
-
-// hostname returns the host of a Host header without port and brackets.
-func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
-
-// serverNameRule returns the rule that s breaks as [Options].ServerName, or "".
-func serverNameRule(s string) string {
-	if net.ParseIP(s) != nil {
-		return ""
-	}
-	labels := strings.Split(strings.TrimSuffix(s, "."), ".")
-	if slices.Contains(labels, "") || strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-		return "it must be a host name or an IP address, without a port, such as app.example.com (xn--… for names that are not ASCII)"
-	}
-	return ""
 }

@@ -30,6 +30,8 @@ var (
 	failConnTimeout = failure{http.StatusBadGateway, "connection_timeout", "connecting to the target took too long"}
 	failTerminated  = failure{http.StatusBadGateway, "connection_terminated", "the target closed the connection before it answered"}
 	failIncomplete  = failure{http.StatusBadGateway, "http_response_incomplete", "the target's answer broke off"}
+	failReset       = failure{http.StatusBadGateway, "connection_terminated", "the target reset the request"}
+	failUnprocessed = failure{http.StatusBadGateway, "connection_terminated", errUnprocessed.Error()}
 	failTimeout     = failure{http.StatusGatewayTimeout, "http_response_timeout", "the target did not answer in time"}
 	failHeader      = failure{http.StatusBadGateway, "http_response_header_section_size", "the header of the target's answer is too large"}
 	failHTTP        = failure{http.StatusBadGateway, "http_protocol_error", "the target's answer is not valid HTTP"}
@@ -68,11 +70,16 @@ func classify(err error) failure {
 		inval  x509.CertificateInvalidError
 		alert  tls.AlertError
 		record tls.RecordHeaderError
+		reset  streamError
 	)
 	timeout := isTimeout(err)
 	switch {
 	case errors.As(err, &dns) && (dns.IsTimeout || timeout):
 		return failDNSTimeout
+	case errors.Is(err, errUnprocessed):
+		return failUnprocessed
+	case errors.As(err, &reset) && strings.Contains(err.Error(), "received from peer"):
+		return failReset
 	case errors.Is(err, errBadStatus):
 		return failHTTP
 	case errors.Is(err, errHeaderTooLarge):
@@ -149,7 +156,7 @@ func hint(err error, h2c bool) string {
 		return "the target speaks TLS: use https://"
 	case strings.Contains(s, `malformed HTTP response "\x00\x00`): // a frame
 		return "the target answers in HTTP/2: use h2c://"
-	case strings.Contains(s, "looked like an HTTP/1.1 header"):
+	case errors.Is(err, errAnsweredHTTP1):
 		return "the target answers in HTTP/1.1: use http://"
 	case h2c && strings.Contains(s, "client conn could not be established"):
 		// net/http says this if the target closes at once, as HTTP/1.1 servers do.

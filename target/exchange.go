@@ -94,15 +94,14 @@ func (ex *exchange) serve() {
 // well; what the answer leaves of an upload is not affected by it.
 func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	upgrade := r.Header.Get("Upgrade") != ""
-	transport := ex.p.plain
-	if upgrade {
-		transport = ex.p.upgrades
-	}
 	ctx, cancel := context.WithCancel(r.Context())
 	ex.cancel = cancel
 	ex.uploads = r.Body != nil && r.Body != http.NoBody
 	if ex.uploads && !upgrade {
 		ex.body.expect = newExpectation(r, ctx.Done())
+		if ex.p.http2 != nil {
+			ex.body.keep()
+		}
 	}
 	// The only hooks of the exchange. Those of ReverseProxy are others.
 	ex.trace.GotConn = ex.gotConn
@@ -116,7 +115,7 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 		out.Body = &ex.body
 	}
 
-	resp, err := transport.RoundTrip(out)
+	resp, err := ex.send(out, upgrade)
 	if ex.unwatch != nil {
 		ex.unwatch()
 	}
@@ -151,6 +150,7 @@ func (ex *exchange) gotConn(i httptrace.GotConnInfo) {
 	ex.conn, ex.outcome.connected, ex.outcome.protocol = i.Conn, time.Now(), "HTTP/2.0"
 	if c := http1Conn(i.Conn); c != nil {
 		ex.outcome.protocol = "HTTP/1.1"
+		ex.body.settle()
 		if ex.uploads && ex.body.closable {
 			ex.unwatch = context.AfterFunc(c.closed, ex.body.end)
 		}
@@ -246,6 +246,7 @@ func (ex *exchange) finish() {
 	}
 	ex.cancel()
 	if ex.uploads {
+		ex.body.settle()
 		_ = ex.body.Close()
 	}
 	o.status = ex.w.status

@@ -38,8 +38,11 @@ func answerCancelledGRPC(w *writer, r *http.Request, err error) bool {
 	return true
 }
 
-// codeCancel is HTTP/2's error code CANCEL (RFC 9113, section 7).
-const codeCancel = 8
+// Error codes of HTTP/2 (RFC 9113, section 7).
+const (
+	codeRefusedStream = 7
+	codeCancel        = 8
+)
 
 // streamError is filled by [errors.As] from the errors of net/http's HTTP/2 about
 // a single stream. Their type is not exported, but has an As for structs like it.

@@ -149,27 +149,60 @@ func New(target string, o Options) (*Proxy, error) {
 		log:      errorlog.Bounded(o.Logger),
 		errorLog: errorlog.New(o.Logger),
 	}
-	var own, http1 http.Protocols
-	http1.SetHTTP1(true)
-	switch t.scheme {
-	case "https":
-		own.SetHTTP1(true)
-		own.SetHTTP2(true)
-	case "h2c":
-		p.url.Scheme, p.h2c = "http", true
-		own.SetUnencryptedHTTP2(true)
-	default:
-		own = http1
-	}
+	p.connect(t, o)
 	if o.RewriteOrigin {
 		p.origin = p.url.Scheme + "://" + withoutDefaultPort(strings.ToLower(cmp.Or(o.HostHeader, t.host)), p.url.Scheme)
 	}
-	p.plain = newTransport(t, o, own)
-	p.upgrades = p.plain
-	if own != http1 {
-		p.upgrades = newTransport(t, o, http1)
-	}
 	return p, nil
+}
+
+// connect sets up the ways to t.
+func (p *Proxy) connect(t endpoint, o Options) {
+	http1 := func(ctx context.Context) (net.Conn, error) {
+		conn, err := dialPlain(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		return newConn(conn), nil
+	}
+	switch t.scheme {
+	case "http":
+		p.plain = newTransport(http1Only, http1)
+		p.upgrades = p.plain
+	case "h2c":
+		p.url.Scheme, p.h2c = "http", true
+		p.http2 = &http2Conns{only: true, dial: func(ctx context.Context) (net.Conn, error) { return dialPlain(ctx, t) }}
+		p.upgrades = newTransport(http1Only, http1)
+		p.plain = p.upgrades
+	case "https":
+		cfg := tlsConfig(t, o)
+		p.http2 = &http2Conns{dial: func(ctx context.Context) (net.Conn, error) {
+			conn, chosen, err := dialTLS(ctx, t, cfg, alpnHTTP2, alpnHTTP1)
+			if err == nil && chosen != alpnHTTP2 {
+				conn.Close()
+				return nil, errSpeaksHTTP1
+			}
+			return conn, err
+		}}
+		p.plain = newTransport(http1Only, func(ctx context.Context) (net.Conn, error) {
+			conn, chosen, err := dialTLS(ctx, t, cfg, alpnHTTP2, alpnHTTP1)
+			switch {
+			case err != nil:
+				return nil, err
+			case chosen == alpnHTTP2:
+				p.http2.add(ctx, conn)
+				return nil, errSpeaksHTTP2
+			}
+			return newConn(conn), nil
+		})
+		p.upgrades = newTransport(http1Only, func(ctx context.Context) (net.Conn, error) {
+			conn, _, err := dialTLS(ctx, t, cfg, alpnHTTP1)
+			if err != nil {
+				return nil, err
+			}
+			return newConn(conn), nil
+		})
+	}
 }
 
 // A Proxy is a handler that sends requests to a target. It keeps idle connections
@@ -187,8 +220,12 @@ type Proxy struct {
 	log      zerolog.Logger
 	password passwordWarning
 	errorLog *log.Logger // for httputil
+
+	// The ways to the target. Of an https target's plain, an attempt to connect may
+	// end in http2; for upgrades it is offered HTTP/1.1 only.
 	plain    *http.Transport
-	upgrades *http.Transport // speaks HTTP/1.1 only
+	upgrades *http.Transport
+	http2    *http2Conns // nil if the target cannot speak it
 }
 
 var _ http.Handler = (*Proxy)(nil)
@@ -211,6 +248,9 @@ func (p *Proxy) Probe(ctx context.Context) error {
 func (p *Proxy) CloseIdleConnections() {
 	p.plain.CloseIdleConnections()
 	p.upgrades.CloseIdleConnections()
+	if p.http2 != nil {
+		p.http2.closeIdle()
+	}
 }
 
 // copyBuffers is a pool of buffers for bodies.
