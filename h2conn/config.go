@@ -47,6 +47,9 @@ type TransportConfig struct {
 	// PingAnswered, if not nil, is told how long the peer took to answer each
 	// ping of this end. The goroutine that reads calls it, so it must not block.
 	PingAnswered func(time.Duration)
+
+	// Memory learns what the connection holds.
+	Memory Memory
 }
 
 // ServeConfig tunes the answering end. The zero value is ready to use.

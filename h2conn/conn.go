@@ -302,6 +302,10 @@ func (c *Conn) SetCloseReason(code int, reason string) {
 	}
 }
 
+// Abort closes the connection at once, without the time that Close gives the peer to
+// answer. A Close that waits for that returns.
+func (c *Conn) Abort() { c.carrier.kill() }
+
 // CloseWith is SetCloseReason followed by Close.
 func (c *Conn) CloseWith(code int, reason string) error {
 	c.SetCloseReason(code, reason)

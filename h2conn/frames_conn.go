@@ -7,23 +7,77 @@ import (
 	"time"
 )
 
-// http2Conn is a Conn as x/net gets it: it sees the peer's settings go by,
-// meters its frames, and sees why x/net closes it.
-type http2Conn struct {
-	*Conn
-	source io.Reader // the Conn
+// frameReader is what x/net reads the frames of a peer from: it sees the peer's
+// settings go by and meters its frames. It belongs to the goroutine that reads.
+type frameReader struct {
+	source io.Reader
 	peer   *peerSettings
 	meter  *meter
-	small  [4 * frameHeaderLen]byte // for a Read with less room than a frame header takes
-	rest   []byte                   // of small, for the next Read
+	flood  func() error // what Read fails with when the budget is overdrawn
+	// passes, if not nil, reports whether p, which has just come, holds no frames
+	// and goes on as it is.
+	passes func(p []byte) bool
+
+	small [4 * frameHeaderLen]byte // for a Read with less room than a frame header takes
+	rest  []byte                   // of small, for the next Read
+}
+
+func (r *frameReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if len(r.rest) > 0 {
+			n := copy(p, r.rest)
+			r.rest = r.rest[n:]
+			return n, nil
+		}
+		if len(p) < len(r.small) {
+			n, err := r.readMetered(r.small[:])
+			if r.rest = r.small[:n]; n == 0 && err != nil {
+				return 0, err
+			}
+			continue // an error comes again
+		}
+		if n, err := r.readMetered(p); n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// readMetered reads what the meter lets through, which may be nothing.
+func (r *frameReader) readMetered(p []byte) (int, error) {
+	held := r.meter.held(p)
+	n, err := r.source.Read(p[held:])
+	if r.passes != nil && r.passes(p[held:held+n]) {
+		return held + n, err
+	}
+	r.peer.observe(p[held : held+n])
+	n, ok := r.meter.filter(p[:held+n])
+	if !ok { // what has come before is of no interest any more
+		return 0, r.flood()
+	}
+	return n, err
+}
+
+// http2Conn is a Conn as x/net gets it: its frames are watched, and it sees why
+// x/net closes it.
+type http2Conn struct {
+	*Conn
+	frames frameReader
 
 	silence  time.Duration // after which x/net gives the peer up; zero: never
 	lastRead atomic.Int64  // time since start
 	start    time.Time
 }
 
-func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config) *http2Conn {
-	h := &http2Conn{Conn: c, source: c, peer: peer, meter: m, start: time.Now()}
+func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory) *http2Conn {
+	h := &http2Conn{Conn: c, start: time.Now()}
+	m.inflow.changed = mem.Held
+	h.frames = frameReader{
+		source: mem.reader(timedReader{c, h}), peer: peer, meter: m,
+		flood: func() error { return c.violation("too many frames that carry nothing") },
+	}
 	c.meter = m
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	if interval > 0 && timeout > 0 {
@@ -32,44 +86,22 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config) *http2Conn 
 	return h
 }
 
-func (c *http2Conn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for {
-		if len(c.rest) > 0 {
-			n := copy(p, c.rest)
-			c.rest = c.rest[n:]
-			return n, nil
-		}
-		if len(p) < len(c.small) {
-			n, err := c.readMetered(c.small[:])
-			if c.rest = c.small[:n]; n == 0 && err != nil {
-				return 0, err
-			}
-			continue // an error comes again
-		}
-		if n, err := c.readMetered(p); n > 0 || err != nil {
-			return n, err
-		}
-	}
+// timedReader notes when something has come.
+type timedReader struct {
+	source io.Reader
+	conn   *http2Conn
 }
 
-// readMetered reads what the meter lets through, which may be nothing.
-func (c *http2Conn) readMetered(p []byte) (int, error) {
-	held := c.meter.held(p)
-	n, err := c.source.Read(p[held:])
-	c.peer.observe(p[held : held+n])
-	c.lastRead.Store(int64(time.Since(c.start)))
-	n, ok := c.meter.filter(p[:held+n])
-	if !ok { // what has come before is of no interest any more
-		return 0, c.violation("too many frames that carry nothing")
-	}
+func (r timedReader) Read(p []byte) (int, error) {
+	n, err := r.source.Read(p)
+	r.conn.lastRead.Store(int64(time.Since(r.conn.start)))
 	return n, err
 }
 
+func (c *http2Conn) Read(p []byte) (int, error) { return c.frames.Read(p) }
+
 func (c *http2Conn) Write(p []byte) (int, error) {
-	c.meter.sent(p)
+	c.frames.meter.sent(p)
 	return c.Conn.Write(p)
 }
 

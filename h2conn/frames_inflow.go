@@ -1,6 +1,39 @@
 package h2conn
 
-import "sync/atomic"
+import (
+	"io"
+	"sync/atomic"
+)
+
+// Memory is told what the peer of one connection makes this process hold, and
+// may hold the peer up. The zero value does nothing.
+type Memory struct {
+	// Held, if not nil, is called with each change of the number of bytes of DATA
+	// that have come and that nobody has read. It must not block.
+	Held func(delta int64)
+
+	// Room, if not nil, is called before each read from the connection, which it
+	// holds up until it returns.
+	Room func()
+}
+
+// reader returns r, held up by Room.
+func (m Memory) reader(r io.Reader) io.Reader {
+	if m.Room == nil {
+		return r
+	}
+	return roomyReader{r, m.Room}
+}
+
+type roomyReader struct {
+	io.Reader
+	room func()
+}
+
+func (r roomyReader) Read(p []byte) (int, error) {
+	r.room()
+	return r.Reader.Read(p)
+}
 
 // inflow knows how many bytes of DATA one end of a connection holds that nobody
 // has read: what flow control lets the peer send less than at the start. x/net

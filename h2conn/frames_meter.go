@@ -72,6 +72,7 @@ type meter struct {
 	header   [frameHeaderLen]byte // of a frame, as far as it has come
 	have     int                  // bytes of header
 	left     int                  // bytes of the payload still to come
+	kind     http2.FrameType      // of the frame that the payload belongs to
 	dropping bool                 // this payload goes nowhere
 	padded   bool                 // the payload still to come begins with its padding's length, which is to be looked at
 	first    bool                 // the first frame has come: it must be SETTINGS
@@ -220,7 +221,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			h := b[i : i+frameHeaderLen]
 			length := frameLength(h)
 			kind := http2.FrameType(h[3])
-			m.left = length
+			m.left, m.kind = length, kind
 			flags := http2.Flags(h[4])
 			m.dropping = m.drops && m.first && !m.block && length <= m.maxFrame && useless(kind, length, h[5:])
 			m.first = true
@@ -256,6 +257,11 @@ func (m *meter) soften(b []byte) {
 			b[i] = byte(http2.ErrCodeInternal)
 		}
 	}
+}
+
+// inHeaders reports whether a header block has begun and is not over.
+func (m *meter) inHeaders() bool {
+	return m.block || m.left > 0 && (m.kind == http2.FrameHeaders || m.kind == http2.FrameContinuation)
 }
 
 // held moves to b what filter has kept of a frame header, and returns how much

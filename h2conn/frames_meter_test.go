@@ -273,14 +273,13 @@ func FuzzMeter(f *testing.F) {
 	})
 }
 
-// TestHTTP2ConnSmallReads: reads that have no room for a frame header get the
+// TestFrameReaderSmallReads: reads that have no room for a frame header get the
 // same bytes.
-func TestHTTP2ConnSmallReads(t *testing.T) {
+func TestFrameReaderSmallReads(t *testing.T) {
 	stream := bytes.Join([][]byte{frame(http2.FrameSettings, 0, 6), frame(0x42, 0, 100), frame(http2.FrameData, 0, 50)}, nil)
 	want := bytes.Join([][]byte{frame(http2.FrameSettings, 0, 6), frame(http2.FrameData, 0, 50)}, nil)
 	for size := 1; size < 60; size++ {
-		c := &http2Conn{Conn: &Conn{}, peer: newPeerSettings(0), meter: testMeter(), start: time.Now()}
-		c.source = readerFunc(bytes.NewReader(stream).Read)
+		c := &frameReader{source: bytes.NewReader(stream), peer: newPeerSettings(0), meter: testMeter()}
 		got, err := io.ReadAll(struct{ io.Reader }{readerFunc(func(p []byte) (int, error) { return c.Read(p[:min(size, len(p))]) })})
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("in reads of %d: %d bytes, %v; want %d", size, len(got), err, len(want))

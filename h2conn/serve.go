@@ -78,7 +78,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 	}()
 
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
-	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg.Config), &http2.ServeConnOpts{
+	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg.Config, Memory{}), &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,

@@ -59,7 +59,7 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 		return nil, err
 	}
 	c.ownControl = t.upgrades.control
-	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, m, cfg.Config))
+	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, m, cfg.Config, cfg.Memory))
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("h2conn: starting HTTP/2: %w", err)
