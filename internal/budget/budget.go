@@ -11,8 +11,8 @@ import (
 
 // Times of the relief.
 const (
-	// patience is how long something may keep bytes waiting before it can be
-	// cut for others. Whoever takes a little within that time behaves.
+	// patience is how long something may keep bytes waiting before it can be cut for
+	// others. A peer that takes a little within that time behaves.
 	patience = time.Second
 
 	// interval is how often a limit that is exceeded is looked at.
@@ -65,7 +65,7 @@ func (b *Budget) Limit() int64 { return b.limit }
 // Held returns how many bytes all holdings hold.
 func (b *Budget) Held() int64 { return b.held.Load() }
 
-// Close ends the Budget. Whoever waits for room goes on; nothing is cut any more.
+// Close ends the Budget. Readers that wait for room go on; nothing is cut any more.
 func (b *Budget) Close() {
 	b.mu.Lock()
 	if !b.closed {
@@ -123,16 +123,20 @@ func (a *Account) unrefLocked() {
 func (a *Account) over() bool { return a.limit > 0 && a.held.Load() > a.limit }
 
 // Holding is one thing that holds memory for a peer. Its methods may be called
-// from any goroutine, but nothing after Release.
+// from any goroutine. After Release they change nothing.
 type Holding struct {
 	budget   *Budget
 	accounts []*Account
 	cut      func()
 
-	bytes   atomic.Int64
-	pinned  atomic.Int64
-	waiting atomic.Int64 // Unix nanoseconds since when bytes wait; 0: none do
-	isCut   atomic.Bool
+	bytes  atomic.Int64
+	pinned atomic.Int64
+	isCut  atomic.Bool
+
+	mu       sync.Mutex
+	released bool
+	waits    int       // calls of Wait without a Done
+	since    time.Time // when nothing has moved since then, while waits is not 0
 }
 
 // Hold returns a Holding, of nothing yet, that is charged to accounts, all of
@@ -150,34 +154,33 @@ func (b *Budget) Hold(cut func(), accounts ...*Account) *Holding {
 	return h
 }
 
-// Charge adds a further account, which what h holds is charged to as well. No
-// other method may run at the same time.
-func (h *Holding) Charge(a *Account) {
-	b := h.budget
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	a.refs++
-	a.holdings[h] = struct{}{}
-	h.accounts = append(h.accounts[:len(h.accounts):len(h.accounts)], a)
-	a.held.Add(h.bytes.Load())
-}
-
 // Admit charges n bytes for something new, or returns ErrPeer or ErrFull and
 // charges nothing.
-func (h *Holding) Admit(n int64) error {
+func (h *Holding) Admit(n int64) error { return h.admit(n, 0) }
+
+// AdmitReserved is Admit with limits that are larger by one part of so many: a
+// reserve for what has to pass all the same.
+func (h *Holding) AdmitReserved(n, part int64) error { return h.admit(n, part) }
+
+func (h *Holding) admit(n, part int64) error {
 	b := h.budget
-	if b.limit == 0 {
-		h.add(n)
-		return nil
-	}
-	for _, a := range h.accounts {
-		if a.limit > 0 && a.held.Load()+n > a.limit {
-			return ErrPeer
+	fits := func(held, limit int64) bool {
+		if part > 0 {
+			limit += limit / part
 		}
+		return limit == 0 || held+n <= limit
 	}
-	if b.held.Load()+n > b.limit {
-		b.relieve() // so that there is room for the next
-		return ErrFull
+	if b.limit > 0 {
+		for _, a := range h.accounts {
+			if !fits(a.held.Load(), a.limit) {
+				b.relieve() // so that there is room for the next
+				return ErrPeer
+			}
+		}
+		if !fits(b.held.Load(), b.limit) {
+			b.relieve()
+			return ErrFull
+		}
 	}
 	h.add(n)
 	return nil
@@ -197,6 +200,14 @@ func (h *Holding) Add(n int64) {
 }
 
 func (h *Holding) add(n int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.released {
+		h.addLocked(n)
+	}
+}
+
+func (h *Holding) addLocked(n int64) {
 	h.bytes.Add(n)
 	h.budget.held.Add(n)
 	for _, a := range h.accounts {
@@ -211,18 +222,40 @@ func (h *Holding) Bytes() int64 { return h.bytes.Load() }
 // h and would go with it: h counts as if it held them when it is judged.
 func (h *Holding) Pins(n int64) { h.pinned.Store(n) }
 
-// Wait says that bytes wait for the peer from now on, if none did. Moved, or a
-// negative Add, begins the time anew.
-func (h *Holding) Wait() { h.waiting.CompareAndSwap(0, time.Now().UnixNano()) }
+// Wait says that bytes wait for the peer from now on, until Done has been called
+// as often as Wait. Moved, or a negative Add, begins the time anew.
+func (h *Holding) Wait() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waits++; h.waits == 1 {
+		h.since = time.Now()
+	}
+}
 
-// Done says that nothing waits any more.
-func (h *Holding) Done() { h.waiting.Store(0) }
+// Done is the counterpart of Wait. Without one it does nothing.
+func (h *Holding) Done() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waits = max(0, h.waits-1)
+}
 
 // Moved says that the peer has taken or sent something.
 func (h *Holding) Moved() {
-	if h.waiting.Load() != 0 {
-		h.waiting.Store(time.Now().UnixNano())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waits > 0 {
+		h.since = time.Now()
 	}
+}
+
+// idle returns for how long bytes have waited and nothing has moved.
+func (h *Holding) idle(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waits == 0 {
+		return 0
+	}
+	return now.Sub(h.since)
 }
 
 // crowded reports whether a limit that h counts for is exceeded.
@@ -233,9 +266,9 @@ func (h *Holding) crowded() bool {
 	return h.budget.held.Load() > h.budget.limit || slices.ContainsFunc(h.accounts, (*Account).over)
 }
 
-// Room waits while a limit that h counts for is exceeded, until done is closed:
-// whoever reads more from a peer calls it first, so that no more comes than
-// there is room for.
+// Room waits while a limit that h counts for is exceeded, until done is closed. A
+// reader calls it before it reads more from a peer, so that no more comes than there
+// is room for.
 func (h *Holding) Room(done <-chan struct{}) {
 	b := h.budget
 	if !h.crowded() {
@@ -259,10 +292,16 @@ func (h *Holding) Room(done <-chan struct{}) {
 	}
 }
 
-// Release gives back what h holds.
+// Release gives back what h holds. It may be called more than once.
 func (h *Holding) Release() {
-	h.waiting.Store(0)
-	h.add(-h.bytes.Load())
+	h.mu.Lock()
+	again := h.released
+	h.released, h.waits = true, 0
+	h.addLocked(-h.bytes.Load())
+	h.mu.Unlock()
+	if again {
+		return
+	}
 	b := h.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -322,28 +361,32 @@ func (b *Budget) run() {
 	}
 }
 
-// cutWorst cuts what has to go so that the limits are kept, and reports whether
-// one is exceeded.
+// lowWater is how much of a limit may be held when all that could be cut is gone:
+// there is to be room for what is new.
+func lowWater(limit int64) int64 { return limit - limit/16 }
+
+// cutWorst cuts what has to go so that there is room, and reports whether there was
+// too little.
 func (b *Budget) cutWorst() (exceeded bool) {
 	now := time.Now()
 	var cuts []func()
 	b.mu.Lock()
 	all := make(map[*Holding]struct{})
-	full := b.held.Load() > b.limit
+	full := b.limit > 0 && b.held.Load() > lowWater(b.limit)
 	for _, a := range b.accounts {
 		if full {
 			for h := range a.holdings {
 				all[h] = struct{}{}
 			}
 		}
-		if a.over() {
+		if a.limit > 0 && a.held.Load() > lowWater(a.limit) {
 			exceeded = true
-			cuts = append(cuts, worst(a.holdings, a.held.Load()-a.limit, now)...)
+			cuts = append(cuts, worst(a.holdings, a.held.Load()-lowWater(a.limit), now)...)
 		}
 	}
 	if full {
 		exceeded = true
-		cuts = append(cuts, worst(all, b.held.Load()-b.limit, now)...)
+		cuts = append(cuts, worst(all, b.held.Load()-lowWater(b.limit), now)...)
 	}
 	b.mu.Unlock()
 	for _, cut := range cuts {
@@ -362,15 +405,15 @@ func worst(holdings map[*Holding]struct{}, excess int64, now time.Time) []func()
 	}
 	var list []candidate
 	for h := range holdings {
-		since := h.waiting.Load()
-		if since == 0 || h.cut == nil {
+		idle := h.idle(now)
+		if idle == 0 || h.cut == nil {
 			continue
 		}
 		if h.isCut.Load() {
 			excess -= h.bytes.Load() + h.pinned.Load() // it is about to go
 			continue
 		}
-		if idle := now.Sub(time.Unix(0, since)); idle >= patience {
+		if idle >= patience {
 			n := h.bytes.Load() + h.pinned.Load()
 			list = append(list, candidate{h, n, float64(n) * idle.Seconds()})
 		}

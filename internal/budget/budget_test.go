@@ -89,7 +89,7 @@ func TestWorstIsCut(t *testing.T) {
 		small.Wait()
 		large := hold("large", 300)
 		large.Wait()
-		moving := hold("moving", 250)
+		moving := hold("moving", 200)
 		moving.Wait()
 		for range 30 {
 			sleep(time.Second / 2)
@@ -98,7 +98,7 @@ func TestWorstIsCut(t *testing.T) {
 		if len(cut) > 0 {
 			t.Fatalf("cut below the limit: %v", cut)
 		}
-		late := hold("late", 200) // 1150
+		late := hold("late", 200) // 1100
 		late.Wait()
 		sleep(time.Second / 2)
 		mu.Lock()
@@ -187,7 +187,7 @@ func TestRoom(t *testing.T) {
 	})
 }
 
-// Close lets go whoever waits.
+// Close lets all go on that wait.
 func TestCloseEndsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(10)
@@ -204,22 +204,33 @@ func TestCloseEndsRoom(t *testing.T) {
 	})
 }
 
-func TestCharge(t *testing.T) {
-	b := budget.New(1000)
+func TestReserve(t *testing.T) {
+	b := budget.New(800)
 	defer b.Close()
-	h := b.Hold(nil, b.Account("address", 0))
-	h.Add(50)
-	tunnel := b.Account("tunnel", 60)
-	h.Charge(tunnel)
-	if tunnel.Held() != 50 {
-		t.Errorf("the tunnel holds %d, want 50", tunnel.Held())
+	a := b.Account("peer", 400)
+	defer a.Close()
+	h := b.Hold(nil, a)
+	defer h.Release()
+	h.Add(400)
+	if err := h.Admit(1); !errors.Is(err, budget.ErrPeer) {
+		t.Errorf("above the limit: %v", err)
 	}
-	if err := h.Admit(20); !errors.Is(err, budget.ErrPeer) {
-		t.Errorf("over the tunnel's limit: %v", err)
+	if err := h.AdmitReserved(50, 8); err != nil {
+		t.Errorf("within the reserve: %v", err)
 	}
-	h.Release()
-	if tunnel.Held() != 0 || b.Held() != 0 {
-		t.Error("something is left")
+	if err := h.AdmitReserved(1, 8); !errors.Is(err, budget.ErrPeer) {
+		t.Errorf("above the reserve: %v", err)
+	}
+	other := b.Hold(nil)
+	other.Add(450)
+	if err := other.AdmitReserved(1, 8); !errors.Is(err, budget.ErrFull) {
+		t.Errorf("above the reserve of all: %v", err)
+	}
+	other.Release()
+	other.Add(1000)
+	other.Release()
+	if got := b.Held(); got != 450 {
+		t.Errorf("%d are held: what is released changes nothing any more", got)
 	}
 }
 

@@ -5,12 +5,24 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
 
-// DefaultLimit is what Parse makes of "".
+// DefaultLimit is the default of a limit, for Parse.
 const DefaultLimit = "80%"
+
+// Default returns the limit in bytes where none is set: the runtime's, if GOMEMLIMIT
+// or the program has set that, and otherwise DefaultLimit. It is 0 if the machine's
+// memory is not known.
+func Default() int64 {
+	if n := debug.SetMemoryLimit(-1); n != math.MaxInt64 {
+		return n
+	}
+	n, _ := Parse(DefaultLimit) // it is valid
+	return n
+}
 
 // units of Parse, longest names first.
 var units = [...]struct {
@@ -28,17 +40,17 @@ const minLimit = 64 << 20
 
 // Parse understands a limit of memory as people write it: a number with a unit
 // ("512MiB", "2G", "1.5GB"), a part of the memory that the process may have
-// ("80%"), or "off", which is 0. Nothing at all means DefaultLimit. Where the
+// ("80%"), or "off", which is 0. Nothing at all means Default. Where the
 // memory is not known, a percentage is 0 too.
 func Parse(s string) (int64, error) {
 	text := strings.TrimSpace(s)
 	if text == "" {
-		text = DefaultLimit
+		return Default(), nil
 	}
 	if strings.EqualFold(text, "off") {
 		return 0, nil
 	}
-	fault := fmt.Errorf("%.40q is no limit of memory: write a size of at least 64MiB such as 512MiB or 2GiB, a part of the machine's such as 80%%, or off", s)
+	fault := fmt.Errorf("%.40q: it must be a size of at least 64MiB such as 512MiB or 2GiB, a percentage of the machine's memory such as 80%%, or off", s)
 	if digits, ok := strings.CutSuffix(text, "%"); ok {
 		percent, err := strconv.ParseFloat(digits, 64)
 		if err != nil || !(percent > 0 && percent <= 100) {
