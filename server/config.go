@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
 )
@@ -94,6 +95,14 @@ type Config struct {
 	// a proxy may be that nobody has named, have no such limit. Zero means 2000,
 	// and at most a quarter of MaxConnections.
 	MaxConnectionsPerAddress int
+
+	// MemoryLimit is how many bytes the process is to need at most. Half of it is
+	// what viewers and tunnel clients may make it hold; the garbage collector takes
+	// the rest. Near that, new work is refused with 503, and those are cut that hold
+	// most and move least. docs/security.md has the shares of one address and one
+	// tunnel. Zero means 80 % of the memory of the machine or control group;
+	// negative means no limit.
+	MemoryLimit int64
 
 	// DisableH2C makes Serve refuse HTTP/2 without TLS.
 	DisableH2C bool
@@ -221,6 +230,10 @@ func check(cfg Config) (settings, error) {
 		faults.Add("MaxStreams", strconv.Itoa(cfg.MaxStreams), "it must be positive, or 0 for the default")
 	}
 	s.setConnectionLimits()
+	if s.MemoryLimit == 0 {
+		s.MemoryLimit = budget.Default()
+	}
+	s.MemoryLimit = max(s.MemoryLimit, 0)
 	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
 	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
 	build := buildinfo.Get()

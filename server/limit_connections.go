@@ -2,10 +2,13 @@ package server
 
 import (
 	"container/list"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 )
 
 const (
@@ -32,6 +35,8 @@ type connLimit struct {
 	max     int // zero: no limit
 	perAddr int // zero: no limit
 	exempt  func(netip.Addr) bool
+	memory  *memory
+	cost    int64 // of a connection without a request
 
 	mu     sync.Mutex
 	open   int
@@ -39,20 +44,33 @@ type connLimit struct {
 	idle   list.List // of *viewerConn, the one longest without a request first
 }
 
-func newConnLimit(total, perAddr int, exempt func(netip.Addr) bool) *connLimit {
-	return &connLimit{max: total, perAddr: perAddr, exempt: exempt, byAddr: make(map[netip.Addr]int)}
+func newConnLimit(total, perAddr int, exempt func(netip.Addr) bool, m *memory, cost int64) *connLimit {
+	return &connLimit{max: total, perAddr: perAddr, exempt: exempt, memory: m, cost: cost, byAddr: make(map[netip.Addr]int)}
 }
 
 // admit counts lc, a new connection, and reports whether there is room for it.
 // If not, it is closed.
 func (l *connLimit) admit(lc *viewerConn) bool {
-	if addr, ok := parseAddr(lc.RemoteAddr().String()); ok && !l.exempt(addr) {
+	addr, ok := parseAddr(lc.RemoteAddr().String())
+	if ok && !l.exempt(addr) {
 		lc.addr = subscriber(addr)
 	}
+	lc.memory.init(l.memory.hold(func() { reset(lc) }, addr))
+	err := lc.memory.hold.Admit(l.cost)
 	l.mu.Lock()
-	full := l.perAddr > 0 && lc.addr.IsValid() && l.byAddr[lc.addr] >= l.perAddr
+	full := errors.Is(err, budget.ErrPeer) || l.perAddr > 0 && lc.addr.IsValid() && l.byAddr[lc.addr] >= l.perAddr
 	var idlest *viewerConn
-	if !full && l.max > 0 && l.open >= l.max {
+	switch {
+	case full:
+	case err != nil: // memory is scarce
+		if e := l.idle.Front(); e != nil {
+			idlest = e.Value.(*viewerConn)
+			l.removeLocked(idlest)
+			lc.memory.hold.Add(l.cost)
+		} else {
+			full = true
+		}
+	case l.max > 0 && l.open >= l.max:
 		if e := l.idle.Front(); e != nil {
 			idlest = e.Value.(*viewerConn)
 			l.removeLocked(idlest)
@@ -74,6 +92,7 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 		reset(idlest.Conn)
 	}
 	if full {
+		lc.memory.release()
 		reset(lc) // nothing is to stay behind, not even in the kernel
 	}
 	return !full
@@ -91,6 +110,7 @@ func (l *connLimit) busyLocked(c *viewerConn) {
 	if c.waits != nil {
 		l.idle.Remove(c.waits)
 		c.waits = nil
+		c.memory.setBusy(true)
 	}
 }
 
@@ -107,6 +127,7 @@ func (l *connLimit) removeLocked(c *viewerConn) {
 	}
 	c.counted = false
 	l.busyLocked(c)
+	c.memory.release()
 	l.open--
 	if c.addr.IsValid() {
 		if l.byAddr[c.addr]--; l.byAddr[c.addr] == 0 {
@@ -116,9 +137,8 @@ func (l *connLimit) removeLocked(c *viewerConn) {
 }
 
 // overfull reports whether c is a spare connection, while there are too many.
-func (l *connLimit) overfull(c net.Conn) bool {
-	lc := viewerConnOf(c)
-	if lc == nil || !lc.spare {
+func (l *connLimit) overfull(c *viewerConn) bool {
+	if !c.spare {
 		return false
 	}
 	l.mu.Lock()
@@ -138,6 +158,7 @@ func (l *connLimit) connState(c net.Conn, state http.ConnState) {
 	case !lc.counted:
 	case state == http.StateIdle && lc.waits == nil:
 		lc.waits = l.idle.PushBack(lc)
+		lc.memory.setBusy(false)
 	case state == http.StateActive || state == http.StateHijacked:
 		l.busyLocked(lc)
 	}

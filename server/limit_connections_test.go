@@ -227,8 +227,8 @@ func TestBusyConnectionsLeaveRoomToRegister(t *testing.T) {
 
 // TestSpareConnectionsAreBounded: beyond the spare ones there are none.
 func TestSpareConnectionsAreBounded(t *testing.T) {
-	l := newConnLimit(2, 0, func(netip.Addr) bool { return false })
-	var admitted []net.Conn
+	l := newConnLimit(2, 0, func(netip.Addr) bool { return false }, newMemory(0, trustedProxies{}), connCost)
+	var admitted []*viewerConn
 	for range 2 + reservedConnections + 3 {
 		a, b := net.Pipe()
 		defer b.Close()

@@ -29,22 +29,21 @@ const (
 	viewerStreams      = 128
 	viewerStreamWindow = 512 << 10
 	viewerConnWindow   = (viewerStreams + 4) * viewerStreamWindow
+	viewerFrameSize    = 16 << 10
 )
 
 // crowded reports whether r came on a connection that is there only because
 // tunnel clients have to be able to register while viewers take all others.
 func (s *Server) crowded(r *http.Request) bool {
-	conn, ok := r.Context().Value(connKey{}).(net.Conn)
-	return ok && s.connections.overfull(conn)
+	c := requestConn(r)
+	return c != nil && s.connections.overfull(c)
 }
 
-// becomeTunnel says that the connection of r has become a tunnel.
-func becomeTunnel(r *http.Request) {
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		if c := viewerConnOf(conn); c != nil {
-			c.becomeTunnel()
-		}
-	}
+// requestConn returns the connection that r came on, or nil if Serve has not accepted
+// it.
+func requestConn(r *http.Request) *viewerConn {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	return viewerConnOf(conn)
 }
 
 // Serve accepts connections on ln, from viewers and tunnel clients, until
@@ -72,7 +71,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		}
 	}()
 
-	ln = &viewerListener{ln, s.connections, s.cfg.StallTimeout}
+	ln = &viewerListener{ln, s}
 	if s.cfg.TLSConfig != nil {
 		err = hs.ServeTLS(ln, "", "")
 	} else {
@@ -113,12 +112,26 @@ func (s *Server) newHTTPServer() (*http.Server, error) {
 	h2s := &http2.Server{
 		MaxConcurrentStreams:         viewerStreams,
 		IdleTimeout:                  s.cfg.idleTimeout,
-		MaxReadFrameSize:             64 << 10,
+		MaxReadFrameSize:             viewerFrameSize,
 		MaxUploadBufferPerStream:     viewerStreamWindow,
 		MaxUploadBufferPerConnection: viewerConnWindow,
 	}
 	if err := http2.ConfigureServer(hs, h2s); err != nil {
 		return nil, fmt.Errorf("server: configuring HTTP/2: %w", err)
+	}
+	// As ConfigureServer does it, on a connection that is watched.
+	hs.TLSNextProto["h2"] = func(hs *http.Server, c *tls.Conn, h http.Handler) {
+		var conn net.Conn = c
+		if vc := viewerConnOf(c); vc != nil {
+			w := h2conn.WatchTLS(c, s.watchConfig(vc))
+			vc.watched.Store(w.WatchedConn)
+			conn = w
+		}
+		opts := &http2.ServeConnOpts{Handler: h, BaseConfig: hs}
+		if b, ok := h.(interface{ BaseContext() context.Context }); ok {
+			opts.Context = b.BaseContext()
+		}
+		h2s.ServeConn(conn, opts)
 	}
 	return hs, nil
 }

@@ -11,14 +11,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
-// viewerListener accepts the connections that its limit admits.
+// viewerListener accepts the connections that the limits of its Server admit.
 type viewerListener struct {
 	net.Listener
-	limit *connLimit
-	stall time.Duration // zero: no limit
+	srv *Server
 }
 
 func (l *viewerListener) Accept() (net.Conn, error) {
@@ -27,10 +27,17 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: l.limit}
-		vc.stall.Store(int64(l.stall))
-		if l.limit.admit(vc) {
-			return vc, nil
+		s := l.srv
+		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: s.connections}
+		vc.stall.Store(int64(s.cfg.StallTimeout))
+		switch {
+		case !s.connections.admit(vc):
+		case s.cfg.TLSConfig != nil:
+			return vc, nil // its HTTP/2 is watched above TLS
+		default:
+			w := h2conn.Watch(vc, s.watchConfig(vc))
+			vc.watched.Store(w)
+			return w, nil
 		}
 	}
 }
@@ -52,6 +59,9 @@ type viewerConn struct {
 	deadline atomic.Int64 // of SetWriteDeadline, in Unix nanoseconds; 0: none
 	linger   atomic.Bool  // see lingerOnClose
 
+	memory  connMemory
+	watched atomic.Pointer[h2conn.WatchedConn] // nil while TLS has not chosen HTTP/2
+
 	limit *connLimit
 	addr  netip.Addr // the zero Addr is exempt from the limit of an address
 	spare bool       // came when the limit for all was reached
@@ -67,12 +77,21 @@ func viewerConnOf(c net.Conn) *viewerConn {
 	return vc
 }
 
-// becomeTunnel is for a connection on which a tunnel client has registered: a
-// tunnel must not take a viewer's place, and h2conn times its writes.
+// becomeTunnel is for a connection on which a tunnel client registers: h2conn times
+// its writes.
 func (c *viewerConn) becomeTunnel() {
-	c.limit.remove(c)
 	c.stall.Store(0)
 	c.Conn.SetWriteDeadline(time.Time{})
+}
+
+// uncount takes the connection out of the limits for viewers' ones: a session has
+// limits of its own.
+func (c *viewerConn) uncount() { c.limit.remove(c) }
+
+func (c *viewerConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.memory.arrived(n)
+	return n, err
 }
 
 func (c *viewerConn) Write(p []byte) (int, error) {
@@ -183,6 +202,8 @@ func (u *upgradedViewer) Read(p []byte) (int, error) {
 }
 
 func (u *upgradedViewer) Write(p []byte) (int, error) {
+	u.x.waits()
+	defer u.x.moves()
 	if u.stall > 0 {
 		return writeMoving(u.Conn, p, u.stall, 0)
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -96,8 +97,8 @@ func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind strin
 		return refusedKind(status)
 	}
 
-	release, retry, reason := s.admit(id)
-	if release == nil {
+	p, retry, reason := s.admit(id)
+	if p == nil {
 		if log, ok := s.audit.holder(log, id, refusedKind(http.StatusServiceUnavailable)); ok {
 			logRefusal(log, zerolog.InfoLevel, g, http.StatusServiceUnavailable, reason)
 		}
@@ -105,9 +106,7 @@ func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind strin
 		refuse(w, http.StatusServiceUnavailable, reason)
 		return refusedKind(http.StatusServiceUnavailable)
 	}
-	release = sync.OnceFunc(release)
-	defer release()
-	return s.handshake(w, r, g, remote, log, release)
+	return s.handshake(w, r, g, remote, log, p)
 }
 
 // claimedID returns the client id that a registration, which has at least one,
@@ -129,9 +128,9 @@ func (s *Server) claimedID(r *http.Request) (string, error) {
 
 // handshake answers a registration that has passed all checks with a 101, and
 // hands its connection to a new session of g.id as soon as the client has
-// answered a ping. It returns the outcome. release gives back the registration's place among those that
-// are under way.
-func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remote string, log zerolog.Logger, release func()) (kind string) {
+// answered a ping. It returns the outcome.
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remote string, log zerolog.Logger, p *place) (kind string) {
+	defer p.release()
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 
@@ -145,20 +144,28 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	})
 	if err != nil {
 		s.registry.withdraw(a)
+		p.memory.Release()
 		s.logFailure(log, g, err)
 		return eventFailed
 	}
-	becomeTunnel(r)
-	sess := newSession(s, conn, g, remote, log, cancel)
+	viewer := requestConn(r)
+	if viewer != nil {
+		viewer.becomeTunnel()
+	}
+	sess := newSession(s, conn, g, p.memory, remote, log, cancel)
 	sess.passesBarePath = passesBarePath(r.Header)
 	if err = sess.start(ctx); err != nil {
-		s.registry.withdraw(a)
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)
 	} else if err = s.adopt(a, sess, log); err == nil {
+		if viewer != nil {
+			viewer.uncount()
+		}
 		return eventRegistered
 	}
-	release() // not only after the close handshake, which a silent client draws out
+	p.release() // not only after the close handshake, which a silent client draws out
+	s.registry.abandon(a, conn)
 	sess.abandon(failureCode(err))
+	s.registry.closed(sess.label, conn)
 	s.logFailure(log, g, err)
 	return eventFailed
 }
@@ -233,24 +240,38 @@ func checkUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason st
 		" must be offered: clients of the predecessor must be replaced by this project's"
 }
 
-// admit counts a registration that is under way; release ends that. A nil
-// release means that there is no room; then reason says why, and retry when to
-// come again: soon if another process takes over, and spread out if there are too
-// many. A registration that replaces a session needs no room.
-func (s *Server) admit(id string) (release func(), retry time.Duration, reason string) {
+// place is a registration's among those that are under way, with the memory of its
+// session.
+type place struct {
+	memory  *budget.Holding
+	release func() // gives the place back; may be called more than once
+}
+
+// admit gives a registration a place. If there is none, reason says why, and retry
+// when to come again: soon if another process takes over, and spread out if there
+// are too many. A registration that replaces a session needs no room among the
+// tunnels.
+func (s *Server) admit(id string) (p *place, retry time.Duration, reason string) {
 	spread := time.Second + rand.N(5*time.Second)
+	l := labelOf(id)
 	switch {
 	case s.isDraining():
 		return nil, time.Second, "the service is shutting down"
-	case s.cfg.MaxTunnels > 0 && !s.registry.hasRoom(labelOf(id), s.cfg.MaxTunnels):
+	case s.cfg.MaxTunnels > 0 && !s.registry.hasRoom(l, s.cfg.MaxTunnels):
 		return nil, spread, "the service has no room for more tunnels"
-	case !s.handshakes.allow(labelOf(id)):
+	case !s.handshakes.allow(l):
 		return nil, spread, "too many tunnels connect at this moment"
+	}
+	m := s.memory.holdTunnel(nil, l)
+	if m.Admit(sessionCost) != nil {
+		m.Release()
+		return nil, spread, "the service is short of memory"
 	}
 	select {
 	case s.handshaking <- struct{}{}:
-		return func() { <-s.handshaking }, 0, ""
+		return &place{m, sync.OnceFunc(func() { <-s.handshaking })}, 0, ""
 	default:
+		m.Release()
 		return nil, spread, "too many tunnels connect at this moment"
 	}
 }

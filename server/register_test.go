@@ -318,13 +318,14 @@ func TestHandshakesAreShared(t *testing.T) {
 			t.Fatal(err)
 		}
 		admitted := func(id string) bool {
-			release, retry, reason := s.admit(id)
-			if release != nil {
-				release()
+			p, retry, reason := s.admit(id)
+			if p != nil {
+				p.release()
+				p.memory.Release()
 			} else if retry < time.Second || reason == "" {
 				t.Fatalf("%s is refused with %v, %q", id, retry, reason)
 			}
-			return release != nil
+			return p != nil
 		}
 		noisy := 0
 		for range 15 {

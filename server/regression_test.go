@@ -35,7 +35,7 @@ func TestStallTimerNeverFiresLate(t *testing.T) {
 	for range 2000 {
 		over := false
 		var d stallTimer
-		d.init(50*time.Microsecond, func() {
+		d.init(nil, 50*time.Microsecond, func() {
 			if over {
 				t.Error("it fired after stop")
 			}
@@ -459,7 +459,7 @@ func TestNoAnswerIsNone(t *testing.T) {
 	for _, wrote := range []bool{false, true} {
 		rec := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodPost, "/a/", strings.NewReader("x"))
-		x := newService(t, Config{}).newExchange(rec, r, parseRoute(r))
+		x := newService(t, Config{}).newExchange(rec, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil)})
 		if wrote {
 			x.w.WriteHeader(http.StatusOK)
 		}

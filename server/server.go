@@ -57,6 +57,7 @@ type Server struct {
 	buffers    bufferPool // of answers
 
 	audit       *audit
+	memory      *memory
 	connections *connLimit
 	failures    addrLimiter     // failed registrations
 	misses      addrLimiter     // viewers' 404s
@@ -92,7 +93,6 @@ func New(cfg Config) (*Server, error) {
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), trusted: set.trusted},
 		registry:    newRegistry(),
-		connections: newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, set.trusted.mayStandForMany),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  newHandshakeLimit(),
@@ -102,6 +102,12 @@ func New(cfg Config) (*Server, error) {
 		closing:     make(chan struct{}),
 		headWait:    headWait,
 	}
+	s.memory = newMemory(set.MemoryLimit, set.trusted)
+	cost := int64(connCost)
+	if set.TLSConfig != nil {
+		cost += tlsCost
+	}
+	s.connections = newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, set.trusted.mayStandForMany, s.memory, cost)
 	if !set.Metrics.attach(s) {
 		faults := configerror.New("server")
 		faults.Add("Metrics", "", "belong to another Server: make new ones with NewMetrics")
@@ -114,6 +120,14 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP serves a viewer or registers a tunnel client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := s.route(r)
+	m, ok := s.admitRequest(r, rt)
+	well := false // if it panics
+	defer func() { m.done(well) }()
+	if !ok {
+		s.cfg.Metrics.decline(r.Method, failMemory)
+		m.refuse(w, r)
+		return
+	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 && rt.kind != routeTunnel {
 		// After the answer net/http waits for the rest of a request.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTimeout))
@@ -127,7 +141,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		s.decline(w, r, failCrowded)
 	case rt.kind == routeTunnel:
-		s.serveViewer(w, r, rt)
+		s.serveViewer(w, r, rt, m)
 	case rt.kind == routeReserved:
 		s.serveReserved(w, r, rt.id)
 	case rt.kind == routeNone:
@@ -138,6 +152,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			text: "Malformed request: " + rt.err.Error() + ".",
 		})
 	}
+	well = true
 }
 
 // decline answers with f a request that becomes no exchange.
@@ -270,6 +285,7 @@ func (s *Server) Close() error {
 			hs.Close()
 		}
 	}
+	s.memory.Close()
 	s.audit.close()
 	return nil
 }

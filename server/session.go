@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -52,6 +53,8 @@ type session struct {
 	conn   *h2conn.Conn
 	log    zerolog.Logger
 	last   zerolog.Logger // for the line on its end
+	memory *budget.Holding
+	unread atomic.Int64 // DATA that no viewer has taken
 
 	passesBarePath bool // to its target: see viewer_bare.go
 
@@ -85,13 +88,13 @@ type session struct {
 	inFlight  int
 }
 
-// newSession makes the session of g.id on conn. It hears control messages from
+// newSession makes the session of g.id on conn, which memory is charged for. It hears control messages from
 // now on. giveUp has to end the wait of start, and must not block.
-func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zerolog.Logger, giveUp func()) *session {
+func newSession(srv *Server, conn *h2conn.Conn, g grant, memory *budget.Holding, remote string, log zerolog.Logger, giveUp func()) *session {
 	l := labelOf(g.id)
 	lines := srv.lines.of(l)
 	s := &session{
-		srv: srv, id: g.id, label: l, remote: remote, since: time.Now(), conn: conn, giveUp: giveUp, grant: g,
+		srv: srv, id: g.id, label: l, remote: remote, since: time.Now(), conn: conn, giveUp: giveUp, grant: g, memory: memory,
 		log:     lines.limited(log, linesPerSecond-1),
 		last:    lines.limited(log, linesPerSecond),
 		retired: make(chan struct{}),
@@ -111,6 +114,7 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, remote string, log zero
 func (s *session) start(ctx context.Context) error {
 	cfg := s.srv.cfg.tunnelConfig()
 	cfg.PingAnswered = s.pingAnswered
+	cfg.Memory = h2conn.Memory{Held: s.held, Room: s.room}
 	tr, err := h2conn.NewTransport(s.conn, cfg)
 	if err != nil {
 		return err
@@ -140,7 +144,21 @@ func (s *session) pingAnswered(took time.Duration) {
 func (s *session) abandon(code wire.CloseCode, fault string) {
 	s.enter(stateClosing, code, fault)
 	s.conn.Close()
+	s.memory.Release()
 	s.enter(stateEnded, 0, "")
+}
+
+// held is told how much DATA no viewer has taken.
+func (s *session) held(delta int64) {
+	s.unread.Add(delta)
+	s.memory.Add(delta)
+}
+
+// room holds up the reading of DATA.
+func (s *session) room() {
+	if s.unread.Load() > freeUnread {
+		s.memory.Room(s.conn.Done())
+	}
 }
 
 // run lives from the session's publication to its end. It answers control
@@ -189,6 +207,7 @@ func (s *session) run() {
 	s.srv.registry.move(s, stateEnded, 0, "")
 	s.srv.registry.settleDebt(s, !errors.Is(s.tr.Err(), net.ErrClosed))
 	s.logEnd()
+	s.memory.Release()
 }
 
 // step takes the steps that are due. It returns how long until the next one is, or

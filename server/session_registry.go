@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -19,6 +20,11 @@ const (
 	// a time. Each holds a connection, which no other limit counts, and anyone
 	// with a token can make hundreds a second.
 	maxDraining = 64
+
+	// maxSockets is how many connections one tunnel may have: those that come,
+	// serve, drain, and wait for the close handshake of their client. The last ones
+	// make room.
+	maxSockets = maxComing + maxDraining + 24
 )
 
 // registry knows which sessions serve which ids in this process, by the ids'
@@ -52,6 +58,8 @@ type tunnel struct {
 	older   []*session      // draining and closing, the one longest there first
 	owed    *session        // nil, or the one in whose place its client has been asked for another: see handOver
 	changed chan struct{}   // closed and replaced when it comes up, and when an announcement is settled
+
+	abandoned []*h2conn.Conn // on which no session came into service, while they close
 
 	awaiting  int // how many wait for a session; at most maxWaiting
 	expecting int // how many wait for an announcement
@@ -96,7 +104,7 @@ func (g *registry) tidyLocked(tun *tunnel) {
 		g.up--
 		tun.replacements, tun.replaced, tun.failures = 0, "", nil
 	}
-	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 {
+	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
 		delete(g.tunnels, tun.label)
 	}
 }
@@ -111,14 +119,18 @@ func (tun *tunnel) wakeLocked() {
 // by publish or withdraw. giveUp, which must not block, may be called until then.
 func (g *registry) announce(l label, giveUp func()) *announcement {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	tun := g.tunnelLocked(l)
-	defer g.tidyLocked(tun)
 	g.seq++
 	a := &announcement{tunnel: tun, seq: g.seq, giveUp: giveUp}
 	tun.coming = append(tun.coming, a)
 	if n := len(tun.coming) - maxComing; n > 0 {
 		tun.coming[n-1].giveUp() // those before it have been told
+	}
+	g.tidyLocked(tun)
+	surplus := tun.surplusLocked()
+	g.mu.Unlock()
+	for _, c := range surplus {
+		c.Abort()
 	}
 	return a
 }
@@ -129,6 +141,39 @@ func (g *registry) withdraw(a *announcement) {
 	defer g.mu.Unlock()
 	g.settleLocked(a)
 	g.tidyLocked(a.tunnel)
+}
+
+// abandon is withdraw for a session that has a connection, also after publish has
+// failed. closed has to follow when that is closed.
+func (g *registry) abandon(a *announcement, c *h2conn.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settleLocked(a)
+	tun := g.tunnelLocked(a.tunnel.label)
+	tun.abandoned = append(tun.abandoned, c)
+	g.tidyLocked(tun)
+}
+
+// closed is the counterpart of abandon.
+func (g *registry) closed(l label, c *h2conn.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tun := g.tunnels[l]
+	tun.abandoned = slices.DeleteFunc(tun.abandoned, func(o *h2conn.Conn) bool { return o == c })
+	g.tidyLocked(tun)
+}
+
+// surplusLocked returns the connections of tun, of those that close, that have to go
+// at once for there to be no more than maxSockets.
+func (tun *tunnel) surplusLocked() []*h2conn.Conn {
+	n := len(tun.coming) + len(tun.sessions()) + len(tun.abandoned) - maxSockets
+	closing := slices.Clone(tun.abandoned)
+	for _, s := range tun.older {
+		if s.is(stateClosing) {
+			closing = append(closing, s.conn)
+		}
+	}
+	return closing[:max(0, min(n, len(closing)))]
 }
 
 func (g *registry) settleLocked(a *announcement) {

@@ -28,7 +28,7 @@ func checkRegistry(t *testing.T, g *registry) {
 		if tun.up != (tun.active != nil || len(tun.coming) > 0) || tun.label != l {
 			t.Errorf("%s: %+v", l, tun)
 		}
-		if !tun.up && len(tun.older) == 0 && tun.expecting == 0 {
+		if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
 			t.Errorf("%s: an entry of which nothing is known", l)
 		}
 		if s := tun.active; s != nil && !s.is(stateActive) && !s.is(stateLeaving) {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -27,6 +28,8 @@ type attempt struct {
 	ctx    context.Context // of the request in the tunnel; the attempt's own
 	cancel context.CancelCauseFunc
 
+	memory *budget.Holding // for the tunnel: the header of a large answer, and what waits
+
 	written atomic.Bool           // the request's headers have been written
 	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
 
@@ -38,6 +41,9 @@ type attempt struct {
 // called when the answer is over.
 func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	a.ctx, a.cancel = context.WithCancelCause(req.Context())
+	a.memory = a.sess.srv.memory.holdTunnel(a.x.cut, a.sess.label)
+	a.memory.Pins(pinned)
+	a.x.inTunnel.Store(a.memory)
 	out := req.WithContext(a.traced())
 	body := &a.x.body
 	body.attach(req, out, &a.sess.traffic, a.cancel)
@@ -47,7 +53,10 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	head.Stop()
 	if err == nil {
 		body.answered()
-		if err = checkAnswer(resp); err != nil {
+		if err = checkAnswer(resp); err == nil {
+			err = a.admitAnswer(resp)
+		}
+		if err != nil {
 			resp.Body.Close()
 		}
 	}
@@ -78,6 +87,7 @@ func (a *attempt) headOverdue() {
 func (a *attempt) over() {
 	a.x.body.stop()
 	a.cancel(nil)
+	a.memory.Release()
 	a.sess.end()
 }
 

@@ -61,6 +61,7 @@ type requestBody struct {
 	waitingOn error       // what the timer's firing means; nil: nothing
 	hasAnswer bool
 	stopped   bool
+	waits     bool // the exchange has been told so
 }
 
 type bodyState int
@@ -109,6 +110,13 @@ func (b *requestBody) await(err error) {
 	case !b.hasAnswer:
 		d = cfg.ResponseHeaderTimeout
 	}
+	if waits := err == errStalled && !b.stopped; waits != b.waits { //nolint:errorlint // identity
+		if b.waits = waits; waits {
+			b.x.waits()
+		} else {
+			b.x.moves()
+		}
+	}
 	b.waitingOn = err
 	switch {
 	case d <= 0:
@@ -121,6 +129,18 @@ func (b *requestBody) await(err error) {
 	default:
 		b.timer.Reset(d)
 	}
+}
+
+// expire ends the attempt as err does if that is what is being waited on, and
+// reports whether it is.
+func (b *requestBody) expire(err error) bool {
+	b.mu.Lock()
+	is := b.waits && err == errStalled //nolint:errorlint // identity
+	b.mu.Unlock()
+	if is {
+		b.cancel(err)
+	}
+	return is
 }
 
 func (b *requestBody) expired() {
@@ -148,6 +168,10 @@ func (b *requestBody) stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stopped, b.waitingOn = true, nil
+	if b.waits {
+		b.waits = false
+		b.x.moves()
+	}
 	if b.timer != nil {
 		b.timer.Stop()
 	}

@@ -9,11 +9,13 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -49,37 +51,40 @@ type exchange struct {
 	out    outcome
 
 	// Set by the constructor, for viewers only.
-	route route
-	http1 bool
-	conn  net.Conn      // the viewer's, if Serve has accepted it
-	w     *viewerWriter // nil for Go code
+	route  route
+	http1  bool
+	conn   net.Conn       // the viewer's, if Serve has accepted it
+	w      *viewerWriter  // nil for Go code
+	memory *requestMemory // nil for Go code
 
 	// Set by the steps.
-	answer *answerBody    // since RoundTrip; nil if the tunnel gave no answer
-	final  *http.Response // since modifyAnswer; nil while the answer is none of the tunnel's
+	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
+	answer   *answerBody                    // since RoundTrip; nil if the tunnel gave no answer
+	final    *http.Response                 // since modifyAnswer; nil while the answer is none of the tunnel's
 
 	finishing sync.Once
 }
 
 // serveViewer carries a viewer's request to the tunnel of rt.
-func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route) {
+func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) {
 	if f := unencodable(r); f != nil {
 		s.decline(w, r, f)
 		return
 	}
-	s.newExchange(w, r, rt).serve()
+	s.newExchange(w, r, rt, m).serve()
 }
 
 // newExchange returns the exchange of a viewer's request r, which is for the
 // tunnel of rt and is answered to w.
-func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route) *exchange {
+func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) *exchange {
 	in := *r
 	x := &exchange{
 		srv: s, in: &in, tunnel: rt.tunnel(),
-		from:  subscriber(s.forwarding.clientAddr(r)),
-		route: rt,
-		http1: r.ProtoMajor == 1,
-		out:   outcome{start: time.Now(), proto: r.Proto},
+		from:   subscriber(m.addr),
+		route:  rt,
+		http1:  r.ProtoMajor == 1,
+		memory: m,
+		out:    outcome{start: time.Now(), proto: r.Proto},
 	}
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	x.w = newViewerWriter(x, w)
@@ -87,6 +92,8 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route) *
 	if x.body.src != nil {
 		in.Body = &x.body
 	}
+	m.Pins(pinned)
+	m.x.Store(x)
 	return x
 }
 
@@ -128,6 +135,37 @@ func (x *exchange) serve() {
 		proxy.ServeHTTP(x.w, x.in)
 	}
 	x.out.broken = false
+}
+
+// waits and moves say that bytes wait for one of the sides from now on, and that
+// they do not any more.
+func (x *exchange) waits() { x.eachHolding((*budget.Holding).Wait) }
+func (x *exchange) moves() { x.eachHolding((*budget.Holding).Done) }
+
+func (x *exchange) eachHolding(f func(*budget.Holding)) {
+	if x == nil || x.memory == nil {
+		return
+	}
+	f(x.memory.Holding)
+	if h := x.inTunnel.Load(); h != nil {
+		f(h)
+	}
+}
+
+// cut ends an exchange in which bytes wait: memory is scarce.
+func (x *exchange) cut() {
+	if x.w == nil {
+		return
+	}
+	switch u := x.w.upgraded.Load(); {
+	case u != nil && u.x.answer != nil:
+		u.x.answer.attempt.cancel(errStalled)
+	case x.body.expire(errStalled): // the viewer learns it
+	case x.http1 && x.conn != nil:
+		reset(x.conn)
+	default:
+		x.w.stall.expire()
+	}
 }
 
 // endRequest ends the request before its handler returns. What net/http finds
@@ -327,6 +365,8 @@ func errFor(err error) *failure {
 		return failBadAnswer
 	case errors.Is(err, errBadBody):
 		return failBadBody
+	case errors.Is(err, budget.ErrPeer), errors.Is(err, budget.ErrFull):
+		return failMemory
 	}
 	return failBroken
 }

@@ -90,6 +90,10 @@ var (
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
 		text: "The service is at its connection limit.", retryAfter: time.Second,
 	}
+	failMemory = &failure{
+		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
+		text: "The service is short of memory.", retryAfter: time.Second,
+	}
 	failBroken = &failure{
 		status: http.StatusBadGateway, kind: "connection_terminated", hop: hopTunnelClient,
 		text: "The tunnel broke before the answer began.",

@@ -10,6 +10,7 @@ import (
 // and with x/net's ResponseWriter that ends the process. So it is called with a
 // lock held, and must do no I/O. The zero value never calls anything.
 type stallTimer struct {
+	x       *exchange     // learns that bytes wait meanwhile
 	timeout time.Duration // zero: never
 	stalled func()
 
@@ -18,12 +19,13 @@ type stallTimer struct {
 	timer *time.Timer // nil before the first start
 }
 
-func (t *stallTimer) init(timeout time.Duration, stalled func()) {
-	t.timeout, t.stalled = timeout, stalled
+func (t *stallTimer) init(x *exchange, timeout time.Duration, stalled func()) {
+	t.x, t.timeout, t.stalled = x, timeout, stalled
 }
 
 // start begins to time; stop ends that.
 func (t *stallTimer) start() {
+	t.x.waits()
 	if t.timeout <= 0 {
 		return
 	}
@@ -38,6 +40,7 @@ func (t *stallTimer) start() {
 }
 
 func (t *stallTimer) stop() {
+	t.x.moves()
 	if t.timeout <= 0 {
 		return
 	}
@@ -45,6 +48,15 @@ func (t *stallTimer) stop() {
 	defer t.mu.Unlock()
 	t.since = time.Time{}
 	t.timer.Stop()
+}
+
+// expire is as if the timeout were over.
+func (t *stallTimer) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.since.IsZero() {
+		t.stalled()
+	}
 }
 
 func (t *stallTimer) expired() {

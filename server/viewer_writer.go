@@ -60,8 +60,9 @@ type viewerWriter struct {
 	// its body without.
 	continued bool
 
-	sent   atomic.Int64
-	failed atomic.Bool // a write has failed
+	sent     atomic.Int64
+	failed   atomic.Bool // a write has failed
+	upgraded atomic.Pointer[upgradedViewer]
 
 	// Owned by the handler.
 	status  int
@@ -78,8 +79,9 @@ func newViewerWriter(x *exchange, w http.ResponseWriter) *viewerWriter {
 	if x.http1 {
 		vw.noInterim = x.in.ProtoMinor == 0
 		vw.expects = !vw.noInterim && x.in.ContentLength != 0 && httpguts.HeaderValuesContainsToken(x.in.Header["Expect"], "100-continue")
+		vw.stall.init(x, 0, nil)
 	} else {
-		vw.stall.init(x.srv.cfg.StallTimeout, func() { vw.rc.SetWriteDeadline(time.Unix(1, 0)) })
+		vw.stall.init(x, x.srv.cfg.StallTimeout, func() { vw.rc.SetWriteDeadline(time.Unix(1, 0)) })
 	}
 	return vw
 }
@@ -285,7 +287,9 @@ func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	w.status, w.begunAt = http.StatusSwitchingProtocols, time.Now()
-	return newUpgradedViewer(w.x, c, brw), brw, nil
+	u := newUpgradedViewer(w.x, c, brw)
+	w.upgraded.Store(u)
+	return u, brw, nil
 }
 
 // resetOnAbort is to be deferred around an answer to an HTTP/1.0 viewer. The

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/server"
 )
@@ -71,6 +73,7 @@ func readConfig(look lookup, unknown []string) (config, error) {
 	c.server.MaxStreams = s.integer("MAX_STREAMS", 0, 1, math.MaxInt32)
 	c.server.MaxConnections = s.countOrOff("MAX_CONNECTIONS")
 	c.server.MaxConnectionsPerAddress = s.countOrOff("MAX_CONNECTIONS_PER_ADDRESS")
+	c.readMemory(s)
 	c.server.DisableH2C = !s.on("H2C", true)
 	c.server.DisablePathIsolation = !s.on("PATH_ISOLATION", true)
 	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"
@@ -125,6 +128,27 @@ func (c *config) readDebug(s *settings) {
 		s.faults.Add("GODEBUG has %s, which prints the headers of all requests, including tokens and cookies: remove it, or do not set ENV=production", setting)
 	default:
 		c.warn("GODEBUG has %s: the headers of all requests are printed, including tokens and cookies", setting)
+	}
+}
+
+// readMemory reads how much memory the process may need.
+func (c *config) readMemory(s *settings) {
+	text := s.text("MEMORY_LIMIT")
+	limit, err := budget.Parse(text)
+	if err != nil {
+		s.fault("MEMORY_LIMIT", "%v", err)
+	}
+	c.server.MemoryLimit = limit
+	if limit == 0 {
+		c.server.MemoryLimit = -1
+	}
+}
+
+// limitRuntime makes the garbage collector keep the memory limit, unless GOMEMLIMIT
+// says otherwise.
+func (c *config) limitRuntime() {
+	if os.Getenv("GOMEMLIMIT") == "" && c.server.MemoryLimit > 0 {
+		debug.SetMemoryLimit(c.server.MemoryLimit)
 	}
 }
 

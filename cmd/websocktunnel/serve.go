@@ -65,6 +65,7 @@ func serve(c config) error {
 	if err != nil {
 		return err
 	}
+	c.limitRuntime()
 	log, closeLog := openLog(c)
 	defer closeLog()
 	c.server.Logger = log

@@ -55,6 +55,7 @@ var variables = []variable{
 	{name: "MAX_STREAMS", category: catLimit, usage: "Highest `number` of concurrent requests in one tunnel.", def: "200"},
 	{name: "MAX_CONNECTIONS", category: catLimit, usage: "Highest `number` of open connections, without tunnels, or off.", def: "90% of the open file limit, at most 50000"},
 	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "Highest `number` of open connections from one address, or off. Trusted proxies and loopback addresses have no limit.", def: "2000, at most a quarter of MAX_CONNECTIONS"},
+	{name: "MEMORY_LIMIT", category: catLimit, usage: "`Size` such as 512MiB, percentage of the memory of the machine or container, or off: how much memory the service may need.", def: "80%, or GOMEMLIMIT"},
 
 	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS.", def: "on"},
 	{name: "PATH_MODE", category: catTunnel, usage: "`on` or off: with VIEWER_DOMAIN, also serve tunnels at /<id>/.", def: "on"},

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/websocktunnel/websocktunnel/internal/budget"
+)
+
+// What things cost in memory, in bytes: estimates, rounded up, of what the runtime
+// holds for each. docs/security.md has how they were measured.
+const (
+	connCost     = 20 << 10  // a viewer's connection: its goroutine and buffers
+	tlsCost      = 20 << 10  // the same over TLS, more
+	http2Cost    = 32 << 10  // the same, if it speaks HTTP/2, more
+	blockCost    = 128 << 10 // an HTTP/2 header block that is not whole
+	requestCost  = 12 << 10  // a request: its goroutine and stream
+	exchangeCost = 36 << 10  // a request that goes into a tunnel, more
+	sessionCost  = 48 << 10
+	fieldCost    = 128 // a header field, besides its name and value
+
+	// headerFactor is what a byte of an HTTP/1 header costs that is not whole.
+	headerFactor = 3
+
+	// freeUnread is how much unread DATA a connection may always have.
+	freeUnread = 64 << 10
+
+	// plainAnswer is what the header of an answer may cost without being counted.
+	plainAnswer = 4 << 10
+
+	// pinned is what an exchange that waits for one side may make the other
+	// side's connection hold.
+	pinned = 512 << 10
+)
+
+// memory is the account of what the peers of a Server make it hold:
+//
+//	a viewer's connection   its buffers, unfinished headers, DATA that nobody reads
+//	a request               its header, its goroutines, the header of its answer
+//	a session               its buffers, DATA that no viewer takes
+//
+// A connection and a request are charged to the viewer's address, a session and
+// the headers of answers to the tunnel, and all of it to the limit of the service.
+// Near a limit those requests are cut first that keep most waiting, on either side,
+// and have moved least.
+type memory struct {
+	*budget.Budget
+	perAddress, perTunnel int64
+	trusted               trustedProxies
+}
+
+// Shares of the budget. The garbage collector takes as much as the budget again,
+// at most. One peer is to need less than 200 MiB of a large machine.
+const (
+	budgetPart  = 2 // of the memory limit
+	addressPart = 5 // of the budget
+	tunnelPart  = 4
+	maxShare    = 96 << 20
+
+	// What may exceed the limits, by one part of so many: refusals that wait for
+	// their viewers, and viewers that have behaved so far and hold nothing else.
+	refusalReserve = 16
+	behavesReserve = 8
+)
+
+// newMemory returns the account for a limit of the process in bytes; 0 is none.
+func newMemory(limit int64, trusted trustedProxies) *memory {
+	total := limit / budgetPart
+	return &memory{
+		Budget:     budget.New(total),
+		perAddress: min(total/addressPart, maxShare),
+		perTunnel:  min(total/tunnelPart, maxShare),
+		trusted:    trusted,
+	}
+}
+
+// hold returns a Holding for addr, of nothing yet. A proxy that the operator has named
+// stands for many, and has no account.
+func (m *memory) hold(cut func(), addr netip.Addr) *budget.Holding {
+	if !addr.IsValid() || m.trusted.has(addr) {
+		return m.Hold(cut)
+	}
+	a := m.Account(subscriber(addr), m.perAddress)
+	defer a.Close()
+	return m.Hold(cut, a)
+}
+
+// holdTunnel is hold for a tunnel.
+func (m *memory) holdTunnel(cut func(), l label) *budget.Holding {
+	a := m.Account(l, m.perTunnel)
+	defer a.Close()
+	return m.Hold(cut, a)
+}
+
+// headerCost returns what h costs.
+func headerCost(h http.Header) (n int64) {
+	for k, vv := range h {
+		n += fieldCost + int64(len(k))
+		for _, v := range vv {
+			n += fieldCost/4 + int64(len(v))
+		}
+	}
+	return n
+}
+
+// requestMemory is what one request of a viewer holds.
+type requestMemory struct {
+	*budget.Holding
+	addr netip.Addr               // the viewer's
+	conn *viewerConn              // nil if it is not known
+	x    atomic.Pointer[exchange] // nil while there is none
+}
+
+// admitRequest charges r, whose route is rt, to its viewer. It returns false if there
+// is no room for it; done has to be called when r is over in either case.
+func (s *Server) admitRequest(r *http.Request, rt route) (m *requestMemory, ok bool) {
+	m = &requestMemory{addr: s.forwarding.clientAddr(r), conn: requestConn(r)}
+	m.Holding = s.memory.hold(m.cut, m.addr)
+	cost := requestCost + headerCost(r.Header) + 3*int64(len(r.RequestURI)+len(r.Host))
+	if rt.kind == routeTunnel {
+		cost += exchangeCost
+	}
+	behaves := m.conn != nil && m.conn.memory.begin()
+	if m.Admit(cost) == nil || behaves && m.AdmitReserved(cost, behavesReserve) == nil {
+		return m, true
+	}
+	return m, false
+}
+
+// done is called when the request is over. well says that it has ended well.
+func (m *requestMemory) done(well bool) {
+	m.Release()
+	if m.conn != nil {
+		m.conn.memory.end(well)
+	}
+}
+
+// cut ends the request soon.
+func (m *requestMemory) cut() {
+	if x := m.x.Load(); x != nil {
+		x.cut()
+	}
+}
+
+// refuse answers a request for which there is no room: at once with 503, or
+// not at all if too many such answers wait for their viewers.
+func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request) {
+	if m.AdmitReserved(requestCost, refusalReserve) != nil {
+		panic(http.ErrAbortHandler)
+	}
+	clear(r.Header)
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	failMemory.write(w, r)
+}
+
+// admitAnswer charges the header of resp to the tunnel, or returns an error if there
+// is no room for it.
+func (a *attempt) admitAnswer(resp *http.Response) error {
+	if cost := headerCost(resp.Header); cost > plainAnswer {
+		return a.memory.Admit(cost)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package server
+
+import (
+	"sync/atomic"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
+)
+
+// connMemory is what a viewer's connection holds besides its requests. It waits,
+// and so can be cut when memory is scarce, while there is no request.
+type connMemory struct {
+	hold   *budget.Holding
+	closed chan struct{} // closed with the connection
+
+	unread atomic.Int64 // DATA
+	http2  atomic.Bool
+	busy   atomic.Bool  // there is a request
+	header atomic.Int64 // what is charged for an HTTP/1 header
+	read   atomic.Int64 // bytes of one that are not charged yet
+
+	requests atomic.Int32 // under way
+	behaved  atomic.Bool  // one has ended well
+}
+
+// headerStep is how much of a header is charged at a time.
+const headerStep = 4 << 10
+
+func (m *connMemory) init(h *budget.Holding) {
+	m.hold, m.closed = h, make(chan struct{})
+	h.Wait()
+}
+
+// arrived charges n bytes that have come. While there is no request they are
+// those of a header, which is kept until it is whole, or of a TLS handshake.
+func (m *connMemory) arrived(n int) {
+	if m.http2.Load() || m.busy.Load() {
+		return
+	}
+	if m.read.Add(int64(n)) >= headerStep {
+		cost := m.read.Swap(0) * headerFactor
+		m.header.Add(cost)
+		m.hold.Add(cost)
+	}
+}
+
+// setBusy says whether there is a request.
+func (m *connMemory) setBusy(busy bool) {
+	if m.busy.Swap(busy) == busy {
+		return
+	}
+	if !busy {
+		m.hold.Wait()
+		return
+	}
+	m.read.Store(0)
+	m.hold.Done()
+	m.hold.Add(-m.header.Swap(0))
+}
+
+// begin counts a request, and reports whether it is the only one of a connection
+// that has behaved so far.
+func (m *connMemory) begin() bool { return m.requests.Add(1) == 1 && m.behaved.Load() }
+
+// end is the counterpart of begin.
+func (m *connMemory) end(well bool) {
+	m.requests.Add(-1)
+	if well {
+		m.behaved.Store(true)
+	}
+}
+
+func (m *connMemory) release() {
+	m.hold.Release()
+	close(m.closed)
+}
+
+// begun says that the connection speaks HTTP/2.
+func (m *connMemory) begun() {
+	m.http2.Store(true)
+	m.hold.Add(http2Cost - m.header.Swap(0))
+}
+
+// unfinished is told of HTTP/2 header blocks that come in pieces.
+func (m *connMemory) unfinished(is bool) {
+	if is {
+		m.hold.Add(blockCost)
+	} else {
+		m.hold.Add(-blockCost)
+	}
+}
+
+// held is told how much DATA nobody has read.
+func (m *connMemory) held(delta int64) {
+	m.unread.Add(delta)
+	m.hold.Add(delta)
+}
+
+// room holds up the reading of DATA.
+func (m *connMemory) room() {
+	if m.unread.Load() > freeUnread {
+		m.hold.Room(m.closed)
+	}
+}
+
+// watchConfig is how the frames of a viewer's HTTP/2 are watched.
+func (s *Server) watchConfig(c *viewerConn) h2conn.WatchConfig {
+	m := &c.memory
+	return h2conn.WatchConfig{
+		MaxFrameSize:  viewerFrameSize,
+		HeaderTimeout: s.cfg.headerTimeout,
+		Begun:         m.begun,
+		Headers:       m.unfinished,
+		Memory:        h2conn.Memory{Held: m.held, Room: m.room},
+	}
+}
