@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -48,6 +49,9 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	b.attempt.sess.traffic.addSent(n)
 	if err != nil {
 		checkTrailer(b.resp.Trailer)
+		if errors.Is(err, io.EOF) && !b.attempt.x.fitsViewer(b.resp.Trailer) {
+			err = fmt.Errorf("%w: trailers that the viewer does not take", errBadAnswer)
+		}
 		if !errors.Is(err, io.EOF) {
 			b.broken.Store(true)
 		}

@@ -271,6 +271,9 @@ func (x *exchange) modifyAnswer(resp *http.Response) error {
 		resp.Header.Del("Content-Length")
 		resp.ContentLength = -1
 	}
+	if !x.fitsViewer(resp.Header) {
+		return failAnswerHeader
+	}
 	x.final = resp
 	return nil
 }

@@ -102,6 +102,10 @@ var (
 		status: http.StatusBadGateway, kind: "http_protocol_error", hop: hopTunnelClient,
 		text: "The tunnel client sent an answer that is not valid HTTP.",
 	}
+	failAnswerHeader = &failure{
+		status: http.StatusBadGateway, kind: "http_response_header_section_size", hop: hopService,
+		text: "The header of the answer is larger than this viewer takes.",
+	}
 	failHeaderTimeout = &failure{
 		status: http.StatusGatewayTimeout, kind: "http_response_timeout", hop: hopTarget,
 		text: "The target did not answer in time.",

@@ -43,3 +43,37 @@ var hopByHop = map[string]bool{
 func mayTrail(name string) bool {
 	return httpguts.ValidTrailerHeader(name) && !hopByHop[name] && name != "Http2-Settings" && !strings.HasPrefix(name, wire.HeaderPrefix)
 }
+
+// Bounds of the header list of an answer to an HTTP/2 viewer. Browsers and libraries
+// end the whole connection for a larger one, with all requests on it: Chromium above
+// 256 KiB, nghttp2, which Node.js has, for a single field above 64 KiB.
+const (
+	maxViewerList  = 128 << 10 // if the viewer has named no limit
+	maxViewerField = 63 << 10
+)
+
+// fitsViewer reports whether an HTTP/2 viewer takes h as a header or as trailers.
+func (x *exchange) fitsViewer(h http.Header) bool {
+	if x.w == nil || x.http1 {
+		return true
+	}
+	limit := int64(maxViewerList)
+	if vc := viewerConnOf(x.conn); vc != nil {
+		if w := vc.watched.Load(); w != nil && w.HeaderListLimit() > 0 {
+			limit = w.HeaderListLimit()
+		}
+	}
+	size := int64(listOverhead)
+	for k, vv := range h {
+		for _, v := range vv {
+			if len(k)+len(v) > maxViewerField {
+				return false
+			}
+			size += int64(len(k)+len(v)) + 32 // RFC 9113, section 6.5.2
+		}
+	}
+	return size <= limit
+}
+
+// listOverhead is for what the server adds: the status, and a Date perhaps.
+const listOverhead = 256

@@ -189,3 +189,92 @@ func TestStuckFailure(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// TestAnswerFitsViewer: an answer that an HTTP/2 viewer does not take ends that
+// request, and not the viewer's connection with all that is on it.
+func TestAnswerFitsViewer(t *testing.T) {
+	s := newService(t, Config{})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/many":
+			for i := range 100 {
+				w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("v", 1500))
+			}
+		case "/one":
+			w.Header().Set("X-Long", strings.Repeat("v", 66<<10))
+		case "/interim":
+			w.Header().Set("Link", strings.Repeat("v", 20<<10))
+			w.WriteHeader(http.StatusEarlyHints)
+			w.Header().Del("Link")
+		case "/trailer":
+			w.Header().Set("Trailer", "X-Late")
+			io.WriteString(w, "body")
+			w.Header().Set("X-Late", strings.Repeat("v", 66<<10))
+		case "/20k":
+			w.Header().Set("X-Long", strings.Repeat("v", 20<<10))
+		}
+	})))
+	for _, tt := range []struct {
+		path  string
+		limit uint32 // of the viewer; 0: it names none
+		want  string // status, or "reset"
+	}{
+		{"/many", 0, "502"},
+		{"/many", 1 << 20, "200"},
+		{"/one", 0, "502"},
+		{"/one", 1 << 20, "502"},
+		{"/interim", 16 << 10, "200"},
+		{"/trailer", 1 << 20, "reset"},
+		{"/20k", 0, "200"},
+		{"/20k", 16 << 10, "502"},
+		{"/", 16 << 10, "200"},
+	} {
+		t.Run(fmt.Sprint(tt.path, tt.limit), func(t *testing.T) {
+			c, err := net.Dial("tcp", s.addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			io.WriteString(c, http2.ClientPreface)
+			v := &rawViewer{Conn: c, Framer: http2.NewFramer(c, c), next: 1}
+			v.enc = hpack.NewEncoder(&v.block)
+			v.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+			v.MaxHeaderListSize = 10 << 20
+			if tt.limit > 0 {
+				v.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: tt.limit})
+			} else {
+				v.WriteSettings()
+			}
+			var got []string
+			for i, path := range []string{"/a" + tt.path, "/a/"} { // the connection lives on
+				v.request("GET", path, true)
+				status := ""
+				for over := false; !over; {
+					f, err := v.ReadFrame()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if f.Header().StreamID != uint32(2*i+1) {
+						continue
+					}
+					switch f := f.(type) {
+					case *http2.MetaHeadersFrame:
+						if s := f.PseudoValue("status"); s != "" {
+							status = s
+						}
+						over = f.StreamEnded()
+					case *http2.DataFrame:
+						over = f.StreamEnded()
+					case *http2.RSTStreamFrame:
+						status, over = "reset", true
+					}
+				}
+				got = append(got, status)
+			}
+			if got[0] != tt.want || got[1] != "200" {
+				t.Errorf("%v, want %s and then 200", got, tt.want)
+			}
+		})
+	}
+}

@@ -102,6 +102,9 @@ func (w *viewerWriter) interim(status int, h http.Header) error {
 	}
 	h = maps.Clone(h)
 	w.x.srv.isolation.apply(h, w.x.route)
+	if !w.x.fitsViewer(h) {
+		return nil // the final answer matters more
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.begun || status == http.StatusContinue && w.continued {
