@@ -20,10 +20,13 @@ const (
 	// closeTimeout bounds the close handshake: after it the connection is cut.
 	closeTimeout = time.Second
 
-	// maxMessage is the size of the largest message that Write makes. Room for
-	// it can be had whenever nothing is being held back.
-	maxMessage       = 32 << 10
-	maxFrameOverhead = 14 // RFC 6455, section 5.2
+	// maxMessage is the size of the largest message that Write makes: an HTTP/2
+	// frame with its header. Room for it can be had whenever nothing is being held
+	// back.
+	maxMessage = defaultMaxFrameSize + frameHeaderLen
+
+	// maxRead is how much is read at a time.
+	maxRead = 32 << 10
 
 	// maxEmptyMessages is how many messages without a byte may follow each
 	// other: they cost the sender nothing and the reader a loop.
@@ -65,7 +68,7 @@ type Conn struct {
 	ownControl    func([]byte) bool // likewise; whether it was the Transport's
 	meter         *meter            // likewise; nil before HTTP/2
 
-	writeMu sync.Mutex // held by Write
+	writeMu sync.Mutex // held by Write, so that the messages of one stay together
 
 	readMu sync.Mutex
 	reader io.Reader // rest of the binary message being read; guarded by readMu
@@ -110,7 +113,7 @@ func (c *Conn) SendControl(b []byte) error {
 	if len(b) > MaxControlMessage {
 		return fmt.Errorf("h2conn: control message has %d bytes: the limit is %d", len(b), MaxControlMessage)
 	}
-	if err := c.ws.Write(context.Background(), websocket.MessageText, b); err != nil {
+	if err := c.carrier.writeMessage(opText, b, true); err != nil {
 		return c.failed(err)
 	}
 	return nil
@@ -174,7 +177,7 @@ func (c *Conn) read(p []byte) (int, error) {
 			c.reader = r
 		}
 		// In pieces, for bytes that are read and not delivered yet count as overhead.
-		n, err := c.reader.Read(p[:min(len(p), maxMessage)])
+		n, err := c.reader.Read(p[:min(len(p), maxRead)])
 		if err == io.EOF {
 			c.reader, err = nil, nil
 			if n == 0 {
@@ -233,14 +236,11 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	for len(p) > 0 {
-		m := p[:min(len(p), maxMessage, c.quantum())]
-		if err := c.carrier.waitRoom(len(m) + maxFrameOverhead); err != nil {
-			if err == os.ErrDeadlineExceeded { //nolint:errorlint // waitRoom's own
+		m := p[:min(len(p), maxMessage, c.quantum()+frameHeaderLen)]
+		if err := c.carrier.writeMessage(opBinary, m, false); err != nil {
+			if err == os.ErrDeadlineExceeded { //nolint:errorlint // writeMessage's own
 				return n, err
 			}
-			return n, c.broken(err)
-		}
-		if err := c.ws.Write(context.Background(), websocket.MessageBinary, m); err != nil {
 			return n, c.broken(err)
 		}
 		p, n = p[len(m):], n+len(m)

@@ -19,7 +19,7 @@ import (
 // idle, and bulk data passes large buffers by; see docs/adr.
 const (
 	acceptReadBuffer  = 2 << 10
-	acceptWriteBuffer = 64 // a frame header; the combiner gathers the rest
+	acceptWriteBuffer = 2 + 125 // a whole control frame; messages pass it by
 )
 
 // AcceptOptions tunes [Accept].
@@ -97,7 +97,7 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	limitUnsent(conn)
 	h.conn = conn
-	h.carrier = newCarrier(r, conn, h.writeTimeout)
+	h.carrier = newCarrier(r, conn, h.writeTimeout, false)
 	cc := carrierConn{conn, h.carrier}
 	return cc, bufio.NewReadWriter(bufio.NewReaderSize(cc, acceptReadBuffer), bufio.NewWriterSize(cc, acceptWriteBuffer)), nil
 }

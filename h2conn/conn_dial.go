@@ -117,7 +117,7 @@ func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if !ok {
 		return resp, nil // websocket.Dial says so
 	}
-	t.carrier = newCarrier(rwc, rwc, t.writeTimeout)
+	t.carrier = newCarrier(rwc, rwc, t.writeTimeout, true)
 	resp.Body = t.carrier
 	return resp, nil
 }

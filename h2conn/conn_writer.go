@@ -11,18 +11,19 @@ import (
 )
 
 const (
-	// maxPending limits what a combiner holds back: on a slow link, more would
-	// delay all other streams.
-	maxPending = 64 << 10
+	// maxPending is the most that a combiner holds back, on the fastest link: two
+	// messages of the largest size, one of which gathers while the other leaves.
+	maxPending = 2 * (maxMessage + maxFrameOverhead)
 
 	// How much is written at a time: at first, and on a slow link.
 	firstPiece = 16 << 10
 	slowPiece  = 2 << 10
 
 	// maxHold is how long a byte may have to wait for those that were accepted
-	// before it. A link that does not take maxPending in that time gets less at
+	// before it. A link that does not take maxQuantum in that time gets less at
 	// once, but never less than minQuantum.
 	maxHold    = 10 * time.Millisecond
+	maxQuantum = 64 << 10
 	minQuantum = 4 << 10
 
 	// closeLinger is how long closing waits for bytes already accepted.
@@ -43,65 +44,92 @@ func putBuffer(b *[]byte) {
 	combineBuffers.Put(b)
 }
 
-// combiner gathers small writes into large ones. Write appends to a buffer
+// combiner gathers small writes into large ones. A write appends to a buffer
 // and returns; a goroutine that lives only while there is something to write
-// takes all that has gathered in one go. The websocket library flushes each
-// masked 4 KiB, and HTTP/2 its HEADERS and its DATA: without this, each is a
-// system call.
+// takes all that has gathered in one go. HTTP/2 flushes its HEADERS and its DATA:
+// without this, each is a system call.
 //
-// Since Write returns before its bytes have left, three things are different
+// What is written at a time stays together: messages come by writeMessage, and the
+// websocket library's control frames by Write.
+//
+// Since a write returns before its bytes have left, three things are different
 // from a plain connection. The combiner's own timeout finds a stuck peer and closes
 // w: it is the connection's only limit for a stuck write. An error comes with a later
-// Write. And Close waits a moment for bytes that are still here.
+// write. And Close waits a moment for bytes that are still here.
 type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
+	masked  bool          // messages are a client's
 
 	// quantum is how many bytes the link takes within maxHold, as far as is
-	// known, between minQuantum and maxPending.
+	// known, between minQuantum and maxQuantum.
 	quantum atomic.Int32
 	pace    pace // owned by the goroutine that flushes
+
+	timer *time.Timer // of timeout; owned by the same; nil before the first flush
 
 	mu       sync.Mutex
 	pending  *[]byte // nil when empty
 	flushing bool
+	ended    bool          // a close frame has been written: no message follows it
 	err      error         // sticky
-	deadline time.Time     // of waitRoom
+	deadline time.Time     // of writeMessage
 	changed  chan struct{} // non-nil while somebody waits; closed at the next change
 }
 
-func newCombiner(w io.WriteCloser, timeout time.Duration) *combiner {
-	c := &combiner{w: w, timeout: timeout}
-	c.quantum.Store(maxPending)
+func newCombiner(w io.WriteCloser, timeout time.Duration, masked bool) *combiner {
+	c := &combiner{w: w, timeout: timeout, masked: masked}
+	c.quantum.Store(maxQuantum)
 	return c
 }
 
-// Write accepts all of p, waiting for room while more than maxPending bytes
-// are held back.
-func (c *combiner) Write(p []byte) (n int, err error) {
+// Write accepts frames of the websocket library, waiting for room for all of p.
+func (c *combiner) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		if c.err != nil {
-			return n, c.err
-		}
-		if len(p) == 0 {
-			return n, nil
-		}
-		if c.pending == nil {
-			c.pending = combineBuffers.Get().(*[]byte)
-		}
-		k := min(len(p), maxPending-len(*c.pending))
-		if k == 0 {
-			c.waitLocked(nil)
-			continue
-		}
-		*c.pending = append(*c.pending, p[:k]...)
-		p, n = p[k:], n+k
-		if !c.flushing {
-			c.flushing = true
-			go c.flush()
-		}
+	if err := c.waitRoomLocked(len(p), maxPending, false); err != nil {
+		return 0, err
+	}
+	b := c.bufferLocked()
+	*b = append(*b, p...)
+	c.ended = c.ended || len(p) > 0 && p[0]&opMask == opClose
+	c.startLocked()
+	return len(p), nil
+}
+
+// writeMessage accepts p, at most maxMessage bytes, as a message. It waits until
+// that is not held back for long or, if the message is urgent, only for room; one
+// that is not urgent waits no longer than until the write deadline.
+func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	most := maxPending
+	if !urgent {
+		most = int(c.quantum.Load())
+	}
+	if err := c.waitRoomLocked(len(p)+maxFrameOverhead, most, !urgent); err != nil {
+		return err
+	}
+	if c.ended {
+		return net.ErrClosed
+	}
+	b := c.bufferLocked()
+	*b = appendFrame(*b, op, p, c.masked)
+	c.startLocked()
+	return nil
+}
+
+func (c *combiner) bufferLocked() *[]byte {
+	if c.pending == nil {
+		c.pending = combineBuffers.Get().(*[]byte)
+	}
+	return c.pending
+}
+
+func (c *combiner) startLocked() {
+	if !c.flushing {
+		c.flushing = true
+		go c.flush()
 	}
 }
 
@@ -119,36 +147,33 @@ func (c *combiner) waitLocked(expired <-chan time.Time) {
 	}
 }
 
-// waitRoom waits until n bytes, at most maxPending, can be written without
-// blocking and without being held for long, or until the write deadline.
-func (c *combiner) waitRoom(n int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// waitRoomLocked waits until n bytes can be added without more than most being
+// held back, or nothing is. With timed it obeys the write deadline.
+func (c *combiner) waitRoomLocked(n, most int, timed bool) error {
 	for {
 		if c.err != nil {
 			return c.err
 		}
-		var expired <-chan time.Time
-		if !c.deadline.IsZero() {
-			d := time.Until(c.deadline)
-			if d <= 0 {
+		left := time.Duration(0)
+		if timed && !c.deadline.IsZero() {
+			if left = time.Until(c.deadline); left <= 0 {
 				return os.ErrDeadlineExceeded
 			}
-			if !c.roomLocked(n) {
-				t := time.NewTimer(d)
-				defer t.Stop()
-				expired = t.C
-			}
 		}
-		if c.roomLocked(n) {
+		if c.pending == nil || len(*c.pending)+n <= most {
 			return nil
 		}
+		var expired <-chan time.Time
+		if left > 0 {
+			t := time.NewTimer(left)
+			defer t.Stop()
+			expired = t.C
+		}
 		c.waitLocked(expired)
+		if timed {
+			most = int(c.quantum.Load())
+		}
 	}
-}
-
-func (c *combiner) roomLocked(n int) bool {
-	return c.pending == nil || int(c.quantum.Load())-len(*c.pending) >= n
 }
 
 // A pace learns how fast a link is. What a single write takes says little: it
@@ -163,12 +188,12 @@ type pace struct {
 func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32) {
 	p.bytes += n
 	p.took += d
-	if p.took < maxHold && p.bytes < maxPending {
+	if p.took < maxHold && p.bytes < maxQuantum {
 		return
 	}
-	q := int64(maxPending)
+	q := int64(maxQuantum)
 	if p.took > 0 {
-		q = min(int64(p.bytes)*int64(maxHold)/int64(p.took), maxPending)
+		q = min(int64(p.bytes)*int64(maxHold)/int64(p.took), maxQuantum)
 	}
 	// Up by doubling: a slow link takes a burst now and then.
 	quantum.Store(int32(max(min(q, 2*int64(quantum.Load())), minQuantum)))
@@ -184,9 +209,14 @@ func (c *combiner) changedLocked() {
 
 // flush writes until nothing is pending.
 func (c *combiner) flush() {
-	var timer *time.Timer
+	timer := c.timer
 	if c.timeout > 0 {
-		timer = time.AfterFunc(c.timeout, func() { _ = c.abort(errWriteTimeout) })
+		if timer == nil {
+			timer = time.AfterFunc(c.timeout, func() { _ = c.abort(errWriteTimeout) })
+			c.timer = timer
+		} else {
+			timer.Reset(c.timeout)
+		}
 		defer timer.Stop()
 	}
 	piece := firstPiece

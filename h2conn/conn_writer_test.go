@@ -20,7 +20,7 @@ func (w *stuckWriter) Close() error              { w.once.Do(func() { close(w.cl
 // TestCombinerCloseLingers for what is pending, but not for long.
 func TestCombinerCloseLingers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCombiner(&stuckWriter{closed: make(chan struct{})}, 5*time.Second)
+		c := newCombiner(&stuckWriter{closed: make(chan struct{})}, 5*time.Second, false)
 		c.Write([]byte("x"))
 		start := time.Now()
 		c.Close()
@@ -44,7 +44,7 @@ func (slowWriter) Close() error { return nil }
 // TestCombinerTimeoutIsAboutProgress: a slow link is no stuck one.
 func TestCombinerTimeoutIsAboutProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCombiner(slowWriter{}, 400*time.Millisecond)
+		c := newCombiner(slowWriter{}, 400*time.Millisecond, false)
 		for range 6 {
 			if _, err := c.Write(make([]byte, 32<<10)); err != nil {
 				t.Fatal(err)
@@ -74,20 +74,19 @@ func (w *meteredWriter) Close() error { return nil }
 func TestQuantumFollowsLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := new(meteredWriter)
-		c := newCombiner(w, 10*time.Second)
+		c := newCombiner(w, 10*time.Second, false)
 		send := func(perMS int64, n int) int {
 			w.perMS.Store(perMS)
 			for ; n > 0; n -= 8 << 10 {
-				if err := c.waitRoom(8 << 10); err != nil {
+				if err := c.writeMessage(opBinary, make([]byte, 8<<10), false); err != nil {
 					t.Fatal(err)
 				}
-				c.Write(make([]byte, 8<<10))
 			}
 			<-time.After(time.Minute) // until all has left
 			return int(c.quantum.Load())
 		}
-		if q := c.quantum.Load(); q != maxPending {
-			t.Errorf("at first %d, want %d", q, maxPending)
+		if q := c.quantum.Load(); q != maxQuantum {
+			t.Errorf("at first %d, want %d", q, maxQuantum)
 		}
 		if q := send(125, 128<<10); q != minQuantum {
 			t.Errorf("at 1 Mbit/s %d, want %d", q, minQuantum)
@@ -95,8 +94,8 @@ func TestQuantumFollowsLink(t *testing.T) {
 		if q := send(2500, 1<<20); q < 20_000 || q > 30_000 {
 			t.Errorf("at 20 Mbit/s %d, want about 25,000", q)
 		}
-		if q := send(125_000, 4<<20); q != maxPending {
-			t.Errorf("at 1 Gbit/s %d, want %d", q, maxPending)
+		if q := send(125_000, 4<<20); q != maxQuantum {
+			t.Errorf("at 1 Gbit/s %d, want %d", q, maxQuantum)
 		}
 		c.Close()
 	})
