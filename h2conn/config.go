@@ -9,10 +9,16 @@ import (
 // ready to use. For every duration, zero means the default named and negative
 // switches the mechanism off.
 type Config struct {
-	// StreamWindow and ConnWindow are this end's receive windows in bytes:
-	// how much the peer may send on one stream, and on all streams together,
-	// before this end's reader has taken it. ConnWindow is also how much
-	// memory one peer can make this end hold. Zero means 1 MiB and 256 MiB.
+	// StreamWindow and ConnWindow are this end's receive windows in bytes, at
+	// most: how much the peer may send on one stream, and on all streams
+	// together, before this end's reader has taken it. ConnWindow is also how
+	// much memory one peer can make this end hold. Zero means 8 MiB and 256 MiB.
+	//
+	// If ConnWindow is less than 250 times StreamWindow, a stream begins with a
+	// smaller window, half of ConnWindow divided by 250 and no less than 64 KiB,
+	// and the other half is for those that are read as fast as they come: they grow
+	// with what the link carries in a round trip. So streams that are not read
+	// never keep others from going on.
 	StreamWindow int32
 	ConnWindow   int32
 

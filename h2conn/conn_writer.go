@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// maxPending is the most that a combiner holds back, on the fastest link: two
-	// messages of the largest size, one of which gathers while the other leaves.
-	maxPending = 2 * (maxMessage + maxFrameOverhead)
+	// maxPending is the most that a combiner holds back, on the fastest link: a
+	// message of the largest size, and a control message behind it.
+	maxPending = maxMessage + MaxControlMessage + 2*maxFrameOverhead
 
 	// How much is written at a time: at first, and on a slow link.
 	firstPiece = 16 << 10

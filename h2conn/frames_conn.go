@@ -1,6 +1,7 @@
 package h2conn
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -76,7 +77,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 	m.inflow.changed = mem.Held
 	h.frames = frameReader{
 		source: mem.reader(timedReader{c, h}), peer: peer, meter: m,
-		flood: func() error { return c.violation("too many frames that carry nothing") },
+		flood: func() error { return c.violation(m.fault) },
 	}
 	c.meter = m
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
@@ -101,8 +102,17 @@ func (r timedReader) Read(p []byte) (int, error) {
 func (c *http2Conn) Read(p []byte) (int, error) { return c.frames.Read(p) }
 
 func (c *http2Conn) Write(p []byte) (int, error) {
+	out := &c.frames.meter.out
+	if out.settle { // p is not ours to change
+		p = bytes.Clone(p)
+	}
 	c.frames.meter.sent(p)
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err == nil && len(out.grow) > 0 && out.betweenFrames() {
+		_, err = c.Conn.Write(out.grow)
+		out.grow = out.grow[:0]
+	}
+	return n, err
 }
 
 // Close is called by x/net, which does not tell why. It pings a peer that has

@@ -38,10 +38,10 @@ const (
 	dataBytesPerUnit = 1024
 
 	// DATA for a stream that is over costs by its size too: it is read, counted
-	// and given back for nothing. A reset earns what may have been on its way
-	// then, which is a stream's window.
+	// and given back for nothing. A reset earns this and what may have been on
+	// its way then, which is the stream's window.
 	lateBytesPerCost = 4096
-	resetGlitch      = 256 + askingStreamWindow/lateBytesPerCost
+	resetGlitch      = 256
 
 	// alignPadding is how many bytes of padding DATA may have however short it
 	// is: some libraries pad each frame to a multiple of 8 bytes. A frame with
@@ -82,6 +82,8 @@ type meter struct {
 
 	goneAway func() // called at each GOAWAY, before x/net sees it; nil: nothing is
 
+	fault string // what the peer has done wrong, if filter has failed
+
 	out     sentFrames
 	streams openStreams
 	inflow  inflow
@@ -100,9 +102,16 @@ type sentFrames struct {
 	have   int
 	left   int
 
-	update [4]byte // payload of a WINDOW_UPDATE for the connection, as far as it has come
+	update [4]byte // payload of a WINDOW_UPDATE, as far as it has come
 	got    int     // bytes of update
+
+	setting uint16 // the identifier in SETTINGS, as far as it has come
+	settle  bool   // our SETTINGS have to be changed, and have not gone out whole
+	grow    []byte // WINDOW_UPDATEs of our own, to be sent at the next end of a frame
 }
+
+// betweenFrames reports whether what has been sent ends with a whole frame.
+func (s *sentFrames) betweenFrames() bool { return s.skip == 0 && s.left == 0 && s.have == 0 }
 
 // newMeter returns one for a peer that sends preface bytes before its first
 // frame, and none of more than maxFrame bytes.
@@ -114,15 +123,19 @@ func newMeter(preface, maxFrame int, asking bool) *meter {
 	return m
 }
 
-// sent says that p is being sent to the peer.
+// grows lets the windows of streams grow within w.
+func (m *meter) grows(w streamWindows) {
+	m.streams.windows = w
+	m.out.settle = w.first > 0
+}
+
+// sent says that p is being sent to the peer. It changes p, if out.settle.
 func (m *meter) sent(p []byte) {
 	s := &m.out
 	for len(p) > 0 {
 		if pass := min(s.skip+s.left, len(p)); pass > 0 { // one of them is zero
-			if s.left > 0 && http2.FrameType(s.header[3]) == http2.FrameWindowUpdate && streamOf(s.header[:]) == 0 {
-				if s.got += copy(s.update[s.got:], p[:pass]); s.got == len(s.update) {
-					m.inflow.granted(int64(binary.BigEndian.Uint32(s.update[:]) & (1<<31 - 1)))
-				}
+			if s.left > 0 {
+				m.sentPayload(p[:pass])
 			}
 			s.skip, s.left = max(s.skip-pass, 0), max(s.left-pass, 0)
 			p = p[pass:]
@@ -136,14 +149,42 @@ func (m *meter) sent(p []byte) {
 		s.have, s.got = 0, 0
 		s.left = frameLength(s.header[:])
 		kind, flags := http2.FrameType(s.header[3]), http2.Flags(s.header[4])
-		m.streams.sent(kind, streamOf(s.header[:]), !m.requests)
+		if (kind == http2.FrameSettings || kind == http2.FramePing) && flags&http2.FlagPingAck == 0 {
+			m.streams.timed(kind, false, m.now())
+		}
 		m.pings.sent(kind, flags)
-		m.earned.Add(m.earns(kind, flags, s.left))
+		window := m.streams.sent(kind, streamOf(s.header[:]), !m.requests)
+		m.earned.Add(m.earns(kind, flags, s.left, window))
 	}
 }
 
-// earns returns what a frame that is sent to the peer earns it.
-func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int) int64 {
+// sentPayload looks at the next bytes of a payload.
+func (m *meter) sentPayload(p []byte) {
+	s := &m.out
+	switch http2.FrameType(s.header[3]) {
+	case http2.FrameWindowUpdate:
+		if s.got += copy(s.update[s.got:], p); s.got < len(s.update) {
+			return
+		}
+		n := int64(binary.BigEndian.Uint32(s.update[:]) & (1<<31 - 1))
+		stream := streamOf(s.header[:])
+		if stream == 0 {
+			m.inflow.granted(n)
+		} else if more := m.streams.granted(stream, n, m.inflow.held(), m.now); more > 0 {
+			s.grow = appendWindowUpdate(s.grow, stream, more)
+		}
+	case http2.FrameSettings:
+		if s.settle {
+			s.rewriteSetting(p, frameLength(s.header[:])-s.left, uint32(m.streams.windows.first))
+			s.settle = s.left > len(p)
+		}
+	default:
+	}
+}
+
+// earns returns what a frame that is sent to the peer earns it. window is what the
+// peer may have under way on the stream of a reset.
+func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int, window int64) int64 {
 	switch kind {
 	case http2.FrameData:
 		return dataGlitch + int64(length)/dataBytesPerUnit
@@ -158,7 +199,7 @@ func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int) int64
 		}
 		return heavyGlitch
 	case http2.FrameRSTStream:
-		return resetGlitch
+		return resetGlitch + window/lateBytesPerCost
 	default:
 		return 0
 	}
@@ -173,8 +214,11 @@ func (m *meter) spend(n int64) bool {
 		m.budget = min(m.budget+m.earned.Swap(0), maxGlitches)
 		m.last = now
 	}
-	m.budget -= n
-	return m.budget >= 0
+	if m.budget -= n; m.budget < 0 {
+		m.fault = "too many frames that carry nothing"
+		return false
+	}
+	return true
 }
 
 // spendControl is spend for a control message of n bytes.
@@ -185,7 +229,8 @@ func (m *meter) spendControl(n int) bool {
 // filter looks at the next bytes of the stream, which are to fill a buffer of
 // which the first m.have bytes are left free: see held. It moves what goes on
 // to the front of b and returns how much that is. The first bytes of a frame
-// header that is cut off stay here. ok is false when the budget is overdrawn.
+// header that is cut off stay here. ok is false when the budget is overdrawn or a
+// window exceeded: see fault.
 func (m *meter) filter(b []byte) (n int, ok bool) {
 	keep := func(from, to int) {
 		if n != from {
@@ -284,7 +329,11 @@ func useless(kind http2.FrameType, length int, stream []byte) bool {
 
 // account pays for one frame.
 func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, stream uint32) bool {
-	open := m.streams.received(kind, flags, stream, m.requests)
+	open, admitted := m.streams.received(kind, flags, stream, length, m.requests)
+	if !admitted {
+		m.fault = "more DATA than the window of a stream admits"
+		return false
+	}
 	switch kind {
 	case http2.FrameData:
 		m.inflow.received(int64(length))
@@ -302,6 +351,9 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 		}
 		return m.spend(lightGlitch + int64(length)/4096)
 	case http2.FramePing, http2.FrameSettings, http2.FrameGoAway, http2.FramePushPromise:
+		if flags&http2.FlagPingAck != 0 && kind != http2.FrameGoAway && kind != http2.FramePushPromise {
+			m.streams.timed(kind, true, m.now())
+		}
 		return m.spend(heavyGlitch + int64(length)/256)
 	default:
 		return m.spend(lightGlitch + int64(length)/4096)

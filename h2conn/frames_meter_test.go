@@ -59,7 +59,7 @@ func paddedData(data, padding int) []byte {
 func TestMeterPaddingInPieces(t *testing.T) {
 	m := testMeter()
 	m.first = true
-	m.streams.begin(1)
+	m.streams.sent(http2.FrameHeaders, 1, true)
 	for range 10 {
 		for _, f := range [][]byte{paddedData(0, 30), paddedData(40, 30)} {
 			if _, ok := through(m, f, func() int { return 1 }); !ok {
@@ -114,7 +114,7 @@ func TestMeterFloods(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			m := testMeter()
 			m.first = true
-			m.streams.begin(1)
+			m.streams.sent(http2.FrameHeaders, 1, true)
 			buf := make([]byte, len(tc.frame))
 			for n := range 50_000 {
 				copy(buf, tc.frame)

@@ -114,6 +114,7 @@ func TestMeterLegalTraffic(t *testing.T) {
 // later in small pieces, are paid for too: nothing earns any more then.
 func TestMeterLateReads(t *testing.T) {
 	const uploads = 150
+	window := newStreamWindows(answeringStreamWindow, answeringConnWindow).first
 	release := make(chan struct{})
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		<-release
@@ -131,7 +132,7 @@ func TestMeterLateReads(t *testing.T) {
 		for range uploads {
 			sent.Add(1)
 			wg.Go(func() {
-				body := &endingBody{Reader: bytes.NewReader(make([]byte, 1<<20)), ended: sync.OnceFunc(sent.Done)}
+				body := &endingBody{Reader: bytes.NewReader(make([]byte, window)), ended: sync.OnceFunc(sent.Done)}
 				req, err := http.NewRequest(http.MethodPost, "http://tunnel/", body)
 				if err != nil {
 					t.Error(err)

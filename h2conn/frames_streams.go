@@ -1,61 +1,103 @@
 package h2conn
 
 import (
+	"cmp"
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 )
 
-// openStreams knows on which streams of a connection the peer may still send.
-// What comes on others is work for nothing, which the meter charges.
+// openStreams knows on which streams of a connection the peer may still send, and
+// how much. What comes on others is work for nothing, which the meter charges.
 type openStreams struct {
-	mu   sync.Mutex
-	last uint32 // the highest stream that has been opened
-	open map[uint32]struct{}
+	mu      sync.Mutex
+	last    uint32 // the highest stream that has been opened
+	open    map[uint32]streamWindow
+	windows streamWindows
+	rtt     roundTrip
 }
+
+// fixedWindow is at least what the peer may have under way on a stream where
+// windows do not grow, unless the configuration says more.
+const fixedWindow = 1 << 20
 
 // streamOf returns the stream of a frame, by its header (RFC 9113, section 4.1).
 func streamOf(header []byte) uint32 {
 	return binary.BigEndian.Uint32(header[5:]) & (1<<31 - 1)
 }
 
-// sent notes a frame that goes to the peer. asking says that this end opens
-// streams, by HEADERS.
-func (s *openStreams) sent(kind http2.FrameType, stream uint32, asking bool) {
-	switch kind {
-	case http2.FrameHeaders:
-		if asking {
-			s.begin(stream)
-		}
-	case http2.FrameRSTStream:
-		s.end(stream)
-	default:
+// sent notes a frame that goes to the peer, and returns what the peer may have
+// under way on its stream. asking says that this end opens streams, by HEADERS.
+func (s *openStreams) sent(kind http2.FrameType, stream uint32, asking bool) (window int64) {
+	if kind != http2.FrameHeaders && kind != http2.FrameRSTStream {
+		return 0
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if kind == http2.FrameHeaders && asking {
+		s.beginLocked(stream)
+	}
+	window = cmp.Or(s.windows.first, fixedWindow) + s.open[stream].grown
+	if kind == http2.FrameRSTStream {
+		s.endLocked(stream)
+	}
+	return window
 }
 
-// received notes a frame of the peer, and reports whether the stream was one on
-// which it may send. answering says that the peer opens streams.
-func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream uint32, answering bool) (open bool) {
+// granted notes a WINDOW_UPDATE for a stream that goes to the peer. It returns
+// by what the window is to be enlarged beside that.
+func (s *openStreams) granted(stream uint32, n, held int64, now func() time.Time) (more int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, ok := s.open[stream]
+	if !ok || s.windows.first == 0 {
+		return 0
+	}
+	w.credit += n
+	more = s.windows.grow(&w, held, s.rtt.least(), now)
+	s.open[stream] = w
+	return more
+}
+
+// received notes a frame of the peer. It reports whether the stream was one on
+// which the peer may send, and whether its window admits that, as far as x/net does
+// not look after it: at the answering end, x/net resets the stream that exceeds the
+// largest window, and the connection goes on. answering says that the peer opens
+// streams.
+func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream uint32, length int, answering bool) (open, admitted bool) {
 	if kind != http2.FrameData && kind != http2.FrameHeaders && kind != http2.FrameRSTStream {
-		return true
+		return true, true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if answering && kind == http2.FrameHeaders {
 		s.beginLocked(stream)
 	}
-	_, open = s.open[stream]
-	if kind == http2.FrameRSTStream || flags&http2.FlagDataEndStream != 0 { // the same in both
-		delete(s.open, stream)
+	w, open := s.open[stream]
+	admitted = true
+	if open && kind == http2.FrameData && s.windows.first > 0 {
+		w.credit -= int64(length)
+		w.bytes += int64(length)
+		admitted = w.credit >= 0 || answering
+		s.open[stream] = w
 	}
-	return open
+	if kind == http2.FrameRSTStream || flags&http2.FlagDataEndStream != 0 { // the same in both
+		s.endLocked(stream)
+	}
+	return open, admitted
 }
 
-func (s *openStreams) begin(stream uint32) {
+// timed notes a SETTINGS or PING frame, or its acknowledgement, for the round trip.
+func (s *openStreams) timed(kind http2.FrameType, ack bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.beginLocked(stream)
+	if ack {
+		s.rtt.acknowledged(kind, now)
+	} else {
+		s.rtt.sent(kind, now)
+	}
 }
 
 func (s *openStreams) beginLocked(stream uint32) {
@@ -64,13 +106,14 @@ func (s *openStreams) beginLocked(stream uint32) {
 	}
 	s.last = stream
 	if s.open == nil {
-		s.open = make(map[uint32]struct{})
+		s.open = make(map[uint32]streamWindow)
 	}
-	s.open[stream] = struct{}{}
+	s.open[stream] = streamWindow{credit: s.windows.first}
 }
 
-func (s *openStreams) end(stream uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, stream)
+func (s *openStreams) endLocked(stream uint32) {
+	if w, ok := s.open[stream]; ok {
+		s.windows.over(w)
+		delete(s.open, stream)
+	}
 }

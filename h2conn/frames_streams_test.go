@@ -44,10 +44,11 @@ func TestLateData(t *testing.T) {
 		m := testMeter()
 		m.first = true
 		m.out.skip = 0
+		m.grows(newStreamWindows(askingStreamWindow, askingConnWindow))
 		for stream := uint32(1); stream < 2000; stream += 2 {
 			m.sent(frameOn(stream, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 20))
 			m.sent(frameOn(stream, http2.FrameRSTStream, 0, 4))
-			for range askingStreamWindow / (16 << 10) {
+			for range m.streams.windows.first / (16 << 10) {
 				if _, ok := m.filter(frameOn(stream, http2.FrameData, 0, 16<<10)); !ok {
 					t.Fatalf("stream %d: a window of DATA after a reset was taken for a flood", stream)
 				}

@@ -19,7 +19,7 @@ import (
 // Defaults of the answering end.
 const (
 	answeringMaxStreams     = 250
-	answeringStreamWindow   = 1 << 20
+	answeringStreamWindow   = 8 << 20
 	answeringConnWindow     = 256 << 20
 	answeringMaxHeaderBytes = 1 << 20
 
@@ -78,6 +78,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 	}()
 
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
+	m.grows(newStreamWindows(int64(s2.MaxUploadBufferPerStream), int64(s2.MaxUploadBufferPerConnection)))
 	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg.Config, Memory{}), &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,

@@ -15,11 +15,9 @@ import (
 
 // Defaults of the asking end. A stream's window bounds what one request can
 // have under way; the connection's is what one tunnel can make the service
-// hold. Streams whose viewers take nothing pin their windows. So the windows of
-// all streams that a tunnel may have must fit into the connection's; otherwise
-// they starve the next stream. docs/adr has the arithmetic.
+// hold. frames_window.go has what they have to do with each other.
 const (
-	askingStreamWindow   = 1 << 20
+	askingStreamWindow   = 8 << 20
 	askingConnWindow     = 256 << 20
 	askingMaxHeaderBytes = 256 << 10
 	defaultMaxFrameSize  = 64 << 10
@@ -51,6 +49,7 @@ var _ http.RoundTripper = (*Transport)(nil)
 func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect, goneAway: make(chan struct{})}
 	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)), true)
+	m.grows(newStreamWindows(int64(defaultInt(cfg.StreamWindow, askingStreamWindow)), int64(defaultInt(cfg.ConnWindow, askingConnWindow))))
 	m.goneAway = sync.OnceFunc(func() { close(t.goneAway) })
 	m.pings.start, m.pings.answered = time.Now(), cfg.PingAnswered
 	t2, err := sharedTransport(cfg.Config)

@@ -136,8 +136,8 @@ type Config struct {
 	WriteTimeout time.Duration
 
 	// StreamWindow and ConnWindow are how many bytes of one answer, and of all
-	// answers of one tunnel together, may wait for their viewers. Zero means
-	// 1 MiB and 256 MiB; negative values count as zero.
+	// answers of one tunnel together, may wait for their viewers, at most: see
+	// [h2conn.Config]. Zero means 8 MiB and 256 MiB; negative values count as zero.
 	StreamWindow, ConnWindow int32
 
 	// NoExtendedConnect sends upgrades to tunnel clients in the fallback form

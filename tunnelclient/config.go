@@ -78,8 +78,8 @@ type Config struct {
 	MaxStreams int
 
 	// StreamWindow and ConnWindow are how many bytes of one request, and of all
-	// requests together, may wait for the handler. Zero means 1 MiB and 256 MiB;
-	// negative values count as zero.
+	// requests together, may wait for the handler, at most: see
+	// [h2conn.Config]. Zero means 8 MiB and 256 MiB; negative values count as zero.
 	StreamWindow, ConnWindow int32
 
 	// DrainTimeout is how long requests in flight may go on after Serve's
