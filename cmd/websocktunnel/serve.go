@@ -11,6 +11,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/gcpace"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
 	"github.com/websocktunnel/websocktunnel/server"
 )
@@ -66,6 +68,7 @@ func serve(c config) error {
 		return err
 	}
 	c.limitRuntime()
+	defer gcpace.Start(budget.Available())()
 	log, closeLog := openLog(c)
 	defer closeLog()
 	c.server.Logger = log

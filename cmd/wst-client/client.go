@@ -10,6 +10,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/gcpace"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -24,6 +26,7 @@ const announceTimeout = time.Second
 func runClient(c config) error {
 	signals, stopSignals := cliapp.StopSignals()
 	defer stopSignals()
+	defer gcpace.Start(budget.Available())()
 
 	announcer := newAnnouncer(c)
 	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, announcer, st) }

@@ -1,0 +1,150 @@
+// Package gcpace sets the pace of the garbage collector. With Go's default, which
+// lets the heap double between two collections, a busy process with a small heap
+// collects dozens of times a second, and an idle one keeps what its busiest time
+// needed.
+package gcpace
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// defaultPercent is Go's own.
+	defaultPercent = 100
+
+	// A heap is not collected before it has a part of the machine's memory,
+	// within these bounds. More than 16 MiB do not make it faster: what is written
+	// then is no more in the processor's caches.
+	memoryPart       = 32
+	minHeap, maxHeap = 4 << 20, 16 << 20
+
+	// checkInterval is how often is looked whether the process has become quiet.
+	checkInterval = 10 * time.Second
+
+	// A process is quiet that has allocated less than this part of its live heap,
+	// and quietAlloc, since the last look.
+	quietPart  = 8
+	quietAlloc = 1 << 20
+
+	// What a quiet process holds beside its live heap is given back where it is
+	// more than this part of that, and worthwhile.
+	slackPart  = 4
+	worthwhile = 8 << 20
+)
+
+// Start sets the pace for a machine with this much memory, in bytes (0: not
+// known), until stop is called. Where the environment variable GOGC is set it does
+// nothing.
+//
+// A heap may grow to a 32nd of the memory, 4 to 16 MiB, before it is collected;
+// above that it may double, which is Go's default. A limit that [debug.SetMemoryLimit]
+// or GOMEMLIMIT sets comes first. When the process has become quiet, memory that it
+// does not need goes back to the system.
+func Start(memory int64) (stop func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	p := &pace{least: maxHeap, percent: defaultPercent}
+	if memory > 0 {
+		p.least = min(max(memory/memoryPart, minHeap), maxHeap)
+	}
+	p.adapt()
+	p.afterNext()
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { p.giveBack(done) })
+	return func() {
+		p.stopped.Store(true)
+		close(done)
+		running.Wait()
+	}
+}
+
+type pace struct {
+	least   int64 // bytes
+	percent int   // that is set; owned by adapt
+	stopped atomic.Bool
+}
+
+// afterNext calls adapt after the next collection, and after each that follows.
+func (p *pace) afterNext() {
+	runtime.AddCleanup(new(sentinel), func(p *pace) {
+		if !p.stopped.Load() {
+			p.adapt()
+			p.afterNext()
+		}
+	}, p)
+}
+
+// sentinel is garbage from the beginning. The size keeps it out of the block of
+// tiny objects, which would live on together.
+type sentinel struct{ _ [32]byte }
+
+func (p *pace) adapt() {
+	percent := percentFor(read(liveHeap)[0], p.least)
+	// Each change stops the world for a moment.
+	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
+		p.percent = percent
+		debug.SetGCPercent(percent)
+	}
+}
+
+// percentFor returns the GOGC with which a live heap grows to least, or doubles.
+func percentFor(live, least int64) int {
+	live = max(live, 1<<20)
+	return max(defaultPercent, int((least-live)*100/live))
+}
+
+// Names of [runtime/metrics].
+const (
+	liveHeap  = "/gc/heap/live:bytes"
+	allocated = "/gc/heap/allocs:bytes"
+	objects   = "/memory/classes/heap/objects:bytes"
+	unused    = "/memory/classes/heap/unused:bytes"
+	free      = "/memory/classes/heap/free:bytes"
+)
+
+func read(names ...string) []int64 {
+	samples := make([]metrics.Sample, len(names))
+	for i, name := range names {
+		samples[i].Name = name
+	}
+	metrics.Read(samples)
+	values := make([]int64, len(names))
+	for i, s := range samples {
+		if s.Value.Kind() == metrics.KindUint64 {
+			values[i] = int64(s.Value.Uint64())
+		}
+	}
+	return values
+}
+
+// giveBack returns memory to the system when the process has become quiet.
+func (p *pace) giveBack(done <-chan struct{}) {
+	t := time.NewTicker(checkInterval)
+	defer t.Stop()
+	before := read(allocated)[0]
+	var released int64 // what had been allocated when memory was last given back
+	for {
+		select {
+		case <-done:
+			return
+		case <-t.C:
+		}
+		v := read(allocated, liveHeap, objects, unused, free)
+		quiet := v[0]-before < v[1]/quietPart+quietAlloc
+		before = v[0]
+		// It costs a collection, and what is left may be due to fragmentation.
+		again := v[0]-released > max(v[1]/quietPart, worthwhile)
+		if slack := v[2] + v[3] + v[4] - v[1]; quiet && again && slack > max(v[1]/slackPart, worthwhile) {
+			debug.FreeOSMemory()
+			released = v[0]
+		}
+	}
+}

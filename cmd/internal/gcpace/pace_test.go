@@ -1,0 +1,65 @@
+package gcpace
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestPercentFor(t *testing.T) {
+	for _, tc := range []struct {
+		live, least int64 // MiB
+		want        int
+	}{
+		{0, 64, 6300}, {1, 64, 6300}, {8, 64, 700}, {32, 64, 100}, {33, 64, 100}, {1000, 64, 100}, {4, 16, 300},
+	} {
+		if got := percentFor(tc.live<<20, tc.least<<20); got != tc.want {
+			t.Errorf("%d MiB of %d: %d, want %d", tc.live, tc.least, got, tc.want)
+		}
+	}
+}
+
+// gcPercent returns what is set.
+func gcPercent() int {
+	n := debug.SetGCPercent(100)
+	debug.SetGCPercent(n)
+	return n
+}
+
+// TestPaceFollowsHeap: the larger the live heap, the less it may grow by.
+func TestPaceFollowsHeap(t *testing.T) {
+	t.Setenv("GOGC", "")
+	before := gcPercent()
+	defer debug.SetGCPercent(before)
+	stop := Start(1 << 40)
+	defer stop()
+	if n := gcPercent(); n < 500 {
+		t.Errorf("with an empty heap it is %d", n)
+	}
+	ballast := make([]byte, 100<<20)
+	// The pace is adapted behind a collection, by the goroutine that cleans up.
+	for n := range 10_000 {
+		runtime.GC()
+		if gcPercent() == defaultPercent {
+			break
+		}
+		if n == 9_999 {
+			t.Errorf("with 100 MiB it is %d", gcPercent())
+		}
+		runtime.Gosched()
+	}
+	runtime.KeepAlive(ballast)
+}
+
+func TestGOGCWins(t *testing.T) {
+	t.Setenv("GOGC", "150")
+	before := gcPercent()
+	defer Start(1 << 40)()
+	if n := gcPercent(); n != before {
+		t.Errorf("it is %d, want %d", n, before)
+	}
+}
