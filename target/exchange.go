@@ -41,6 +41,8 @@ type exchange struct {
 	// From rewrite on.
 	prefix string // under which the viewer sees the target: see forwardedPrefix
 
+	redirects *redirectRewriter // nil without Options.RewriteRedirects; set by rewrite
+
 	// From RoundTrip on.
 	cancel  context.CancelFunc // ends the request to the target; never nil
 	uploads bool               // the request has a body
@@ -166,9 +168,7 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 		ex.p.log.Warn().Str("hint", "host mode keeps tunnels apart: VIEWER_DOMAIN at the service").
 			Msg("the target asks for a password, which browsers send to other tunnels of the service too: all share one origin")
 	}
-	if ex.p.rewrites {
-		newRedirectRewriter(resp.Request, ex.prefix).apply(resp.Header)
-	}
+	ex.redirects.apply(resp.Header)
 	ex.p.response.apply(resp.Header)
 	ex.p.response.remove(resp.Trailer)
 	if headerSize(resp.Header) > maxHeader {

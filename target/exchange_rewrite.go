@@ -26,6 +26,9 @@ func (ex *exchange) rewrite(pr *httputil.ProxyRequest) {
 	if p.host != "" {
 		out.Host = p.host
 	}
+	if p.rewrites {
+		ex.redirects = newRedirectRewriter(out, pr.In, ex.prefix, p.further)
+	}
 	restoreRequest(pr)
 	if p.origin != "" {
 		p.rewriteOrigin(out.Header, pr.In)

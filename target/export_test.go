@@ -1,9 +1,11 @@
 package target
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 )
 
 func RequestTarget(r *http.Request) url.URL { return requestTarget(r, "") }
@@ -32,5 +34,8 @@ func Classify(err error) (kind string, status int) {
 // RewriteRedirects changes h, the header of the answer to r, as a Proxy does
 // with that option. r is the request to the target.
 func RewriteRedirects(r *http.Request, h http.Header) {
-	newRedirectRewriter(r, forwardedPrefix(r)).apply(h)
+	newRedirectRewriter(r, r, forwardedPrefix(r), nil).apply(h)
 }
+
+// RedirectHeaderNames returns the headers that are rewritten.
+func RedirectHeaderNames() []string { return slices.Collect(maps.Keys(redirectHeaders)) }

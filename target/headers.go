@@ -84,6 +84,10 @@ var ownRequestHeaders = map[string]string{
 func (o *Options) checkHeaders(faults *configerror.Faults) {
 	faults.AddHeader("Options.RequestHeader", o.RequestHeader, ownRequestHeaders)
 	faults.AddHeaderNames("Options.RemoveRequestHeader", o.RemoveRequestHeader, ownRequestHeaders)
+	if len(o.RedirectHeaders) > 0 && !o.RewriteRedirects {
+		faults.Add("Options.RedirectHeaders", "", "is only for RewriteRedirects (--rewrite-redirects): set that too")
+	}
+	faults.AddHeaderNames("Options.RedirectHeaders", o.RedirectHeaders, nil)
 	faults.AddHeader("Options.ResponseHeader", o.ResponseHeader, nil)
 	faults.AddHeaderNames("Options.RemoveResponseHeader", o.RemoveResponseHeader, nil)
 }
@@ -103,16 +107,23 @@ func (p *Proxy) rewriteOrigin(h http.Header, in *http.Request) {
 	}
 }
 
-// viewerScheme returns the scheme of the viewer's URL, as the service names it.
+// viewerScheme returns the scheme of the viewer's URL.
 func viewerScheme(in *http.Request) string {
-	scheme, _, _ := strings.Cut(in.Header.Get("X-Forwarded-Proto"), ",")
-	switch scheme = textproto.TrimString(scheme); {
+	scheme := forwardedScheme(in)
+	switch {
 	case scheme != "":
-		return strings.ToLower(scheme)
+		return scheme
 	case in.TLS != nil:
 		return "https"
 	}
 	return "http"
+}
+
+// forwardedScheme returns the scheme of the viewer's URL as the service names it,
+// or "".
+func forwardedScheme(in *http.Request) string {
+	scheme, _, _ := strings.Cut(in.Header.Get("X-Forwarded-Proto"), ",")
+	return strings.ToLower(textproto.TrimString(scheme))
 }
 
 // viewerHosts returns the authority of the viewer's URL, as the service names it:

@@ -67,10 +67,15 @@ type Options struct {
 	KeepPrefix bool
 
 	// RewriteRedirects is for targets that know nothing of the prefix under
-	// which viewers see them: where an answer's Location, Content-Location,
-	// Refresh or a cookie's Path is an absolute path, or a URL of the target
-	// itself, X-Forwarded-Prefix is put before it, unless it is there already.
+	// which viewers see them: where a header of an answer holds a URL reference by its
+	// definition (Location, Link, Refresh, HX-Redirect and others), or a cookie a Path,
+	// that is an absolute path or a URL of the target itself, X-Forwarded-Prefix is put
+	// before it, unless it is there already.
 	RewriteRedirects bool
+
+	// RedirectHeaders has names of further headers whose value is a URL reference,
+	// for RewriteRedirects.
+	RedirectHeaders []string
 
 	// Logger receives a warning for each request that the target failed, and one if
 	// the target asks for passwords that browsers would send to other tunnels too.
@@ -144,12 +149,16 @@ func New(target string, o Options) (*Proxy, error) {
 		host:     o.HostHeader,
 		keeps:    o.KeepPrefix,
 		rewrites: o.RewriteRedirects,
+		further:  map[string]bool{},
 		request:  newHeaderChanges(o.RequestHeader, o.RemoveRequestHeader),
 		response: newHeaderChanges(o.ResponseHeader, o.RemoveResponseHeader),
 		log:      errorlog.Bounded(o.Logger),
 		errorLog: errorlog.New(o.Logger),
 	}
 	p.connect(t, o)
+	for _, name := range o.RedirectHeaders {
+		p.further[http.CanonicalHeaderKey(name)] = true
+	}
 	if o.RewriteOrigin {
 		p.origin = p.url.Scheme + "://" + withoutDefaultPort(strings.ToLower(cmp.Or(o.HostHeader, t.host)), p.url.Scheme)
 	}
@@ -209,11 +218,12 @@ func (p *Proxy) connect(t endpoint, o Options) {
 // to the target for a moment. [New] makes one.
 type Proxy struct {
 	dial     func(context.Context) (net.Conn, error)
-	url      url.URL // scheme and host of all requests
-	h2c      bool    // the target speaks HTTP/2 in cleartext
-	host     string  // Host header, or "" for the viewer's
-	keeps    bool    // Options.KeepPrefix
-	rewrites bool    // Options.RewriteRedirects
+	url      url.URL         // scheme and host of all requests
+	h2c      bool            // the target speaks HTTP/2 in cleartext
+	host     string          // Host header, or "" for the viewer's
+	keeps    bool            // Options.KeepPrefix
+	rewrites bool            // Options.RewriteRedirects
+	further  map[string]bool // Options.RedirectHeaders
 	request  headerChanges
 	response headerChanges
 	origin   string // the target's own, or "" to leave Origin as it is

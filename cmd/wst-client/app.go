@@ -77,7 +77,8 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "ping-timeout", Category: catService, Usage: "`Time` for the service to answer a ping before the client reconnects, 1s to 1m.", DefaultText: "10s"},
 
 			&cli.BoolFlag{Name: "keep-prefix", Category: catTarget, Usage: "Keep the prefix that viewers see, /<id>, in the paths that the target gets, for a target that is configured with it."},
-			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "Add the prefix to absolute paths in Location, Content-Location, Refresh and cookies of answers, for a target that does not know it."},
+			&cli.BoolFlag{Name: "rewrite-redirects", Category: catTarget, Usage: "Add the prefix to absolute paths in Location, Link, HX-Redirect and other headers of answers that hold URLs, and in cookies, for a target that does not know it."},
+			&cli.StringSliceFlag{Name: "redirect-header", Category: catTarget, Usage: "`Name` of a further header that holds a URL, for --rewrite-redirects. Repeatable."},
 			&cli.StringFlag{Name: "host-header", Category: catTarget, Usage: "`Host` or host:port to send to the target as the Host header, instead of the viewer's."},
 			&cli.BoolFlag{Name: "rewrite-origin", Category: catTarget, Usage: "Where Origin is the viewer's URL, send the target's own, with the host of --host-header: for a target that refuses other origins.", HideDefault: true},
 			&cli.StringSliceFlag{Name: "request-header", Category: catTarget, Usage: "`Header`, as 'Name: value' or @FILE, that the target gets with each request, in place of the viewer's. Repeatable."},

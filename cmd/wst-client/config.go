@@ -81,6 +81,7 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 		HostHeader:       cmd.String("host-header"),
 		KeepPrefix:       cmd.Bool("keep-prefix"),
 		RewriteRedirects: cmd.Bool("rewrite-redirects"),
+		RedirectHeaders:  cmd.StringSlice("redirect-header"),
 		RewriteOrigin:    cmd.Bool("rewrite-origin"),
 
 		RequestHeader:        headers(cmd, "request-header", faults),
@@ -126,6 +127,7 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 // optionFlags are the flags that set fields of tunnelclient.ProxyOptions.
 var optionFlags = map[string]string{
 	"Options.HostHeader":           "--host-header",
+	"Options.RedirectHeaders":      "--redirect-header",
 	"Options.RequestHeader":        "--request-header",
 	"Options.RemoveRequestHeader":  "--remove-request-header",
 	"Options.ResponseHeader":       "--response-header",
