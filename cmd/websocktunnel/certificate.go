@@ -87,6 +87,14 @@ func (c *certificate) expired(now time.Time) (time.Time, bool) {
 	return leaf.NotAfter, true
 }
 
+// expiry returns when the certificate in force expires.
+func (c *certificate) expiry() time.Time {
+	if leaf := c.current.Load().Leaf; leaf != nil {
+		return leaf.NotAfter
+	}
+	return time.Time{}
+}
+
 // covers reports whether the certificate in force is for host.
 func (c *certificate) covers(host string) bool {
 	leaf := c.current.Load().Leaf

@@ -41,6 +41,8 @@ type config struct {
 	production bool
 	syslogAddr string
 
+	admin adminConfig
+
 	// warnings are about settings that work but are probably not meant.
 	warnings []string
 }
@@ -50,11 +52,6 @@ type config struct {
 func readConfig(look lookup, unknown []string) (config, error) {
 	s := newSettings(look)
 	var c config
-	for _, name := range later {
-		if s.text(name) != "" {
-			s.fault(name, "is set, but its feature is not available in this version; unset it")
-		}
-	}
 	c.readEnv(s)
 	c.readDebug(s)
 	c.readSecrets(s)
@@ -78,6 +75,8 @@ func readConfig(look lookup, unknown []string) (config, error) {
 	c.server.DisablePathIsolation = !s.on("PATH_ISOLATION", true)
 	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"
 
+	c.readAdmin(s)
+	c.admin.settings = effective(s)
 	c.checkServer(s, urlVariable)
 
 	c.syslogAddr = s.text("SYSLOG_ADDR")

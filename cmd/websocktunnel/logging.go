@@ -11,12 +11,14 @@ import (
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
-// openLog returns the logger that c asks for, which never blocks, and a function
-// that waits until what was logged has been written and sent, for a moment. It
+// openLog returns the logger that c asks for, which never blocks, a function that
+// returns how many lines have been lost, and one that waits until what was logged
+// has been written and sent, for a moment. It
 // also routes the standard library's log package into it.
-func openLog(c config) (logger zerolog.Logger, closeLog func()) {
+func openLog(c config) (logger zerolog.Logger, dropped func() uint64, closeLog func()) {
 	cliapp.SetLogTime()
 	out, queue := cliapp.LogTo(os.Stdout, c.production)
+	dropped = queue.Dropped
 	closeLog = func() { queue.Close(cliapp.FlushTimeout) }
 	if c.production && c.syslogAddr != "" {
 		local := newLogger(out)
@@ -24,6 +26,7 @@ func openLog(c config) (logger zerolog.Logger, closeLog func()) {
 			local.Warn().Err(err).Msg("log lines are not reaching the syslog server")
 		})
 		out = zerolog.MultiLevelWriter(out, sl)
+		dropped = func() uint64 { return queue.Dropped() + sl.queue.Dropped() }
 		closeLog = func() {
 			sl.close() // it may have something to say
 			queue.Close(cliapp.FlushTimeout)
@@ -33,7 +36,7 @@ func openLog(c config) (logger zerolog.Logger, closeLog func()) {
 	// x/net/http2 writes about tunnel clients to the standard logger only.
 	log.SetFlags(0)
 	log.SetOutput(server.NewErrorLog(logger).Writer())
-	return logger, closeLog
+	return logger, dropped, closeLog
 }
 
 func newLogger(out io.Writer) zerolog.Logger {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/gcpace"
+	"github.com/websocktunnel/websocktunnel/internal/admin"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
 	"github.com/websocktunnel/websocktunnel/server"
@@ -67,11 +69,24 @@ func serve(c config) error {
 	if err != nil {
 		return err
 	}
+	adminListener, err := listenAdmin(c)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
 	c.limitRuntime()
 	defer gcpace.Start(budget.Available())()
-	log, closeLog := openLog(c)
+	log, dropped, closeLog := openLog(c)
 	defer closeLog()
 	c.server.Logger = log
+	var metrics http.Handler
+	if adminListener != nil {
+		defer adminListener.Close()
+		if c.server.Metrics, metrics, err = newRegistry(c, dropped); err != nil {
+			closeAll(listeners)
+			return err
+		}
+	}
 	c.server.PublicURL = c.publicURL(port)
 	srv, err := server.New(c.server)
 	if err != nil {
@@ -87,10 +102,26 @@ func serve(c config) error {
 	}
 
 	var serving sync.WaitGroup
+	failed := make(chan error, len(listeners)+1)
+	drain := make(chan struct{}, 1) // an operator has asked for it
+	var adm *admin.Admin            // nil if there is none
+	if adminListener != nil {
+		adm = newAdmin(c, srv, metrics, func() {
+			select {
+			case drain <- struct{}{}:
+			default:
+			}
+		}, log)
+		serving.Go(func() {
+			if err := adm.Serve(adminListener); err != nil {
+				failed <- err
+			}
+		})
+		log.Info().Stringer("listen", adminListener.Addr()).Bool("token", c.admin.token != "").Msg("admin listener")
+	}
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	serving.Go(func() { follow(watching, c, hangups, log) })
-	failed := make(chan error, len(listeners))
 	for _, ln := range listeners {
 		serving.Go(func() {
 			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {
@@ -102,12 +133,18 @@ func serve(c config) error {
 	case sig := <-signals:
 		log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
 		err = shutdown(srv, c, signals, log)
+	case <-drain:
+		log.Info().Msg("stopping, as an operator has asked; a signal stops at once")
+		err = shutdown(srv, c, signals, log)
 	case err = <-failed:
 		log.Error().Err(err).Msg("the service failed")
 		err = cli.Exit("", cliapp.ExitFailure)
 		srv.Close()
 	}
 	stopWatching()
+	if adm != nil {
+		adm.Close()
+	}
 	serving.Wait()
 	if err == nil {
 		log.Info().Msg("stopped")

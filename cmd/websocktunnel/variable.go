@@ -25,6 +25,7 @@ const (
 	catLimit   = "Limits (a time is 90s, 5m, a number of seconds, or off)"
 	catTunnel  = "Behaviour"
 	catLog     = "Log"
+	catAdmin   = "Admin listener: metrics, health, API"
 )
 
 // variables are all settings of the service.
@@ -63,11 +64,11 @@ var variables = []variable{
 
 	{name: "ENV", category: catLog, usage: "`production` makes the log JSON lines.", def: "lines for people"},
 	{name: "SYSLOG_ADDR", category: catLog, usage: "`host:port` of a syslog server that also gets the log, over UDP. Needs ENV=production."},
-}
 
-// later are variables of features that this version does not have. The service
-// refuses them, because anyone who sets them relies on them.
-var later = []string{"ADMIN_ADDR", "ADMIN_TOKEN", "ADMIN_TOKEN_FILE"}
+	{name: "ADMIN_ADDR", category: catAdmin, usage: "`host:port` of the admin listener, such as 127.0.0.1:9090. See docs/operating.md.", def: "none"},
+	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true},
+	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR"},
+}
 
 // fileSuffix makes the name of a secret's twin, which names a file.
 const fileSuffix = "_FILE"

@@ -21,7 +21,6 @@ func misspelled(environ []string) []string {
 			known = append(known, v.name+fileSuffix)
 		}
 	}
-	known = append(known, later...)
 
 	var found []string
 	for _, entry := range environ {

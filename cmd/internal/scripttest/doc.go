@@ -29,7 +29,7 @@
 //	waitfor FILE REGEXP [VAR]
 //	              waits until a file has a line that matches, and sets VAR to what
 //	              the first group matches
-//	http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] [-addr ADDR] URL
+//	http [-X METHOD] [-H HEADER]… [-d BODY] [-ca FILE] [-o FILE] [-addr ADDR] URL
 //	              makes a request and prints status line, headers, an empty line
 //	              and body; with -o in the background, to a file; with -addr to
 //	              that address, which replaces the URL's host

@@ -68,7 +68,11 @@ func startTarget(env *testscript.Env) string {
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	flags := flag.NewFlagSet("http", flag.ContinueOnError)
 	method := flags.String("X", "GET", "")
-	header := flags.String("H", "", "")
+	var headers []string
+	flags.Func("H", "", func(line string) error {
+		headers = append(headers, line)
+		return nil
+	})
 	body := flags.String("d", "", "")
 	ca := flags.String("ca", "", "")
 	out := flags.String("o", "", "")
@@ -77,7 +81,8 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	must(ts, err == nil && flags.NArg() == 1, false, "http [-X METHOD] [-H HEADER] [-d BODY] [-ca FILE] [-o FILE] [-addr ADDR] URL")
 	req, err := http.NewRequest(*method, flags.Arg(0), strings.NewReader(*body))
 	ts.Check(err)
-	if name, value, ok := strings.Cut(*header, ": "); ok {
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Set(name, value)
 	}
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}, DisableKeepAlives: true}

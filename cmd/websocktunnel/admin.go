@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/internal/admin"
+	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+	"github.com/websocktunnel/websocktunnel/server"
+)
+
+// minAdminToken is the length in bytes below which the token is called short.
+const minAdminToken = 16
+
+// adminConfig is what the admin listener is made of.
+type adminConfig struct {
+	addr     string // ADMIN_ADDR; "" means that there is none
+	token    string
+	hosts    []string
+	settings []admin.Setting
+}
+
+// readAdmin reads the settings of the admin listener.
+func (c *config) readAdmin(s *settings) {
+	c.admin.addr, c.admin.token = s.text("ADMIN_ADDR"), s.secret("ADMIN_TOKEN")
+	c.admin.hosts = strings.FieldsFunc(s.text("ADMIN_HOSTS"), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	if c.admin.addr == "" {
+		for _, name := range []string{"ADMIN_TOKEN", "ADMIN_TOKEN" + fileSuffix, "ADMIN_HOSTS"} {
+			if s.text(name) != "" {
+				c.warn("%s has no effect: there is no admin listener without ADMIN_ADDR", name)
+			}
+		}
+		return
+	}
+	host, port, err := net.SplitHostPort(c.admin.addr)
+	if _, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || host != "" && !isHost(host) {
+		s.fault("ADMIN_ADDR", "%q: it must be host:port, such as 127.0.0.1:9090", c.admin.addr)
+		return
+	}
+	if !admin.IsLoopback(host) {
+		if !s.isSet("ADMIN_TOKEN") {
+			s.fault("ADMIN_TOKEN", "is required, or ADMIN_TOKEN%s: ADMIN_ADDR %q is no loopback address, so that others can reach it", fileSuffix, c.admin.addr)
+		}
+		if host != "" && net.ParseIP(host) == nil {
+			c.admin.hosts = append(c.admin.hosts, host)
+		}
+	}
+	if n := len(c.admin.token); n > 0 && n < minAdminToken {
+		c.warn("ADMIN_TOKEN is shorter than %d bytes, so it can be guessed: use a longer one", minAdminToken)
+	}
+	for _, h := range c.admin.hosts {
+		if !isHost(h) {
+			s.fault("ADMIN_HOSTS", "%q: it must be host names, without ports, separated by commas", h)
+		}
+	}
+}
+
+// effective returns what each variable is set to and where that comes from. Secrets
+// are masked.
+func effective(s *settings) []admin.Setting {
+	var list []admin.Setting
+	for _, v := range variables {
+		value, byFlag := s.lookup(v.name)
+		set := admin.Setting{Name: v.name, Value: value, Source: "environment", Secret: v.secret}
+		file := ""
+		if v.secret {
+			file = s.fileOf(v.name)
+		}
+		switch {
+		case file != "":
+			set.Source = "file " + file
+		case value == "":
+			set.Value, set.Source, set.Secret = v.def, "default", false
+		case byFlag:
+			set.Source = "flag"
+		}
+		if set.Secret {
+			set.Value = "********"
+		}
+		list = append(list, set)
+	}
+	return list
+}
+
+// newRegistry returns the metrics of the service and of the process, and what
+// serves them.
+func newRegistry(c config, dropped func() uint64) (*server.Metrics, http.Handler, error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	cfg := server.MetricsConfig{Registerer: reg, DroppedLogLines: dropped}
+	if c.certificate != nil {
+		cfg.CertificateExpiry = c.certificate.expiry
+	}
+	m, err := server.NewMetrics(cfg)
+	return m, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), err
+}
+
+// listenAdmin opens the admin listener, if there is to be one.
+func listenAdmin(c config) (net.Listener, error) {
+	if c.admin.addr == "" {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", c.admin.addr)
+	if err != nil {
+		return nil, fmt.Errorf("ADMIN_ADDR %q: %w", c.admin.addr, err)
+	}
+	// A name may mean something else than it says.
+	if a, ok := ln.Addr().(*net.TCPAddr); ok && c.admin.token == "" && !a.IP.IsLoopback() {
+		ln.Close()
+		return nil, fmt.Errorf("ADMIN_ADDR %q: it is %v, which is no loopback address, so ADMIN_TOKEN is required", c.admin.addr, a.IP)
+	}
+	return ln, nil
+}
+
+// newAdmin returns the admin listener's handler. drain must not block.
+func newAdmin(c config, srv *server.Server, metrics http.Handler, drain func(), log zerolog.Logger) *admin.Admin {
+	build := buildinfo.Get()
+	return admin.New(admin.Config{
+		Service: srv, Token: c.admin.token, Hosts: slices.Clone(c.admin.hosts), Metrics: metrics, Drain: drain,
+		Settings: c.admin.settings, Logger: log,
+		Version: server.Version{Version: build.Version, Commit: build.Commit, Build: build.Build},
+	})
+}

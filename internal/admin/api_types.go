@@ -1,0 +1,138 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/server"
+)
+
+// The types of the API. The tag doc has a field's description for the OpenAPI
+// document. Times are RFC 3339; durations are seconds.
+
+// Tunnel is a tunnel that takes requests.
+type Tunnel struct {
+	ID               string    `json:"id" doc:"The client id."`
+	RemoteAddr       string    `json:"remote_addr" doc:"Address of the tunnel client's connection."`
+	ConnectedAt      time.Time `json:"connected_at" doc:"When the active session registered."`
+	TokenExpiresAt   time.Time `json:"token_expires_at" doc:"When the token in force expires."`
+	InFlight         int       `json:"in_flight" doc:"Requests that the active session carries."`
+	ReceivedBytes    int64     `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers, by the active session."`
+	SentBytes        int64     `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers, by the active session."`
+	RoundTripSeconds float64   `json:"round_trip_seconds" doc:"Time that the tunnel client took to answer the last ping."`
+	Replacements     uint64    `json:"replacements" doc:"How often a session has replaced one that was active, since the tunnel came up. Many are a sign of two tunnel clients with one id."`
+	ReplacedAddr     string    `json:"replaced_addr" doc:"Address of the last one that was replaced, or empty."`
+	ExtendedConnect  bool      `json:"extended_connect" doc:"Whether upgrades travel as extended CONNECT (RFC 8441) rather than in the fallback form."`
+}
+
+// TunnelList is a page of tunnels.
+type TunnelList struct {
+	Tunnels []Tunnel `json:"tunnels" doc:"The page."`
+	Total   int      `json:"total" doc:"How many tunnels match, on all pages."`
+	Offset  int      `json:"offset" doc:"How many come before this page."`
+	Limit   int      `json:"limit" doc:"How many a page has at most."`
+}
+
+// TunnelDetail is a tunnel with its sessions and failures.
+type TunnelDetail struct {
+	ID       string    `json:"id" doc:"The client id."`
+	Active   *Tunnel   `json:"active" doc:"The session that takes requests; null: none does."`
+	Sessions []Session `json:"sessions" doc:"The live sessions, the oldest first and the active one last."`
+	Failures []Failure `json:"failures" doc:"The last requests that failed, the newest first, at most ten."`
+}
+
+// Session is one live websocket of a tunnel.
+type Session struct {
+	RemoteAddr  string    `json:"remote_addr" doc:"Address of the tunnel client's connection."`
+	ConnectedAt time.Time `json:"connected_at" doc:"When it registered."`
+	State       string    `json:"state" doc:"active, leaving (asked to connect elsewhere), draining (takes no new requests) or closing."`
+	InFlight    int       `json:"in_flight" doc:"Requests that it carries."`
+}
+
+// Failure says why there was no whole answer to a request.
+type Failure struct {
+	Time   time.Time `json:"time" doc:"When the request ended."`
+	Status int       `json:"status" doc:"What the viewer got; 0: nothing."`
+	Hop    string    `json:"hop" doc:"The party that is the reason: service, client (the tunnel client) or target."`
+	Error  string    `json:"error" doc:"Error type of RFC 9209, such as connection_refused."`
+}
+
+// Status is the service as a whole.
+type Status struct {
+	StartedAt      time.Time      `json:"started_at" doc:"When the process started."`
+	Draining       bool           `json:"draining" doc:"Whether the service shuts down."`
+	Tunnels        int            `json:"tunnels" doc:"Tunnels that take requests."`
+	MaxTunnels     int            `json:"max_tunnels" doc:"Highest number of tunnels; 0: no limit."`
+	Sessions       map[string]int `json:"sessions" doc:"Live sessions by state."`
+	InFlight       int            `json:"in_flight" doc:"Requests that the tunnels carry."`
+	Slots          int            `json:"slots" doc:"Requests that all tunnels together may carry at a time."`
+	Waiting        int            `json:"waiting" doc:"Requests that wait because their tunnel is at its limit."`
+	Connections    int            `json:"connections" doc:"Open connections of viewers."`
+	MaxConnections int            `json:"max_connections" doc:"Highest number of those; 0: no limit."`
+	ReceivedBytes  int64          `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers so far."`
+	SentBytes      int64          `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers so far."`
+}
+
+// Evicted are the ids whose evicted tokens are blocked.
+type Evicted struct {
+	IDs []string `json:"ids" doc:"In order."`
+}
+
+// Done says what a change has changed.
+type Done struct {
+	ID   string `json:"id,omitempty" doc:"The client id, where it is about one."`
+	Done string `json:"done" doc:"evicted, unblocked or draining."`
+}
+
+// ConfigList is the effective configuration.
+type ConfigList struct {
+	Settings []Setting `json:"settings" doc:"One for each variable, in the order of the help."`
+}
+
+// Setting is one variable of the configuration.
+type Setting struct {
+	Name   string `json:"name" doc:"Name of the variable."`
+	Value  string `json:"value" doc:"What it is set to; of a secret a mask, and of a default its description."`
+	Source string `json:"source" doc:"default, environment, flag, or file with its name."`
+	Secret bool   `json:"secret" doc:"Whether the value is masked."`
+}
+
+// Problem is an error (RFC 9457).
+type Problem struct {
+	Status int    `json:"status" doc:"The HTTP status."`
+	Title  string `json:"title" doc:"The status in words."`
+	Detail string `json:"detail" doc:"What is wrong, in one sentence."`
+}
+
+func newTunnel(t server.TunnelInfo) Tunnel {
+	return Tunnel{
+		ID: t.ID, RemoteAddr: t.RemoteAddr, ConnectedAt: t.ConnectedAt, TokenExpiresAt: t.TokenExpires,
+		InFlight: t.InFlight, ReceivedBytes: t.Received, SentBytes: t.Sent, RoundTripSeconds: t.RoundTrip.Seconds(),
+		Replacements: t.Replacements, ReplacedAddr: t.ReplacedAddr, ExtendedConnect: t.ExtendedConnect,
+	}
+}
+
+func newTunnelDetail(d server.TunnelDetails) TunnelDetail {
+	t := TunnelDetail{ID: d.ID, Sessions: []Session{}, Failures: []Failure{}}
+	if d.Active != nil {
+		active := newTunnel(*d.Active)
+		t.Active = &active
+	}
+	for _, s := range d.Sessions {
+		t.Sessions = append(t.Sessions, Session(s))
+	}
+	for _, f := range d.Failures {
+		t.Failures = append(t.Failures, Failure(f))
+	}
+	return t
+}
+
+func (a *Admin) status() Status {
+	st := a.cfg.Service.Status()
+	return Status{
+		StartedAt: a.started, Draining: st.Draining,
+		Tunnels: st.Tunnels, MaxTunnels: st.MaxTunnels, Sessions: st.Sessions,
+		InFlight: st.InFlight, Slots: st.Slots, Waiting: st.Waiting,
+		Connections: st.Connections, MaxConnections: st.MaxConnections,
+		ReceivedBytes: st.Received, SentBytes: st.Sent,
+	}
+}
