@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/replay"
 )
 
 const (
@@ -22,13 +24,14 @@ const (
 )
 
 // requestBody is the body of an exchange's request on its way into a tunnel. It
-// outlives an attempt, so its Close does nothing, where package target's closes
-// the viewer's body.
+// outlives an attempt, so its Close ends no more than that, where package target's
+// may close the viewer's body. What has been read is kept for another attempt, up
+// to replay.Limit, until there is an answer.
 //
 //	unread   nothing of it has been asked for; the request may go elsewhere
 //	reading  a part may have been read
-//	whole    a Read has returned io.EOF; trailers have been copied
-//	failed   a Read has returned another error
+//	whole    all of it has been read
+//	failed   reading it has failed
 //	ended    the answer is over: Read fails, and what reads is cut short
 //
 // It times the two things that only it can see: that the tunnel has taken no
@@ -37,10 +40,11 @@ const (
 //
 // HTTP/2's transport and ReverseProxy close the body in any case, although the
 // request may be tried again, or its answer be still under way. So the exchange
-// ends the body, with end.
+// ends the viewer's body, with end.
 type requestBody struct {
-	x   *exchange
-	src io.ReadCloser // nil: no body
+	x    *exchange
+	src  io.ReadCloser // nil: no body
+	kept *replay.Body  // of src
 
 	read atomic.Int64 // bytes
 
@@ -78,6 +82,7 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 	b.x, b.piece = x, maxBodyRead
 	if src != nil && src != http.NoBody {
 		b.src = src
+		b.kept = replay.New(bodySource{b})
 	}
 }
 
@@ -89,6 +94,10 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	b.mu.Lock()
 	b.hasAnswer, b.stopped = false, false
 	b.mu.Unlock()
+	b.rewind()
+	if in.Header.Get("Upgrade") != "" {
+		b.settle() // with the end of the body begins what belongs to another protocol
+	}
 	out.Trailer = announcedTrailers(in.Trailer)
 	if b.src != nil && in.Body != nil && in.Body != http.NoBody {
 		out.Body = b
@@ -157,6 +166,7 @@ func (b *requestBody) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hasAnswer = true
+	b.settle()
 	if b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
 		b.waitingOn = nil
 		b.timer.Stop()
@@ -191,15 +201,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.piece = min(b.piece*2, maxBodyRead)
 		}
 	}
-	if err := b.beginRead(); err != nil {
-		return 0, err
+	if b.isEnded() {
+		return 0, http.ErrBodyReadAfterClose
 	}
-	n, err := b.src.Read(p[:min(len(p), b.piece)])
-	b.endRead(err)
-	b.read.Add(int64(n))
+	n, err := b.kept.Read(p[:min(len(p), b.piece)])
 	b.traffic.addReceived(n)
 	b.readAt = time.Now()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		b.copyTrailers()
 	}
 	switch {
@@ -209,6 +217,30 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.await(errHeaderTimeout)
 	}
 	return n, err
+}
+
+// bodySource reads what the viewer sends, once.
+type bodySource struct{ b *requestBody }
+
+func (s bodySource) Read(p []byte) (int, error) {
+	b := s.b
+	if err := b.beginRead(); err != nil {
+		return 0, err
+	}
+	n, err := b.src.Read(p)
+	b.endRead(err)
+	b.read.Add(int64(n))
+	return n, err
+}
+
+// rewind begins another attempt, and reports false if a part of the body is gone.
+func (b *requestBody) rewind() bool { return b.kept == nil || b.kept.Rewind() }
+
+// settle says that there will be no other attempt.
+func (b *requestBody) settle() {
+	if b.kept != nil {
+		b.kept.Settle()
+	}
 }
 
 func (b *requestBody) beginRead() error {
@@ -257,6 +289,12 @@ func (b *requestBody) whole() bool {
 	return b.state == bodyWhole
 }
 
+func (b *requestBody) isEnded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state == bodyEnded
+}
+
 // over reports whether there is nothing more to read.
 func (b *requestBody) over() bool {
 	b.mu.Lock()
@@ -272,8 +310,13 @@ func (b *requestBody) fault() error {
 	return b.err
 }
 
-// Close does nothing: see requestBody.
-func (b *requestBody) Close() error { return nil }
+// Close ends the attempt: see requestBody.
+func (b *requestBody) Close() error {
+	if b.kept != nil {
+		b.kept.Interrupt()
+	}
+	return nil
+}
 
 // end ends the request although more of it may be to come: the answer is over.
 // For an HTTP/1.1 viewer net/http would wait for the rest, and hold back the end

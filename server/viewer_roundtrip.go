@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/replay"
 )
 
-// maxAttempts is how often a request is tried that no tunnel client has seen
-// any part of.
+// maxAttempts is how often a request is tried that no tunnel client has seen any
+// part of. Attempts that a client has refused do not count: replay has their number.
 const maxAttempts = 3
 
 // RoundTripper returns an [http.RoundTripper] to the tunnel with this id,
@@ -40,7 +43,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // send sends req, which is the exchange's own or a copy of it, through the
 // tunnel. While a request has not been written to any session it may go to
-// another: sessions are replaced all the time.
+// another: sessions are replaced all the time. So may one with which the client, as
+// it says, has done nothing.
 func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return nil, errors.New("server: the request has no URL or no Header")
@@ -48,8 +52,12 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	s, l := x.srv, x.tunnel
 	var err error
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
-	for range maxAttempts {
+	refused := 0
+	for try := 0; try-refused < maxAttempts; try++ {
 		sess, e := x.session(req.Context())
+		if refused > 0 && (errors.Is(e, ErrNoTunnel) || errors.Is(e, errBusy)) {
+			return nil, err // there was one, which has refused the request
+		}
 		if e != nil {
 			return nil, e
 		}
@@ -66,12 +74,27 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 		if err == nil {
 			return resp, nil
 		}
-		if req.Context().Err() != nil || errors.Is(err, errBusy) || sess.tr.Usable() {
+		if req.Context().Err() != nil || errors.Is(err, errBusy) {
+			return nil, err
+		}
+		if errors.Is(err, h2conn.ErrUnprocessed) {
+			refused++
+			if refused == replay.MaxTries || !x.body.rewind() {
+				return nil, err
+			}
+			if !sess.tr.Usable() {
+				sess.lost(0)
+			}
+			if e := replay.Pause(req.Context(), refused); e != nil {
+				return nil, e
+			}
+			continue
+		}
+		if sess.tr.Usable() {
 			return nil, err
 		}
 		if a.sent() {
-			// The session broke, or its client has refused the stream by a
-			// GOAWAY. Once more, if its successor is there already.
+			// The session broke. Once more, if its successor is there already.
 			sess.lost(0)
 			if !repeatable {
 				return nil, err

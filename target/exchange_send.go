@@ -1,25 +1,13 @@
 package target
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
-)
 
-const (
-	// maxTries is how often a request is sent that the target says it has not
-	// processed.
-	maxTries = 6
-
-	// retryPause is the wait before the third try; it doubles with each. The second
-	// comes at once: a target that ends its connections now and then, by age or
-	// after a number of requests, takes it on the next one.
-	retryPause = 100 * time.Millisecond
+	"github.com/websocktunnel/websocktunnel/internal/replay"
 )
 
 // send sends out, and again while the target says that it has done nothing with it
@@ -35,26 +23,12 @@ func (ex *exchange) send(out *http.Request, upgrade bool) (*http.Response, error
 			return nil, err
 		case !ex.body.rewind():
 			return nil, fmt.Errorf("%w, and more of its body was sent than is kept: %w", errUnprocessed, err)
-		case try == maxTries:
+		case try == replay.MaxTries:
 			return nil, fmt.Errorf("%w, in %d tries: %w", errUnprocessed, try, err)
-		case try > 1:
-			if e := pause(out.Context(), retryPause<<(try-2)); e != nil {
-				return nil, e
-			}
 		}
-	}
-}
-
-// pause waits for d, more or less: those whom one connection has refused do not all
-// meet at the next.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d/2 + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		if err := replay.Pause(out.Context(), try); err != nil {
+			return nil, err
+		}
 	}
 }
 

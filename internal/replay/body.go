@@ -1,5 +1,6 @@
-// Package replay has a request body that can be read again from its beginning, for
-// a request that the peer has not processed.
+// Package replay is for requests that the peer has not processed, and that are
+// therefore sent again (RFC 9113, section 8.7). It has a request body that can be
+// read again from its beginning, and says how often and when to try.
 package replay
 
 import (
@@ -31,7 +32,7 @@ type Body struct {
 	off      int           // how much of kept this try has read
 	err      error         // with which the source has ended, behind kept
 	settled  bool          // nothing more is kept: there is no other try
-	passed   bool          // a Read has gone to the source, and kept is gone
+	passed   bool          // a Read has gone to the source, and kept is incomplete
 	stopped  bool          // this try is over
 	changed  chan struct{} // closed at the next change that a waiting Read has to see; nil if none waits
 	fetching bool          // a Read of the source is under way
@@ -52,6 +53,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		case b.off < len(b.kept):
 			n := copy(p, b.kept[b.off:])
 			b.off += n
+			b.dropLocked()
 			b.mu.Unlock()
 			return n, nil
 		case b.err != nil:
@@ -63,7 +65,7 @@ func (b *Body) Read(p []byte) (int, error) {
 			return 0, nil
 		case b.fetching:
 		case b.settled || len(b.kept) > Limit:
-			b.passed, b.kept, b.off = true, nil, 0
+			b.passed, b.kept, b.off = true, nil, 0 // all of it has been read
 			b.mu.Unlock()
 			return b.src.Read(p)
 		default:
@@ -114,6 +116,14 @@ func (b *Body) Settle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.settled = true
+	b.dropLocked()
+}
+
+// dropLocked forgets what nobody will read again.
+func (b *Body) dropLocked() {
+	if b.settled && !b.fetching && b.off == len(b.kept) {
+		b.kept, b.off = nil, 0
+	}
 }
 
 // Interrupt ends this try: Reads fail, also one that waits. It reports false, and
