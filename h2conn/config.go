@@ -12,7 +12,8 @@ type Config struct {
 	// StreamWindow and ConnWindow are this end's receive windows in bytes, at
 	// most: how much the peer may send on one stream, and on all streams
 	// together, before this end's reader has taken it. ConnWindow is also how
-	// much memory one peer can make this end hold. Zero means 8 MiB and 256 MiB.
+	// much memory one peer can make this end hold. Zero means 8 MiB, and 256 MiB
+	// at the asking end, 32 MiB at the answering end.
 	//
 	// If ConnWindow is less than 250 times StreamWindow, a stream begins with a
 	// smaller window, half of ConnWindow divided by 250 and no less than 64 KiB,
@@ -28,7 +29,7 @@ type Config struct {
 	MaxFrameSize uint32
 
 	// MaxHeaderBytes limits the header list of one message that this end
-	// receives. Zero means 256 KiB at the asking end and 1 MiB at the
+	// receives. Zero means 256 KiB at the asking end and 192 KiB at the
 	// answering end.
 	MaxHeaderBytes uint32
 
@@ -69,6 +70,10 @@ type ServeConfig struct {
 	// DrainTimeout is how long requests in flight may go on after Serve's
 	// context has ended. Zero or negative: not at all.
 	DrainTimeout time.Duration
+
+	// Budget bounds what the requests of several connections hold together. Nil
+	// means one for this connection alone.
+	Budget *Budget
 
 	// ErrorLog receives the messages of x/net/http2, and panics of handlers.
 	// Nil means the standard logger, which is also where x/net/http2 writes at

@@ -20,8 +20,11 @@ import (
 const (
 	answeringMaxStreams     = 250
 	answeringStreamWindow   = 8 << 20
-	answeringConnWindow     = 256 << 20
-	answeringMaxHeaderBytes = 1 << 20
+	answeringConnWindow     = 32 << 20
+	answeringMaxHeaderBytes = 192 << 10
+
+	// ownHeaderBytes is what x/net's server adds to MaxHeaderBytes in its settings.
+	ownHeaderBytes = 320
 
 	// lastAnswerTime is how long the last answer of a drain has to go out.
 	lastAnswerTime = time.Second
@@ -64,7 +67,10 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 	}
 
 	peer := newPeerSettings(len(http2.ClientPreface))
-	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog, window: int(s2.MaxUploadBufferPerConnection)}
+	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog, window: int(s2.MaxUploadBufferPerConnection), budget: cfg.Budget}
+	if a.budget == nil {
+		a.budget = new(Budget)
+	}
 	served := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -79,7 +85,8 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
 	m.grows(newStreamWindows(int64(s2.MaxUploadBufferPerStream), int64(s2.MaxUploadBufferPerConnection)))
-	s2.ServeConn(newHTTP2Conn(c, peer, m, cfg.Config, Memory{}), &http2.ServeConnOpts{
+	guard := newHeaderGuard(uint32(hs.MaxHeaderBytes) + ownHeaderBytes)
+	s2.ServeConn(&guardedConn{newHTTP2Conn(c, peer, m, cfg.Config, Memory{}), guard}, &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,
@@ -101,6 +108,7 @@ type answerer struct {
 	peer    *peerSettings
 	log     *log.Logger
 	window  int // this end's receive window
+	budget  *Budget
 
 	running atomic.Int32 // handlers, those of requests that are over included
 

@@ -18,13 +18,28 @@ const maxRunning = 10_000
 //
 // What such a handler does with its ResponseWriter after that fails. To x/net it
 // has panicked, so x/net does not use the ResponseWriter any more.
+//
+// A request that breaks a bound, or for which there is no memory, has its answer
+// here, and its header is given up before: the peer may not take that answer.
 func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.end()
+	cost := costOf(r)
+	if status := a.refuse(r, cost); status != 0 {
+		r.Header, r.Trailer = nil, nil
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
+		w.WriteHeader(status)
+		return
+	}
 	over := make(chan bool, 1)
 	a.running.Add(1)
 	// A copy, since x/net looks at the form in its own.
-	go a.run(w, r.WithContext(r.Context()), over)
+	go func() {
+		defer a.budget.give(cost)
+		a.run(w, r.WithContext(r.Context()), over)
+	}()
 	returned := false
 	select {
 	case returned = <-over:
@@ -35,6 +50,19 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !returned {
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// refuse returns the status with which a request is refused, or 0 if it is not. Then
+// its cost has been taken from the budget.
+func (a *answerer) refuse(r *http.Request, cost int64) int {
+	switch {
+	case !fieldsWithin(r.Header):
+		return http.StatusRequestHeaderFieldsTooLarge
+	case !a.budget.take(cost):
+		return http.StatusServiceUnavailable
+	default:
+		return 0
 	}
 }
 

@@ -110,6 +110,12 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 // other. Close after both have ended waits, for a minute at most, until the peer
 // has all bytes.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !fieldsWithin(req.Header) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, errTooManyFields
+	}
 	if p := upgradeProtocol(req.Header); p != "" {
 		return t.roundTripUpgrade(req, p)
 	}

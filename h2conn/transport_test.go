@@ -169,7 +169,7 @@ func TestStalledUploadsDoNotStarve(t *testing.T) {
 		full.Add(1)
 		wg.Go(func() {
 			var once sync.Once
-			req, _ := http.NewRequestWithContext(ctx, "POST", "http://target/stall", &endless{after: 500 << 10, f: func() { once.Do(full.Done) }})
+			req, _ := http.NewRequestWithContext(ctx, "POST", "http://target/stall", &endless{after: 60 << 10, f: func() { once.Do(full.Done) }})
 			if resp, err := tr.RoundTrip(req); err == nil {
 				resp.Body.Close()
 			}

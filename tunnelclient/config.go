@@ -79,7 +79,7 @@ type Config struct {
 
 	// StreamWindow and ConnWindow are how many bytes of one request, and of all
 	// requests together, may wait for the handler, at most: see
-	// [h2conn.Config]. Zero means 8 MiB and 256 MiB; negative values count as zero.
+	// [h2conn.Config]. Zero means 8 MiB and 32 MiB; negative values count as zero.
 	StreamWindow, ConnWindow int32
 
 	// DrainTimeout is how long requests in flight may go on after Serve's
@@ -97,6 +97,9 @@ type Config struct {
 	// errorLog is where x/net/http2 writes. New sets it, so that all sessions
 	// share its limit.
 	errorLog *log.Logger
+
+	// budget is what the requests of all sessions may hold. New sets it.
+	budget *h2conn.Budget
 
 	// network is what tells of changes. Nil means the operating system's.
 	network network
@@ -154,6 +157,7 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 	cfg.Header = cfg.Header.Clone()
 	cfg.Logger = cfg.Logger.With().Str("id", cfg.ID).Logger()
 	cfg.errorLog = errorlog.New(cfg.Logger)
+	cfg.budget = new(h2conn.Budget)
 	hc := http.Client{}
 	if cfg.HTTPClient != nil {
 		hc = *cfg.HTTPClient
@@ -180,6 +184,7 @@ func (cfg *Config) sessionConfig() h2conn.ServeConfig {
 		},
 		MaxConcurrentStreams: uint32(min(max(cfg.MaxStreams, 0), math.MaxInt32)),
 		DrainTimeout:         max(cfg.DrainTimeout, 0),
+		Budget:               cfg.budget,
 		ErrorLog:             cfg.errorLog,
 	}
 }
