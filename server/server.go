@@ -51,6 +51,7 @@ type Server struct {
 	errorLog   *log.Logger // for net/http
 	verifier   *verifier
 	forwarding forwarding
+	loops      loopGuard
 	isolation  isolation
 	hosts      viewerHosts
 	registry   *registry
@@ -90,6 +91,7 @@ func New(cfg Config) (*Server, error) {
 		errorLog:    NewErrorLog(set.Logger),
 		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
 		forwarding:  forwarding{trusted: set.trusted, scheme: set.publicURL.Scheme, prefixPath: set.publicURL.Path},
+		loops:       newLoopGuard(),
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), trusted: set.trusted},
 		registry:    newRegistry(),

@@ -47,6 +47,7 @@ func checkAnswer(resp *http.Response) error {
 	}
 	// The trailers that the answer announces; x/net keeps them in Trailer.
 	checkTrailer(resp.Trailer)
+	keepLoopEnd(resp)
 	cleanHeader(resp.Header)
 	return nil
 }

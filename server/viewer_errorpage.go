@@ -47,7 +47,7 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 		clear(r.Header)
 	}
 	h := w.Header()
-	h.Set("Proxy-Status", f.reporter()+"; error="+f.kind)
+	h.Set("Proxy-Status", f.proxyStatus())
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if !f.reserved {

@@ -67,6 +67,10 @@ type exchange struct {
 
 // serveViewer carries a viewer's request to the tunnel of rt.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) {
+	if s.loops.passed(r.Header) {
+		s.decline(w, r, failLoop)
+		return
+	}
 	if f := unencodable(r); f != nil {
 		s.decline(w, r, f)
 		return
@@ -227,6 +231,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	}
 	out.Header.Del("Http2-Settings")
 
+	x.srv.loops.mark(out.Header)
 	x.srv.forwarding.apply(out.Header, in, x.route.id, x.route.rawPath())
 	if id := in.Header[wire.HeaderID]; x.route.ownHost && len(id) > 0 {
 		out.Header[wire.HeaderID] = id // means nothing to us there
@@ -318,6 +323,9 @@ func (s *Server) miss(r *http.Request, f *failure) *failure {
 
 // clientFailure is a failure that the tunnel client reports.
 func clientFailure(status int, kind string) *failure {
+	if kind == failLoop.kind {
+		return failLoop
+	}
 	if !knownErrors[kind] {
 		kind = "proxy_internal_response"
 	}

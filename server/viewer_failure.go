@@ -53,6 +53,9 @@ func (f *failure) reporter() string {
 	return serviceName
 }
 
+// proxyStatus returns the value of Proxy-Status (RFC 9209).
+func (f *failure) proxyStatus() string { return f.reporter() + "; error=" + f.kind }
+
 var (
 	failNoTunnel = &failure{
 		status: http.StatusNotFound, kind: "destination_not_found", hop: hopService,
@@ -81,6 +84,10 @@ var (
 	failLeft = &failure{
 		status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopService,
 		text: "The tunnel has left because the service is shutting down.", retryAfter: 2 * time.Second,
+	}
+	failLoop = &failure{
+		status: http.StatusLoopDetected, kind: "proxy_loop_detected", hop: hopTarget,
+		text: "The request has come round: the target leads back to this service.",
 	}
 	failBusy = &failure{
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
