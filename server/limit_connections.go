@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
 	"net"
@@ -26,11 +27,12 @@ const (
 )
 
 // connLimit bounds the connections that are no tunnels. One over the limit of its
-// address is closed at once. Where the limit for all is reached, a new
-// connection takes the place of the one that has waited longest for its next
-// request, or for the first one to be whole: so sockets that say nothing, or
-// say it slowly, keep nobody out. If all are busy, a new connection takes a
-// reserved slot, of which there are reservedConnections.
+// address is closed at once, unless one of that address lingers. Where the limit
+// for all is reached, a new connection takes the place of the one that has lingered
+// longest or, if none lingers, has waited longest for its next request, or for the
+// first one to be whole: so sockets that say nothing, or say it slowly, keep nobody
+// out. If all are busy, a new connection takes a reserved slot, of which there are
+// reservedConnections.
 type connLimit struct {
 	max     int // zero: no limit
 	perAddr int // zero: no limit
@@ -38,14 +40,23 @@ type connLimit struct {
 	memory  *memory
 	cost    int64 // of a connection without a request
 
-	mu     sync.Mutex
-	open   int
-	byAddr map[netip.Addr]int
-	idle   list.List // of *viewerConn, the one longest without a request first
+	mu        sync.Mutex
+	open      int
+	byAddr    map[netip.Addr]*addrConns
+	idle      list.List     // of *viewerConn, the one longest without a request first
+	lingering list.List     // of *viewerConn, the one that began first in front
+	settled   chan struct{} // not nil while settle waits; closed when none lingers
+	stopped   bool          // none lingers any more
+}
+
+// addrConns are the connections of one address.
+type addrConns struct {
+	open      int
+	lingering list.List // as in connLimit
 }
 
 func newConnLimit(total, perAddr int, exempt func(netip.Addr) bool, m *memory, cost int64) *connLimit {
-	return &connLimit{max: total, perAddr: perAddr, exempt: exempt, memory: m, cost: cost, byAddr: make(map[netip.Addr]int)}
+	return &connLimit{max: total, perAddr: perAddr, exempt: exempt, memory: m, cost: cost, byAddr: make(map[netip.Addr]*addrConns)}
 }
 
 // admit counts lc, a new connection, and reports whether there is room for it.
@@ -58,38 +69,35 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 	lc.memory.init(l.memory.hold(func() { reset(lc) }, addr))
 	err := lc.memory.hold.Admit(l.cost)
 	l.mu.Lock()
-	full := errors.Is(err, budget.ErrPeer) || l.perAddr > 0 && lc.addr.IsValid() && l.byAddr[lc.addr] >= l.perAddr
-	var idlest *viewerConn
+	var givesWay *viewerConn
+	a := l.byAddr[lc.addr] // nil for the zero Addr
+	full := errors.Is(err, budget.ErrPeer) || l.perAddr > 0 && a != nil && a.open >= l.perAddr
 	switch {
 	case full:
-	case err != nil: // memory is scarce
-		if e := l.idle.Front(); e != nil {
-			idlest = e.Value.(*viewerConn)
-			l.removeLocked(idlest)
-			lc.memory.hold.Add(l.cost)
-		} else {
-			full = true
+		if a != nil {
+			givesWay = first(&a.lingering)
+			full = givesWay == nil
 		}
+	case err != nil: // memory is scarce
+		givesWay = cmp.Or(first(&l.lingering), first(&l.idle))
+		full = givesWay == nil
 	case l.max > 0 && l.open >= l.max:
-		if e := l.idle.Front(); e != nil {
-			idlest = e.Value.(*viewerConn)
-			l.removeLocked(idlest)
-		} else {
-			lc.spare = true
-			full = l.open >= l.max+reservedConnections
+		givesWay = cmp.Or(first(&l.lingering), first(&l.idle))
+		lc.spare = givesWay == nil
+		full = lc.spare && l.open >= l.max+reservedConnections
+	}
+	if givesWay != nil {
+		l.removeLocked(givesWay)
+		if err != nil {
+			lc.memory.hold.Add(l.cost)
 		}
 	}
 	if !full {
-		lc.counted = true
-		l.open++
-		if lc.addr.IsValid() {
-			l.byAddr[lc.addr]++
-		}
-		lc.waits = l.idle.PushBack(lc)
+		l.addLocked(lc)
 	}
 	l.mu.Unlock()
-	if idlest != nil {
-		reset(idlest.Conn)
+	if givesWay != nil {
+		reset(givesWay.Conn)
 	}
 	if full {
 		lc.memory.release()
@@ -103,6 +111,26 @@ func (l *connLimit) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.open
+}
+
+// first returns the first connection of list, or nil.
+func first(list *list.List) *viewerConn {
+	if e := list.Front(); e != nil {
+		return e.Value.(*viewerConn)
+	}
+	return nil
+}
+
+func (l *connLimit) addLocked(c *viewerConn) {
+	c.counted = true
+	l.open++
+	if c.addr.IsValid() {
+		if l.byAddr[c.addr] == nil {
+			l.byAddr[c.addr] = new(addrConns)
+		}
+		l.byAddr[c.addr].open++
+	}
+	c.waits = l.idle.PushBack(c)
 }
 
 // busyLocked notes that there is a request on c.
@@ -129,8 +157,18 @@ func (l *connLimit) removeLocked(c *viewerConn) {
 	l.busyLocked(c)
 	c.memory.release()
 	l.open--
-	if c.addr.IsValid() {
-		if l.byAddr[c.addr]--; l.byAddr[c.addr] == 0 {
+	if c.lingers != nil {
+		l.lingering.Remove(c.lingers)
+		if l.settled != nil && l.lingering.Len() == 0 {
+			close(l.settled)
+			l.settled = nil
+		}
+	}
+	if a := l.byAddr[c.addr]; a != nil {
+		if c.lingersOf != nil {
+			a.lingering.Remove(c.lingersOf)
+		}
+		if a.open--; a.open == 0 {
 			delete(l.byAddr, c.addr)
 		}
 	}
@@ -143,7 +181,7 @@ func (l *connLimit) overfull(c *viewerConn) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open > l.max
+	return l.open-l.lingering.Len() > l.max
 }
 
 // connState is for http.Server.
@@ -151,6 +189,13 @@ func (l *connLimit) connState(c net.Conn, state http.ConnState) {
 	lc := viewerConnOf(c)
 	if lc == nil {
 		return
+	}
+	switch state {
+	case http.StateActive:
+		lc.linger.Store(false)
+		lc.reading.Store(true)
+	case http.StateIdle:
+		lc.reading.Store(false)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -149,6 +149,7 @@ func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request) {
 	if m.AdmitReserved(requestCost, refusalReserve) != nil {
 		panic(http.ErrAbortHandler)
 	}
+	leaveRest(w, r)
 	clear(r.Header)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"container/list"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -30,6 +29,7 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 		s := l.srv
 		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: s.connections}
 		vc.stall.Store(int64(s.cfg.StallTimeout))
+		vc.reading.Store(true)
 		switch {
 		case !s.connections.admit(vc):
 		case s.cfg.TLSConfig != nil:
@@ -47,7 +47,7 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 //
 //	counted   it takes a place of its connLimit
 //	a tunnel  counted and timed no more: sessions have limits of their own
-//	lingers   closed, but what the viewer still sends is read for a moment
+//	lingers   closed, but what the viewer still sends is read: listen_linger.go
 //
 // It fails a Write of which not one byte leaves within the stall limit. It sits
 // below TLS and HTTP, where partial progress can be seen: a slow viewer is served
@@ -57,7 +57,13 @@ type viewerConn struct {
 
 	stall    atomic.Int64 // a duration; 0: none
 	deadline atomic.Int64 // of SetWriteDeadline, in Unix nanoseconds; 0: none
-	linger   atomic.Bool  // see lingerOnClose
+
+	// The service reads the header of a request. What it writes meanwhile is the
+	// refusal of one that it has not read to its end, but for handshakes, after
+	// which lingering does no harm.
+	reading atomic.Bool
+	linger  atomic.Bool // see lingerOnClose
+	closed  atomic.Bool
 
 	memory  connMemory
 	watched atomic.Pointer[h2conn.WatchedConn] // nil while TLS has not chosen HTTP/2
@@ -69,6 +75,9 @@ type viewerConn struct {
 	// Guarded by limit.mu.
 	counted bool
 	waits   *list.Element // in limit.idle, while there is no request
+
+	// In limit.lingering and that of its address, while it lingers.
+	lingers, lingersOf *list.Element
 }
 
 // viewerConnOf returns the viewerConn under c, or nil.
@@ -95,6 +104,9 @@ func (c *viewerConn) Read(p []byte) (int, error) {
 }
 
 func (c *viewerConn) Write(p []byte) (int, error) {
+	if c.reading.Load() {
+		c.linger.Store(true)
+	}
 	stall := time.Duration(c.stall.Load())
 	if stall <= 0 {
 		return c.Conn.Write(p)
@@ -134,32 +146,17 @@ func (c *viewerConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// lingerTime bounds how long a connection lives on that lingers.
-const lingerTime = time.Second
-
-// Close closes the connection, after a moment if it is to linger. It does not
-// wait for that.
+// Close closes the connection, or makes it linger. It does not wait for that.
 func (c *viewerConn) Close() error {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	if c.linger.Load() && c.limit.linger(c) && c.CloseWrite() == nil {
+		go c.dropRest()
+		return nil
+	}
 	c.limit.remove(c)
-	if !c.linger.Swap(false) || c.CloseWrite() != nil {
-		return c.Conn.Close()
-	}
-	c.SetReadDeadline(time.Now().Add(lingerTime))
-	go func() {
-		_, _ = io.Copy(io.Discard, c.Conn)
-		c.Conn.Close()
-	}()
-	return nil
-}
-
-// lingerOnClose makes the Close of c wait for what the viewer is sending: bytes
-// that arrive at a closed connection would be answered by a reset, which may
-// cost the viewer the answer. Nil, and what Serve has not accepted, is left as
-// it is.
-func lingerOnClose(c net.Conn) {
-	if vc := viewerConnOf(c); vc != nil {
-		vc.linger.Store(true)
-	}
+	return c.Conn.Close()
 }
 
 // reset closes c so that its peer sees an error rather than an end.

@@ -56,6 +56,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 // docs/protocol.md: none before the token's, or of the token, looks at whether the
 // id is connected. It returns the outcome, one of registrationKinds.
 func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind string) {
+	leaveRest(w, r)
 	addr := s.forwarding.clientAddr(r)
 	remote := r.RemoteAddr
 	if peer, ok := parseAddr(remote); ok && addr.IsValid() && addr != peer {

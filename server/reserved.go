@@ -8,6 +8,7 @@ import (
 
 // serveReserved answers the paths in [wire.ReservedIDs].
 func (s *Server) serveReserved(w http.ResponseWriter, r *http.Request, id string) {
+	leaveRest(w, r)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "use GET", http.StatusMethodNotAllowed)

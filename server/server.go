@@ -121,6 +121,9 @@ func New(cfg Config) (*Server, error) {
 
 // ServeHTTP serves a viewer or registers a tunnel client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c := requestConn(r); c != nil {
+		c.reading.Store(false)
+	}
 	rt := s.route(r)
 	m, ok := s.admitRequest(r, rt)
 	well := false // if it panics
@@ -129,10 +132,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Metrics.decline(r.Method, failMemory)
 		m.refuse(w, r)
 		return
-	}
-	if r.ProtoMajor == 1 && r.ContentLength != 0 && rt.kind != routeTunnel {
-		// After the answer net/http waits for the rest of a request.
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTimeout))
 	}
 	switch {
 	case isRegistration(r, rt):
@@ -159,6 +158,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // decline answers with f a request that becomes no exchange.
 func (s *Server) decline(w http.ResponseWriter, r *http.Request, f *failure) {
+	leaveRest(w, r)
 	f.write(w, r)
 	s.cfg.Metrics.decline(r.Method, f)
 }
@@ -260,6 +260,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, hs := range s.httpServers() {
 		_ = hs.Shutdown(finish) // Close does the rest
 	}
+	s.connections.settle(finish)
 	s.Close()
 	return ctx.Err()
 }
@@ -287,6 +288,7 @@ func (s *Server) Close() error {
 			hs.Close()
 		}
 	}
+	s.connections.stopLingering()
 	s.memory.Close()
 	s.audit.close()
 	return nil

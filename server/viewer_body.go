@@ -347,9 +347,11 @@ func (b *requestBody) end() {
 		b.state = bodyEnded
 	}
 	b.mu.Unlock()
-	if rest && cut {
-		b.x.w.rc.SetReadDeadline(time.Unix(1, 0))
-		lingerOnClose(b.x.conn)
+	if rest {
+		lingerOnClose(viewerConnOf(b.x.conn))
+		if cut {
+			b.x.w.rc.SetReadDeadline(time.Unix(1, 0))
+		}
 	}
 	b.src.Close()
 }
