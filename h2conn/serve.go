@@ -67,7 +67,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 	}
 
 	peer := newPeerSettings(len(http2.ClientPreface))
-	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog, window: int(s2.MaxUploadBufferPerConnection), budget: cfg.Budget}
+	a := &answerer{handler: h, conn: c, peer: peer, log: hs.ErrorLog, window: int(s2.MaxUploadBufferPerConnection), budget: cfg.Budget, work: make(chan job), gone: make(chan struct{})}
 	if a.budget == nil {
 		a.budget = new(Budget)
 	}
@@ -92,6 +92,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 		Handler:    a,
 	})
 	close(served)
+	close(a.gone)
 	<-stopped
 	c.Close()
 	if err := c.Err(); ctx.Err() == nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
@@ -109,6 +110,9 @@ type answerer struct {
 	log     *log.Logger
 	window  int // this end's receive window
 	budget  *Budget
+
+	work chan job      // to goroutines that have run a handler and wait for the next
+	gone chan struct{} // closed when the connection has ended
 
 	running atomic.Int32 // handlers, those of requests that are over included
 
@@ -177,7 +181,11 @@ func (a *answerer) end() {
 
 // answer runs the handler.
 func (a *answerer) answer(w http.ResponseWriter, r *http.Request) {
-	r.Body = widen(r, a.window)
+	if _, named := r.Header["Content-Length"]; r.ContentLength == 0 && !named {
+		r.Body = http.NoBody // which is what handlers look for
+	} else {
+		r.Body = widen(r, a.window)
+	}
 	if protocol, ok := isExtendedConnect(r); ok {
 		serveUpgrade(w, r, a.handler, &extendedUpgrade{protocol: protocol}, a.conn)
 		return

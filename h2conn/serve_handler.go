@@ -3,6 +3,7 @@ package h2conn
 import (
 	"net/http"
 	"runtime/debug"
+	"time"
 )
 
 // maxRunning is how many handlers of one connection run at the same time before
@@ -10,7 +11,20 @@ import (
 // viewers who come and leave can cost.
 const maxRunning = 10_000
 
-// ServeHTTP runs the handler in a goroutine of its own and returns when it has
+// workerIdle is how long a goroutine that has run a handler waits for the next: its
+// stack has grown by then, which costs a new one as much as the rest of a small
+// request.
+const workerIdle = time.Second
+
+// job is one run of the handler.
+type job struct {
+	w    http.ResponseWriter
+	r    *http.Request
+	over chan bool // capacity 1: receives whether the handler has returned
+	cost int64     // taken from the budget
+}
+
+// ServeHTTP runs the handler in another goroutine and returns when it has
 // returned, or when the stream is over: then nobody waits for the answer. A
 // handler that ignores its context would otherwise keep its stream, and x/net
 // ends the connection when many such streams have been aborted: viewers who
@@ -33,19 +47,20 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		return
 	}
-	over := make(chan bool, 1)
+	// A copy of the request, since x/net looks at the form in its own.
+	j := job{w: w, r: r.WithContext(r.Context()), over: make(chan bool, 1), cost: cost}
 	a.running.Add(1)
-	// A copy, since x/net looks at the form in its own.
-	go func() {
-		defer a.budget.give(cost)
-		a.run(w, r.WithContext(r.Context()), over)
-	}()
+	select {
+	case a.work <- j: // to one that waits
+	default:
+		go a.runAll(j)
+	}
 	returned := false
 	select {
-	case returned = <-over:
+	case returned = <-j.over:
 	case <-r.Context().Done():
 		if a.running.Load() > maxRunning {
-			returned = <-over
+			returned = <-j.over
 		}
 	}
 	if !returned {
@@ -66,9 +81,33 @@ func (a *answerer) refuse(r *http.Request, cost int64) int {
 	}
 }
 
+// runAll runs j and what comes then, until nothing has come for workerIdle or the
+// connection is gone.
+func (a *answerer) runAll(j job) {
+	var idle *time.Timer
+	for {
+		a.run(j)
+		j = job{} // nothing of it is held meanwhile
+		if idle == nil {
+			idle = time.NewTimer(workerIdle)
+			defer idle.Stop()
+		} else {
+			idle.Reset(workerIdle)
+		}
+		select {
+		case j = <-a.work:
+		case <-idle.C:
+			return
+		case <-a.gone:
+			return
+		}
+	}
+}
+
 // run runs the handler and says on over whether it has returned, rather than
 // panicked.
-func (a *answerer) run(w http.ResponseWriter, r *http.Request, over chan<- bool) {
+func (a *answerer) run(j job) {
+	w, r, over := j.w, j.r, j.over
 	returned := false
 	defer func() {
 		if e := recover(); e != nil && e != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
@@ -78,6 +117,7 @@ func (a *answerer) run(w http.ResponseWriter, r *http.Request, over chan<- bool)
 			_ = r.MultipartForm.RemoveAll()
 		}
 		a.running.Add(-1)
+		a.budget.give(j.cost)
 		over <- returned
 	}()
 	a.answer(w, r)

@@ -125,10 +125,15 @@ func (x *exchange) serve() {
 			x.answer.Close()
 		}
 	}()
+	defer func() {
+		if x.out.broken {
+			_ = x.w.FlushError() // what breaks has begun
+		}
+	}()
 	proxy := httputil.ReverseProxy{
 		Rewrite:        x.rewrite,
 		Transport:      x,
-		FlushInterval:  -1, // each write at once: see viewerWriter.Flush
+		FlushInterval:  0, // viewerWriter flushes by itself where the length is known
 		BufferPool:     &x.srv.buffers,
 		ModifyResponse: x.modifyAnswer,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { x.fail(err) },
@@ -177,6 +182,7 @@ func (x *exchange) cut() {
 // request of the connection (golang/go#68560).
 func (x *exchange) endRequest() {
 	if x.http1 && x.w.wrote && !x.body.over() {
+		x.w.late.Stop()
 		_ = x.w.rc.Flush() // the viewer is not to wait for what follows
 	}
 	x.body.end()

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/lateheader"
 )
 
 // viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's answer
@@ -43,7 +44,8 @@ type viewerWriter struct {
 	noInterim bool // the viewer does not know 1xx (RFC 9110, section 15.2)
 	expects   bool // it waits for a 100, which net/http would send
 
-	wrote bool // the final header has been written; owned by the handler
+	wrote bool             // the final header has been written; owned by the handler
+	late  lateheader.Timer // sends it if the body lets wait for it
 
 	// header is that of the answer until it is written. It is not the server's
 	// own, which interim answers use meanwhile.
@@ -190,7 +192,10 @@ func (w *viewerWriter) endInterim() {
 }
 
 // close ends the use of the server's ResponseWriter.
-func (w *viewerWriter) close() { w.endInterim() }
+func (w *viewerWriter) close() {
+	w.late.Stop()
+	w.endInterim()
+}
 
 // madeUp are the headers that net/http makes up when they are absent. A nil
 // value keeps it from that.
@@ -221,9 +226,13 @@ func (w *viewerWriter) WriteHeader(status int) {
 	w.stall.start()
 	w.ResponseWriter.WriteHeader(status)
 	w.stall.stop()
-	if w.x.final != nil && w.x.final.ContentLength < 0 {
+	switch {
+	case w.x.final == nil:
+	case w.x.final.ContentLength < 0:
 		// Before the end is known, or an empty body would get a length.
 		_ = w.FlushError()
+	case w.x.final.ContentLength > 0 && w.x.in.Method != http.MethodHead:
+		w.late.Start(func() { _ = w.flush() })
 	}
 }
 
@@ -240,6 +249,11 @@ func (w *viewerWriter) FlushError() error {
 	if !w.wrote || w.emptyBody() {
 		return nil
 	}
+	w.late.Stop()
+	return w.flush()
+}
+
+func (w *viewerWriter) flush() error {
 	w.stall.start()
 	defer w.stall.stop()
 	return w.rc.Flush()
@@ -249,6 +263,7 @@ func (w *viewerWriter) Write(p []byte) (n int, err error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
+	w.late.Stop()
 	for len(p) > 0 && err == nil {
 		piece := p
 		if w.stall.timeout > 0 { // in pieces, to see progress
@@ -260,11 +275,22 @@ func (w *viewerWriter) Write(p []byte) (n int, err error) {
 		w.stall.stop()
 		p, n = p[k:], n+k
 	}
-	w.sent.Add(int64(n))
+	sent := w.sent.Add(int64(n))
+	if err == nil && w.flushes(sent) {
+		err = w.flush()
+	}
 	if err != nil {
 		w.failed.Store(true)
 	}
 	return n, err
+}
+
+// flushes reports whether to flush what has been written, sent bytes of the body
+// so far. Where the length is not known ReverseProxy flushes, and what is whole
+// leaves when the handler returns, which is soon if nothing more is to be read of
+// the request.
+func (w *viewerWriter) flushes(sent int64) bool {
+	return w.x.final != nil && w.x.final.ContentLength > 0 && (sent < w.x.final.ContentLength || !w.x.body.over())
 }
 
 // report adds to o what only the writer knows.
@@ -279,6 +305,7 @@ func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Hijack is how ReverseProxy switches protocols.
 func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.late.Stop()
 	w.endInterim()
 	for k, v := range w.header {
 		if len(v) == 0 {

@@ -67,7 +67,7 @@ func newExchange(p *Proxy, w http.ResponseWriter, r *http.Request) *exchange {
 	ex.proxy = httputil.ReverseProxy{
 		Rewrite:        ex.rewrite,
 		Transport:      ex,
-		FlushInterval:  -1,
+		FlushInterval:  0, // writer flushes by itself where the length is known
 		ErrorLog:       p.errorLog,
 		BufferPool:     copyBuffers{},
 		ModifyResponse: ex.modifyResponse,
@@ -233,6 +233,10 @@ func (ex *exchange) viewerFailed(err error) {
 // know about finished requests.
 func (ex *exchange) finish() {
 	o := &ex.outcome
+	if o.fault != nil && ex.w.status != 0 && ex.upgrade == nil {
+		ex.w.Flush() // what breaks has begun
+	}
+	ex.w.late.Stop()
 	o.fromViewer, o.toViewer = ex.body.read.Load(), ex.w.written
 	if u := ex.upgrade; u != nil {
 		_ = u.target.Close() // a ReverseProxy leaves it open if it cannot use it

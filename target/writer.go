@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+
+	"github.com/websocktunnel/websocktunnel/internal/lateheader"
 )
 
 // writer sends the answer to the viewer. It adds nothing to what the target sent.
@@ -14,6 +16,8 @@ import (
 type writer struct {
 	http.ResponseWriter
 	ex *exchange
+
+	late lateheader.Timer // sends the final header if the body lets wait for it
 
 	length  int64 // body bytes of the answer; -1 if that is not known in advance
 	silent  bool  // the answer has no body, and does not say so
@@ -27,6 +31,7 @@ func (w *writer) expect(length int64, silent bool) { w.length, w.silent = length
 
 // Hijack is for upgrades. It makes the viewer's end of one.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.late.Stop()
 	c, brw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.status = http.StatusSwitchingProtocols
@@ -53,9 +58,12 @@ func (w *writer) WriteHeader(status int) {
 		addNothing(w.Header(), w.silent)
 	}
 	w.ResponseWriter.WriteHeader(status)
-	// An unknown length: before the end is known, or an empty body would get a length.
-	if w.length < 0 || w.ex.body.expect.unread() {
+	switch {
+	case w.length < 0 || w.ex.body.expect.unread():
+		// An unknown length: before the end is known, or an empty body would get a length.
 		w.flush()
+	case w.length > 0:
+		w.late.Start(func() { _ = w.flush() })
 	}
 	w.ex.body.expect.sent()
 }
@@ -64,8 +72,12 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	w.late.Stop()
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
+	if err == nil && w.written < w.length { // where the length is not known ReverseProxy flushes
+		err = w.flush()
+	}
 	if err != nil {
 		w.ex.viewerFailed(err)
 	}
@@ -81,6 +93,7 @@ func (w *writer) FlushError() error {
 	if w.status != 0 && w.length >= 0 && w.written >= w.length {
 		return nil
 	}
+	w.late.Stop()
 	return w.flush()
 }
 
