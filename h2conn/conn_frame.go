@@ -24,11 +24,31 @@ const (
 // maxFrameOverhead is the length of the longest frame header.
 const maxFrameOverhead = 14
 
-// appendFrame appends p to dst as a message of one frame. A client has to mask
-// it, with a key that nobody can foretell (RFC 6455, section 5.3).
-func appendFrame(dst []byte, op byte, p []byte, masked bool) []byte {
+// maskKeys are the keys of a client's messages, which nobody may foretell (RFC 6455,
+// section 5.3). They are made for many messages at a time.
+type maskKeys struct {
+	made []byte
+	left []byte
+}
+
+func (k *maskKeys) next() (key [4]byte) {
+	if len(k.left) == 0 {
+		if k.made == nil {
+			k.made = make([]byte, 64*len(key))
+		}
+		rand.Read(k.made) // never fails
+		k.left = k.made
+	}
+	copy(key[:], k.left)
+	k.left = k.left[len(key):]
+	return key
+}
+
+// appendFrame appends p to dst as a message of one frame. A client has keys, for
+// it has to mask it.
+func appendFrame(dst []byte, op byte, p []byte, keys *maskKeys) []byte {
 	var mask byte
-	if masked {
+	if keys != nil {
 		mask = maskedBit
 	}
 	dst = append(dst, finBit|op)
@@ -40,18 +60,17 @@ func appendFrame(dst []byte, op byte, p []byte, masked bool) []byte {
 	default:
 		dst = binary.BigEndian.AppendUint64(append(dst, mask|127), uint64(n))
 	}
-	if !masked {
+	if keys == nil {
 		return append(dst, p...)
 	}
-	var key [4]byte
-	rand.Read(key[:]) // never fails
+	key := keys.next()
 	dst = append(dst, key[:]...)
 	return appendMasked(dst, p, key)
 }
 
 // appendMasked appends p, masked with key.
 func appendMasked(dst, p []byte, key [4]byte) []byte {
-	var pad [256]byte // the key again and again
+	var pad [64]byte // the key again and again; small, since x/net writes from new goroutines
 	n := min(len(p), len(pad))
 	for i := 0; i < n; i += len(key) {
 		copy(pad[i:], key[:])

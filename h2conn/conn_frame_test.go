@@ -18,7 +18,11 @@ func TestAppendFrame(t *testing.T) {
 				p[i] = byte(rand.Uint32())
 			}
 			sent := bytes.Clone(p)
-			b := appendFrame([]byte("before"), opBinary, p, masked)
+			var keys *maskKeys
+			if masked {
+				keys = new(maskKeys)
+			}
+			b := appendFrame([]byte("before"), opBinary, p, keys)
 			if !bytes.Equal(p, sent) {
 				t.Fatalf("%d bytes: the caller's bytes have changed", n)
 			}

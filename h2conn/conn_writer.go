@@ -59,7 +59,7 @@ func putBuffer(b *[]byte) {
 type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
-	masked  bool          // messages are a client's
+	keys    *maskKeys     // of a client; guarded by mu
 
 	// quantum is how many bytes the link takes within maxHold, as far as is
 	// known, between minQuantum and maxQuantum.
@@ -78,7 +78,10 @@ type combiner struct {
 }
 
 func newCombiner(w io.WriteCloser, timeout time.Duration, masked bool) *combiner {
-	c := &combiner{w: w, timeout: timeout, masked: masked}
+	c := &combiner{w: w, timeout: timeout}
+	if masked {
+		c.keys = new(maskKeys)
+	}
 	c.quantum.Store(maxQuantum)
 	return c
 }
@@ -114,7 +117,7 @@ func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
 		return net.ErrClosed
 	}
 	b := c.bufferLocked()
-	*b = appendFrame(*b, op, p, c.masked)
+	*b = appendFrame(*b, op, p, c.keys)
 	c.startLocked()
 	return nil
 }

@@ -12,93 +12,72 @@ import (
 const readAheadBuffer = 16 << 10
 
 // readAhead gives a reader without deadlines a deadline. Its goroutine reads
-// one buffer ahead of Read; what arrives after a deadline has passed is kept
-// for the next Read.
+// ahead of Read into a buffer, and waits only while that is full; what arrives
+// after a deadline has passed is kept for the next Read.
 type readAhead struct {
 	mu       sync.Mutex
-	data     []byte // read ahead
-	err      error
-	started  bool
+	changed  sync.Cond // of mu: anything below
+	buf      []byte    // nil before the first Read
+	from, to int       // what is in buf and has not been taken
+	err      error     // behind that
 	closed   bool
 	deadline time.Time
-	changed  chan struct{} // closed and replaced at each change
+	timer    *time.Timer // for a Read that waits; nil before the first deadline
 	src      io.Reader
 }
 
 func newReadAhead(src io.Reader) *readAhead {
-	return &readAhead{src: src, changed: make(chan struct{})}
-}
-
-func (r *readAhead) changedLocked() {
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r := &readAhead{src: src}
+	r.changed.L = &r.mu
+	return r
 }
 
 // run reads until the source ends. It ends with the stream, at the latest.
 func (r *readAhead) run() {
-	buf := make([]byte, readAheadBuffer)
-	for {
-		n, err := r.src.Read(buf)
-		r.mu.Lock()
-		r.data = buf[:n]
-		r.err = err
-		r.changedLocked()
-		for len(r.data) > 0 && !r.closed {
-			changed := r.changed
-			r.mu.Unlock()
-			<-changed
-			r.mu.Lock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.closed && r.err == nil {
+		if r.from == r.to {
+			r.from, r.to = 0, 0
 		}
-		stop := r.closed || err != nil
+		if r.to == len(r.buf) {
+			r.changed.Wait() // until all has been taken
+			continue
+		}
+		// Read takes what is before this part meanwhile, and moves nothing.
+		free := r.buf[r.to:]
 		r.mu.Unlock()
-		if stop {
-			return
-		}
+		n, err := r.src.Read(free)
+		r.mu.Lock()
+		r.to += n
+		r.err = err
+		r.changed.Broadcast()
 	}
 }
 
 func (r *readAhead) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.started && !r.closed {
-		r.started = true
+	if r.buf == nil && !r.closed {
+		r.buf = make([]byte, readAheadBuffer)
 		go r.run()
 	}
 	for {
-		if r.closed {
+		switch {
+		case r.closed:
 			return 0, net.ErrClosed
-		}
-		if !r.deadline.IsZero() && time.Until(r.deadline) <= 0 {
+		case !r.deadline.IsZero() && time.Until(r.deadline) <= 0:
 			return 0, os.ErrDeadlineExceeded
-		}
-		if len(r.data) > 0 {
-			n := copy(p, r.data)
-			r.data = r.data[n:]
-			if len(r.data) == 0 {
-				r.changedLocked()
+		case r.from < r.to:
+			n := copy(p, r.buf[r.from:r.to])
+			if r.from += n; r.from == len(r.buf) {
+				r.changed.Broadcast() // run waits for room
 			}
 			return n, nil
-		}
-		if r.err != nil {
+		case r.err != nil:
 			return 0, r.err
 		}
-		r.waitLocked()
-	}
-}
-
-func (r *readAhead) waitLocked() {
-	var expired <-chan time.Time
-	if !r.deadline.IsZero() {
-		t := time.NewTimer(time.Until(r.deadline))
-		defer t.Stop()
-		expired = t.C
-	}
-	changed := r.changed
-	r.mu.Unlock()
-	defer r.mu.Lock()
-	select {
-	case <-changed:
-	case <-expired:
+		r.changed.Wait()
 	}
 }
 
@@ -106,21 +85,39 @@ func (r *readAhead) waitLocked() {
 func (r *readAhead) idle() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.started
+	return r.buf == nil
 }
 
 func (r *readAhead) setDeadline(t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.deadline = t
-	r.changedLocked()
+	switch {
+	case r.closed:
+	case t.IsZero():
+		if r.timer != nil {
+			r.timer.Stop()
+		}
+	case r.timer == nil:
+		r.timer = time.AfterFunc(time.Until(t), r.wake)
+	default:
+		r.timer.Reset(time.Until(t))
+	}
+	r.changed.Broadcast()
+}
+
+func (r *readAhead) wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed.Broadcast()
 }
 
 func (r *readAhead) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed {
-		r.closed = true
-		r.changedLocked()
+	r.closed = true
+	if r.timer != nil {
+		r.timer.Stop()
 	}
+	r.changed.Broadcast()
 }
