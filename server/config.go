@@ -71,6 +71,12 @@ type Config struct {
 	// means 60 s.
 	StallTimeout time.Duration
 
+	// IdleTimeout is how long Serve keeps a viewer's connection without a
+	// request: longer than a load balancer in front does, or that loses a race now
+	// and then and answers 502. Where connections are scarce, idle ones make room
+	// before that. Zero means 620 s, negative for ever.
+	IdleTimeout time.Duration
+
 	// ResponseHeaderTimeout is how long a target may take to begin its answer
 	// after the last byte of the request. Zero or negative means no limit.
 	ResponseHeaderTimeout time.Duration
@@ -153,14 +159,15 @@ type Config struct {
 	// now is the wall clock that judges tokens. Nil means time.Now.
 	now func() time.Time
 
-	// headerTimeout and idleTimeout are how long a request's header, and the
-	// next request, may take to come. Zero means the constants.
-	headerTimeout, idleTimeout time.Duration
+	// headerTimeout is how long a request's header may take to come. Zero means
+	// the constant.
+	headerTimeout time.Duration
 }
 
 const (
 	defaultDrainTimeout = 60 * time.Second
 	defaultStallTimeout = 60 * time.Second
+	defaultIdleTimeout  = 620 * time.Second
 	defaultMaxStreams   = 200
 
 	// maxPrefixPath keeps cookie paths under the 1024 bytes at which browsers
@@ -235,7 +242,7 @@ func check(cfg Config) (settings, error) {
 	}
 	s.MemoryLimit = max(s.MemoryLimit, 0)
 	s.headerTimeout = cmp.Or(s.headerTimeout, readHeaderTimeout)
-	s.idleTimeout = cmp.Or(s.idleTimeout, idleTimeout)
+	s.IdleTimeout = durationOr(cfg.IdleTimeout, defaultIdleTimeout)
 	build := buildinfo.Get()
 	s.Version = Version{
 		Version: cmp.Or(cfg.Version.Version, build.Version),

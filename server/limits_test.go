@@ -78,7 +78,7 @@ func TestSlowViewers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Config{headerTimeout: limit, idleTimeout: limit}
+			cfg := Config{headerTimeout: limit, IdleTimeout: limit}
 			if tc.tls {
 				srv := httptest.NewUnstartedServer(nil)
 				srv.StartTLS()
@@ -107,7 +107,7 @@ func TestSlowViewers(t *testing.T) {
 	}
 	t.Run("slow upload", func(t *testing.T) {
 		t.Parallel()
-		s := newService(t, Config{headerTimeout: limit, idleTimeout: limit})
+		s := newService(t, Config{headerTimeout: limit, IdleTimeout: limit})
 		s.waitActive(s.connect("a", echoHandler))
 		c := s.open("POST /a/ HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n")
 		for range 8 {
@@ -122,6 +122,38 @@ func TestSlowViewers(t *testing.T) {
 			t.Errorf("got %d %q", resp.StatusCode, b)
 		}
 	})
+}
+
+// TestIdleTimeout: a load balancer that keeps idle connections for 600 s never
+// finds one closed by default. It was 120 s, and could not be set.
+func TestIdleTimeout(t *testing.T) {
+	for set, want := range map[time.Duration]time.Duration{0: 620 * time.Second, time.Minute: time.Minute, -1: 0} {
+		s, err := New(Config{PublicURL: "http://h", Secrets: [][]byte{testSecret}, IdleTimeout: set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hs, err := s.newHTTPServer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hs.IdleTimeout != want {
+			t.Errorf("%v became %v, want %v", set, hs.IdleTimeout, want)
+		}
+		s.Close()
+	}
+
+	s := newService(t, Config{IdleTimeout: -1, headerTimeout: 100 * time.Millisecond})
+	c := s.open("GET /__version__ HTTP/1.1\r\nHost: h\r\n\r\n")
+	r := bufio.NewReader(c)
+	for range 2 {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal("without a limit: ", err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		<-time.After(300 * time.Millisecond) // longer than a header may take
+		io.WriteString(c, "GET /__version__ HTTP/1.1\r\nHost: h\r\n\r\n")
+	}
 }
 
 // TestHeaderLimit: a header is served or refused with 431, by the byte, and the

@@ -21,7 +21,6 @@ import (
 // Limits of the public listener. There is no limit on the time of a request.
 const (
 	readHeaderTimeout = 20 * time.Second
-	idleTimeout       = 120 * time.Second
 	maxHeaderBytes    = 64 << 10
 
 	// For each HTTP/2 connection of a viewer. All its streams may stall, and
@@ -89,7 +88,7 @@ func (s *Server) newHTTPServer() (*http.Server, error) {
 	hs := &http.Server{
 		Handler:           h2conn.UpgradeHandler(s),
 		ReadHeaderTimeout: s.cfg.headerTimeout,
-		IdleTimeout:       s.cfg.idleTimeout,
+		IdleTimeout:       s.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         s.connections.connState,
 		ErrorLog:          s.errorLog,
@@ -111,7 +110,7 @@ func (s *Server) newHTTPServer() (*http.Server, error) {
 	// that serves viewers' websockets over HTTP/2 (RFC 8441).
 	h2s := &http2.Server{
 		MaxConcurrentStreams:         viewerStreams,
-		IdleTimeout:                  s.cfg.idleTimeout,
+		IdleTimeout:                  s.cfg.IdleTimeout,
 		MaxReadFrameSize:             viewerFrameSize,
 		MaxUploadBufferPerStream:     viewerStreamWindow,
 		MaxUploadBufferPerConnection: viewerConnWindow,

@@ -66,6 +66,7 @@ func readConfig(look lookup, unknown []string) (config, error) {
 	c.server.PingInterval = s.duration("PING_INTERVAL")
 	c.server.PingTimeout = s.duration("PING_TIMEOUT")
 	c.server.StallTimeout = s.duration("STALL_TIMEOUT")
+	c.server.IdleTimeout = s.duration("IDLE_TIMEOUT")
 	c.server.ResponseHeaderTimeout = s.duration("RESPONSE_HEADER_TIMEOUT")
 	c.server.MaxStreams = s.integer("MAX_STREAMS", 0, 1, math.MaxInt32)
 	c.server.MaxConnections = s.countOrOff("MAX_CONNECTIONS")

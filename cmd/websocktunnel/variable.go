@@ -50,6 +50,7 @@ var variables = []variable{
 	{name: "DRAIN_DELAY", category: catLimit, usage: "`Time` between the first failing heartbeat and the closing of tunnels when the service stops, so that a load balancer can react.", def: "off"},
 	{name: "STARTUP_WAIT", category: catLimit, usage: "`Time` after the start during which viewers wait for tunnels that have not connected yet.", def: "off"},
 	{name: "STALL_TIMEOUT", category: catLimit, usage: "`Time` after which a request ends if it has bytes to move and none of them moves.", def: "60s"},
+	{name: "IDLE_TIMEOUT", category: catLimit, usage: "`Time` for which a viewer's connection stays open without a request, or off.", def: "620s"},
 	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`Time` for a target to begin its answer.", def: "off"},
 	{name: "PING_INTERVAL", category: catLimit, usage: "`Time` of silence after which the service pings a tunnel.", def: "15s"},
 	{name: "PING_TIMEOUT", category: catLimit, usage: "`Time` for a tunnel to answer a ping before the service closes it.", def: "10s"},
