@@ -129,6 +129,13 @@ type Config struct {
 	// block: lines are written on the way of requests.
 	Logger zerolog.Logger
 
+	// RequestDone, if not nil, is told what has become of each request, when it is
+	// over: those of viewers, those that the service answers itself, and those of
+	// Go code. Registrations are not among them. It must not block, and the
+	// RequestInfo is its own. Targets then get the request's name too
+	// (x-websocktunnel-request-id, and X-Request-Id where the viewer sent none).
+	RequestDone func(*RequestInfo)
+
 	// Metrics, if not nil, count what the service does. They belong to one Server.
 	Metrics *Metrics
 

@@ -6,25 +6,26 @@ import (
 	"net/http"
 )
 
-// serveReserved answers the paths in [wire.ReservedIDs].
-func (s *Server) serveReserved(w http.ResponseWriter, r *http.Request, id string) {
+// serveReserved answers the paths in [wire.ReservedIDs]. It returns the status.
+func (s *Server) serveReserved(w http.ResponseWriter, r *http.Request, id string) (status int) {
 	leaveRest(w, r)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "use GET", http.StatusMethodNotAllowed)
-		return
+		return http.StatusMethodNotAllowed
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	if id == "__version__" {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.cfg.Version)
-		return
+		return http.StatusOK
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if s.isDraining() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		io.WriteString(w, "draining\n")
-		return
+		return http.StatusServiceUnavailable
 	}
 	io.WriteString(w, "ok\n")
+	return http.StatusOK
 }

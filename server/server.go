@@ -130,6 +130,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { m.done(well) }()
 	if !ok {
 		s.cfg.Metrics.decline(r.Method, failMemory)
+		s.declined(s.record(r, rt), failMemory.status, 0, failMemory)
 		m.refuse(w, r)
 		return
 	}
@@ -137,18 +138,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isRegistration(r, rt):
 		s.register(w, r)
 	case r.Method == http.MethodConnect && r.Header.Get(":protocol") == "":
-		s.decline(w, r, failConnect)
+		s.decline(w, r, rt, failConnect)
 	case rt.kind == routeTunnel && s.crowded(r):
 		w.Header().Set("Connection", "close")
-		s.decline(w, r, failCrowded)
+		s.decline(w, r, rt, failCrowded)
 	case rt.kind == routeTunnel:
 		s.serveViewer(w, r, rt, m)
 	case rt.kind == routeReserved:
-		s.serveReserved(w, r, rt.id)
+		info := s.record(r, rt)
+		status := s.serveReserved(w, r, rt.id)
+		s.declined(info, status, 0, nil)
 	case rt.kind == routeNone:
-		s.decline(w, r, s.miss(r, s.notFound(rt)))
+		s.decline(w, r, rt, s.miss(r, s.notFound(rt)))
 	default:
-		s.decline(w, r, &failure{
+		s.decline(w, r, rt, &failure{
 			status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
 			text: "Malformed request: " + rt.err.Error() + ".",
 		})
@@ -157,10 +160,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // decline answers with f a request that becomes no exchange.
-func (s *Server) decline(w http.ResponseWriter, r *http.Request, f *failure) {
+func (s *Server) decline(w http.ResponseWriter, r *http.Request, rt route, f *failure) {
+	info := s.record(r, rt)
 	leaveRest(w, r)
-	f.write(w, r)
+	sent := f.write(w, r)
 	s.cfg.Metrics.decline(r.Method, f)
+	s.declined(info, f.status, sent, f)
 }
 
 // TunnelInfo describes a tunnel's active session.

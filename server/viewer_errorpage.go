@@ -40,7 +40,7 @@ const failureTime = 10 * time.Second
 // write answers r with f: Proxy-Status (RFC 9209) for programs, and a body in
 // the form that the viewer accepts. Pages of all origins can read it. It is the
 // last that is done with r, whose headers are given up.
-func (f *failure) write(w http.ResponseWriter, r *http.Request) {
+func (f *failure) write(w http.ResponseWriter, r *http.Request) (sent int) {
 	form := errorBody(r.Header["Accept"])
 	if r.ProtoMajor == 2 {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(failureTime))
@@ -86,8 +86,9 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(f.status)
 	if r.Method != http.MethodHead {
-		io.WriteString(w, body.String())
+		sent, _ = io.WriteString(w, body.String())
 	}
+	return sent
 }
 
 type bodyForm int

@@ -57,6 +57,8 @@ type exchange struct {
 	w      *viewerWriter  // nil for Go code
 	memory *requestMemory // nil for Go code
 
+	info *RequestInfo // nil if nobody wants it
+
 	// Set by the steps.
 	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
 	answer   *answerBody                    // since RoundTrip; nil if the tunnel gave no answer
@@ -68,11 +70,11 @@ type exchange struct {
 // serveViewer carries a viewer's request to the tunnel of rt.
 func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) {
 	if s.loops.passed(r.Header) {
-		s.decline(w, r, failLoop)
+		s.decline(w, r, rt, failLoop)
 		return
 	}
 	if f := unencodable(r); f != nil {
-		s.decline(w, r, f)
+		s.decline(w, r, rt, f)
 		return
 	}
 	s.newExchange(w, r, rt, m).serve()
@@ -89,6 +91,7 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m
 		http1:  r.ProtoMajor == 1,
 		memory: m,
 		out:    outcome{start: time.Now(), proto: r.Proto},
+		info:   s.record(r, rt),
 	}
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	x.w = newViewerWriter(x, w)
@@ -205,6 +208,7 @@ func (x *exchange) finish() {
 			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(by), Error: kind})
 		}
 		x.srv.cfg.Metrics.request(x.in.Method, &x.out)
+		x.done()
 		if hook := x.srv.cfg.finished; hook != nil {
 			hook(x)
 		}
@@ -241,6 +245,9 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	x.srv.forwarding.apply(out.Header, in, x.route.id, x.route.rawPath())
 	if id := in.Header[wire.HeaderID]; x.route.ownHost && len(id) > 0 {
 		out.Header[wire.HeaderID] = id // means nothing to us there
+	}
+	if x.info != nil {
+		x.info.setRequestID(out.Header)
 	}
 }
 

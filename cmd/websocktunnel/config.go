@@ -41,7 +41,8 @@ type config struct {
 	production bool
 	syslogAddr string
 
-	admin adminConfig
+	admin  adminConfig
+	access accessConfig
 
 	// warnings are about settings that work but are probably not meant.
 	warnings []string
@@ -77,6 +78,7 @@ func readConfig(look lookup, unknown []string) (config, error) {
 	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"
 
 	c.readAdmin(s)
+	c.readAccess(s)
 	c.admin.settings = effective(s)
 	c.checkServer(s, urlVariable)
 

@@ -11,32 +11,41 @@ import (
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
-// openLog returns the logger that c asks for, which never blocks, a function that
-// returns how many lines have been lost, and one that waits until what was logged
-// has been written and sent, for a moment. It
-// also routes the standard library's log package into it.
-func openLog(c config) (logger zerolog.Logger, dropped func() uint64, closeLog func()) {
+// logs are where the service writes what happens. Nothing of them blocks.
+type logs struct {
+	zerolog.Logger
+	lines   io.Writer     // standard output, for whole lines
+	dropped func() uint64 // how many lines have been lost
+	close   func()        // waits until all has been written and sent, for a moment
+}
+
+// openLog returns what c asks for. It also routes the standard library's log
+// package into it.
+func openLog(c config) logs {
 	cliapp.SetLogTime()
 	out, queue := cliapp.LogTo(os.Stdout, c.production)
-	dropped = queue.Dropped
-	closeLog = func() { queue.Close(cliapp.FlushTimeout) }
+	l := logs{
+		lines:   queue,
+		dropped: queue.Dropped,
+		close:   func() { queue.Close(cliapp.FlushTimeout) },
+	}
 	if c.production && c.syslogAddr != "" {
 		local := newLogger(out)
 		sl := newSyslog(c.syslogAddr, func(err error) {
 			local.Warn().Err(err).Msg("log lines are not reaching the syslog server")
 		})
 		out = zerolog.MultiLevelWriter(out, sl)
-		dropped = func() uint64 { return queue.Dropped() + sl.queue.Dropped() }
-		closeLog = func() {
+		l.dropped = func() uint64 { return queue.Dropped() + sl.queue.Dropped() }
+		l.close = func() {
 			sl.close() // it may have something to say
 			queue.Close(cliapp.FlushTimeout)
 		}
 	}
-	logger = newLogger(out)
+	l.Logger = newLogger(out)
 	// x/net/http2 writes about tunnel clients to the standard logger only.
 	log.SetFlags(0)
-	log.SetOutput(server.NewErrorLog(logger).Writer())
-	return logger, dropped, closeLog
+	log.SetOutput(server.NewErrorLog(l.Logger).Writer())
+	return l
 }
 
 func newLogger(out io.Writer) zerolog.Logger {

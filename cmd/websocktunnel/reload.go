@@ -11,7 +11,7 @@ import (
 // follow keeps up to date what may change while the service runs, until ctx
 // ends: it looks at the files of the certificate now and then, and reloads at a
 // hangup.
-func follow(ctx context.Context, c config, hangups <-chan os.Signal, log zerolog.Logger) {
+func follow(ctx context.Context, c config, access *accessLog, hangups <-chan os.Signal, log zerolog.Logger) {
 	var poll <-chan time.Time
 	if c.certificate != nil && c.certificate.followsFiles() {
 		tick := time.NewTicker(certificatePoll)
@@ -25,14 +25,15 @@ func follow(ctx context.Context, c config, hangups <-chan os.Signal, log zerolog
 		case <-poll:
 			c.certificate.poll(log)
 		case <-hangups:
-			reload(c, log)
+			reload(c, access, log)
 		}
 	}
 }
 
 // reload is what SIGHUP asks for. All that is read again without a restart is
 // read here.
-func reload(c config, log zerolog.Logger) {
+func reload(c config, access *accessLog, log zerolog.Logger) {
+	access.reopen(log)
 	log.Info().Str("event", "reload").Msg("SIGHUP: reading the files of the TLS certificate again")
 	if c.certificate == nil || !c.certificate.followsFiles() {
 		log.Info().Str("event", "reload").Msg("there is no file of a TLS certificate to read")

@@ -42,7 +42,8 @@ func serveCommand() *cli.Command {
 			"DRAIN_TIMEOUT and exits with status 0. A second signal stops it at once, with\n" +
 			"status 1. Configuration errors: status 2.\n" +
 			"\n" +
-			"On SIGHUP, the service reads the files of the TLS certificate again.",
+			"On SIGHUP, the service reads the files of the TLS certificate again and opens\n" +
+			"the file of the access log again.",
 		Flags: variableFlags(),
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {
@@ -76,9 +77,20 @@ func serve(c config) error {
 	}
 	c.limitRuntime()
 	defer gcpace.Start(budget.Available())()
-	log, dropped, closeLog := openLog(c)
-	defer closeLog()
+	out := openLog(c)
+	defer out.close()
+	log := out.Logger
 	c.server.Logger = log
+	access, err := openAccessLog(c, out.lines)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	defer access.close()
+	if access != nil {
+		c.server.RequestDone = access.done
+	}
+	dropped := func() uint64 { return out.dropped() + access.dropped() }
 	var metrics http.Handler
 	if adminListener != nil {
 		defer adminListener.Close()
@@ -121,7 +133,7 @@ func serve(c config) error {
 	}
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
-	serving.Go(func() { follow(watching, c, hangups, log) })
+	serving.Go(func() { follow(watching, c, access, hangups, log) })
 	for _, ln := range listeners {
 		serving.Go(func() {
 			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {

@@ -65,6 +65,10 @@ var variables = []variable{
 
 	{name: "ENV", category: catLog, usage: "`production` makes the log JSON lines.", def: "lines for people"},
 	{name: "SYSLOG_ADDR", category: catLog, usage: "`host:port` of a syslog server that also gets the log, over UDP. Needs ENV=production."},
+	{name: "ACCESS_LOG", category: catLog, usage: "`Form` of the line about each request: off, json, combined, or a template such as '{time} {id} {status}'.", def: "off"},
+	{name: "ACCESS_LOG_FILE", category: catLog, usage: "`File` for these lines.", def: "standard output, with the log"},
+	{name: "ACCESS_LOG_PATHS", category: catLog, usage: "`on` or off: show paths behind the id. They may hold secrets.", def: "off"},
+	{name: "ACCESS_LOG_SAMPLE", category: catLog, usage: "`Part` of the requests to log, such as 0.1 or 10%. Failures and statuses from 500 on are logged in any case.", def: "1"},
 
 	{name: "ADMIN_ADDR", category: catAdmin, usage: "`host:port` of the admin listener, such as 127.0.0.1:9090. See docs/operating.md.", def: "none"},
 	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true},

@@ -28,6 +28,9 @@ func BenchmarkExchange(b *testing.B) {
 		}
 		benchmarkExchange(b, server.Config{Metrics: m})
 	})
+	b.Run("record", func(b *testing.B) {
+		benchmarkExchange(b, server.Config{RequestDone: func(*server.RequestInfo) {}})
+	})
 }
 
 func benchmarkExchange(b *testing.B, cfg server.Config) {

@@ -30,6 +30,9 @@ const (
 	// requested of the service.
 	HeaderOriginalPath = "X-Websocktunnel-Original-Path"
 
+	// HeaderRequestID names the request, in the log of the service too.
+	HeaderRequestID = "X-Websocktunnel-Request-Id"
+
 	// HeaderError is set by a tunnel client on an answer that it made itself
 	// because it could not get one from its target. The value is an RFC 9209
 	// proxy error type, such as "connection_refused". The service replaces

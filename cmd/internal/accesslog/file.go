@@ -1,0 +1,58 @@
+package accesslog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// File is a file that lines are appended to. It can be opened anew when something
+// has moved it away, as logrotate does.
+type File struct {
+	path string
+
+	mu sync.Mutex
+	f  *os.File
+}
+
+// OpenFile opens the file at path, which it makes if there is none. Nobody but its
+// owner and group may read it.
+func OpenFile(path string) (*File, error) {
+	f := &File{path: path}
+	return f, f.Reopen()
+}
+
+// Reopen goes on with the file that is now at the path. On error the old one stays.
+func (f *File) Reopen() error {
+	if info, err := os.Stat(f.path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		return errors.New("is a named pipe, which would hold the start up until somebody reads it: use a file")
+	}
+	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("cannot be opened: %w", err)
+	}
+	f.mu.Lock()
+	old := f.f
+	f.f = file
+	f.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+// Write appends p. It may wait for the disk, so a queue calls it, and Reopen and
+// Close wait for it.
+func (f *File) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.f.Write(p)
+}
+
+// Close closes the file.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.f.Close()
+}

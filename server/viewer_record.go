@@ -1,0 +1,154 @@
+package server
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// RequestInfo tells what has become of one request, for [Config.RequestDone]. It
+// has nothing of the query, of bodies or of headers but the ones named here, and
+// what a viewer has chosen in it is as it came: escape it.
+type RequestInfo struct {
+	// ID names the request: what a trusted proxy calls it (X-Request-Id), or a
+	// random number in hex. The target gets it too.
+	ID string
+
+	// Start is when the request's headers were there, Begun when those of the
+	// answer went to the viewer (zero: none did), and End when all was over.
+	Start, Begun, End time.Time
+
+	// Viewer is the address of the viewer, from a trusted proxy where there is
+	// one. It is the zero Addr if it is not known, and for Go code.
+	Viewer netip.Addr
+
+	Method, Host       string
+	Proto              string // what the viewer speaks, such as HTTP/2.0; empty for Go code
+	UserAgent, Referer string
+
+	// Tunnel is the client id, or the label in host mode; empty if the request
+	// was for no tunnel. Path is the raw path without the query; empty for a
+	// malformed request, and for Go code. Prefix is the part of Path that names
+	// the tunnel, or a path of the service's own: "/<id>", or empty on a host of
+	// the tunnel's own. What comes behind it may be a secret.
+	Tunnel, Path, Prefix string
+
+	// Status is that of the answer; 0 if there was none.
+	Status int
+
+	// Producer is the party that made the answer: service, client (the tunnel
+	// client, for its target) or target. Empty if there was none.
+	Producer string
+
+	// FailedHop is the party because of which there is no whole answer of the
+	// target, viewer, service, client or target, and Error an error type of RFC
+	// 9209. Both are empty if there is one.
+	FailedHop, Error string
+
+	// Received and Sent are the bytes of the bodies from and to the viewer. After
+	// an upgrade they are those of its two directions.
+	Received, Sent int64
+
+	// Broken says that the answer broke off.
+	Broken bool
+}
+
+// record begins the RequestInfo of r, or returns nil if nobody wants it.
+func (s *Server) record(r *http.Request, rt route) *RequestInfo {
+	if s.cfg.RequestDone == nil {
+		return nil
+	}
+	i := &RequestInfo{
+		Start: time.Now(), Viewer: s.forwarding.clientAddr(r),
+		Method: r.Method, Host: r.Host, Proto: r.Proto, UserAgent: r.Header.Get("User-Agent"), Referer: r.Header.Get("Referer"),
+	}
+	if id := r.Header["X-Request-Id"]; len(id) == 1 && s.forwarding.trusted.sent(r) && saneRequestID(id[0]) {
+		i.ID = id[0]
+	} else {
+		i.ID = newRequestID()
+	}
+	switch rt.kind {
+	case routeTunnel:
+		i.Tunnel, i.Path = rt.name(), rt.rawPath()
+		if !rt.ownHost {
+			i.Prefix = "/" + rt.id
+		}
+	case routeReserved:
+		i.Path, i.Prefix = rt.rawPath(), rt.rawPath()
+	case routeNone:
+		i.Path = rt.rawPath()
+	}
+	return i
+}
+
+// recordCode is record for a request of Go code to the tunnel of id.
+func (s *Server) recordCode(req *http.Request, id string) *RequestInfo {
+	if s.cfg.RequestDone == nil {
+		return nil
+	}
+	return &RequestInfo{ID: newRequestID(), Method: cmp.Or(req.Method, http.MethodGet), Host: req.Host, Tunnel: id}
+}
+
+// maxRequestID bounds the length of what a trusted proxy calls a request.
+const maxRequestID = 128
+
+// saneRequestID reports whether id can be the name of a request.
+func saneRequestID(id string) bool {
+	return id != "" && len(id) <= maxRequestID && printable(id) && httpguts.ValidHeaderFieldValue(id)
+}
+
+func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
+
+// setRequestID tells the target what the request is called. A viewer's own name for
+// it stays.
+func (i *RequestInfo) setRequestID(h http.Header) {
+	h[wire.HeaderRequestID] = []string{i.ID}
+	if _, ok := h["X-Request-Id"]; !ok {
+		h["X-Request-Id"] = []string{i.ID}
+	}
+}
+
+// done completes the record of an exchange and gives it away.
+func (x *exchange) done() {
+	i := x.info
+	if i == nil {
+		return
+	}
+	o := &x.out
+	i.Start, i.Begun, i.End = o.start, o.begun, o.end
+	i.Status, i.Received, i.Sent, i.Broken = o.status, o.received, o.sent, o.broken || o.tunnelBroke
+	hop, kind := o.failed()
+	i.FailedHop, i.Error = string(hop), kind
+	switch {
+	case o.status == 0:
+	case o.failure != nil && o.failure.byClient:
+		i.Producer = string(hopTunnelClient)
+	case o.failure != nil || x.answer == nil:
+		i.Producer = string(hopService)
+	default:
+		i.Producer = string(hopTarget)
+	}
+	x.srv.cfg.RequestDone(i)
+}
+
+// declined completes the record of a request that has become no exchange, and gives
+// it away: its answer had sent bytes. f is the reason, or nil if the service has
+// answered well.
+func (s *Server) declined(i *RequestInfo, status, sent int, f *failure) {
+	if i == nil {
+		return
+	}
+	i.End = time.Now()
+	i.Begun, i.Status, i.Sent, i.Producer = i.End, status, int64(sent), string(hopService)
+	if f != nil {
+		i.FailedHop, i.Error = string(f.hop), f.kind
+	}
+	s.cfg.RequestDone(i)
+}

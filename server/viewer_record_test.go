@@ -1,0 +1,199 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+// TestRequestDone: each request is told of once, with what has become of it, and
+// never with its query.
+func TestRequestDone(t *testing.T) {
+	done := make(chan *RequestInfo, 10)
+	s := newService(t, Config{RequestDone: func(i *RequestInfo) { done <- i }, TrustedProxies: []string{"127.0.0.1"}})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/refused":
+			w.Header().Set(wire.HeaderError, "connection_refused")
+			w.WriteHeader(http.StatusBadGateway)
+		case "/broken":
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "half")
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		default:
+			n, _ := io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Length", fmt.Sprint(n+2))
+			io.WriteString(w, strings.Repeat("x", int(n)+2))
+		}
+	})))
+	h2 := s.http2Viewer()
+	raw := func(lines ...string) func() {
+		return func() { s.raw(strings.Join(lines, "\r\n") + "\r\nHost: h\r\nConnection: close\r\n\r\n") }
+	}
+	overHTTP2 := func(path string) func() {
+		return func() {
+			req, _ := http.NewRequest(http.MethodGet, s.url+path, nil)
+			req.Header.Set("User-Agent", "ua")
+			req.Header.Set("Referer", "http://r/")
+			resp, err := h2.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+	}
+	for name, tc := range map[string]struct {
+		do   func()
+		want RequestInfo // without times and ID, and Sent where it is -1
+	}{
+		"answer": {
+			raw("GET /a/p%2Fq?secret=1 HTTP/1.1", "User-Agent: ua", "Referer: http://r/", "X-Forwarded-For: 192.0.2.9"),
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", UserAgent: "ua", Referer: "http://r/", Tunnel: "a", Path: "/a/p%2Fq", Prefix: "/a", Status: 200, Producer: "target", Sent: 2},
+		},
+		"upload": {
+			func() {
+				s.raw("POST /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+			},
+			RequestInfo{Method: "POST", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a", Prefix: "/a", Status: 200, Producer: "target", Received: 5, Sent: 7},
+		},
+		"target down": {
+			raw("GET /a/refused?secret HTTP/1.1"),
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/refused", Prefix: "/a", Status: 502, Producer: "client", FailedHop: "target", Error: "connection_refused", Sent: -1},
+		},
+		"broken off": {
+			raw("GET /a/broken HTTP/1.1"),
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, Producer: "target", FailedHop: "client", Error: "connection_terminated", Sent: 4, Broken: true},
+		},
+		"no tunnel, over HTTP/2": {
+			overHTTP2("/nobody/x?secret"),
+			RequestInfo{Method: "GET", Host: s.addr(), Proto: "HTTP/2.0", UserAgent: "ua", Referer: "http://r/", Tunnel: "nobody", Path: "/nobody/x", Prefix: "/nobody", Status: 404, Producer: "service", FailedHop: "service", Error: "destination_not_found", Sent: -1},
+		},
+		"nothing there, over HTTP/2": {
+			overHTTP2("/?secret"),
+			RequestInfo{Method: "GET", Host: s.addr(), Proto: "HTTP/2.0", UserAgent: "ua", Referer: "http://r/", Path: "/", Status: 404, Producer: "service", FailedHop: "service", Error: "destination_not_found", Sent: -1},
+		},
+		"path of our own": {
+			raw("GET /__heartbeat__?secret HTTP/1.1"),
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Path: "/__heartbeat__", Prefix: "/__heartbeat__", Status: 200, Producer: "service"},
+		},
+		"malformed": {
+			raw("GET //secret?secret HTTP/1.1"),
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Status: 400, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+		},
+		"too many fields": {
+			raw("GET /a/ HTTP/1.1", strings.Repeat("X-A: b\r\n", 1001)+"X-B: c"),
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/", Prefix: "/a", Status: 431, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+		},
+		"CONNECT": {
+			raw("CONNECT /a/ HTTP/1.1"),
+			RequestInfo{Method: "CONNECT", Host: "h", Proto: "HTTP/1.1", Status: 405, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+		},
+		"Go code": {
+			func() {
+				req, _ := http.NewRequest(http.MethodGet, "http://g/p?secret", nil)
+				resp, err := s.RoundTripper("a").RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			},
+			RequestInfo{Method: "GET", Host: "g", Tunnel: "a", Status: 200, Producer: "target", Sent: 2},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.do()
+			got := <-done
+			if text := fmt.Sprintf("%+v", got); strings.Contains(text, "secret") {
+				t.Errorf("the query is in %s", text)
+			}
+			if !regexp.MustCompile("^[0-9a-f]{32}$").MatchString(got.ID) {
+				t.Errorf("id %q", got.ID)
+			}
+			if got.Start.IsZero() || got.End.Before(got.Start) || got.Begun.Before(got.Start) || got.End.Before(got.Begun) {
+				t.Errorf("times: %v %v %v", got.Start, got.Begun, got.End)
+			}
+			if viewer := got.Viewer.String(); name == "answer" && viewer != "192.0.2.9" || name == "upload" && viewer != "127.0.0.1" {
+				t.Errorf("viewer %s", viewer)
+			}
+			tc.want.ID, tc.want.Start, tc.want.Begun, tc.want.End, tc.want.Viewer = got.ID, got.Start, got.Begun, got.End, got.Viewer
+			if tc.want.Sent < 0 {
+				if got.Sent <= 0 {
+					t.Errorf("%d bytes were sent", got.Sent)
+				}
+				tc.want.Sent = got.Sent
+			}
+			if *got != tc.want {
+				t.Errorf("told of\n%+v, want\n%+v", *got, tc.want)
+			}
+			select {
+			case again := <-done:
+				t.Errorf("told again: %+v", again)
+			default:
+			}
+		})
+	}
+}
+
+// TestRequestID: a target learns what its request is called in the log. A viewer's
+// own name stays, and a trusted proxy's is taken over.
+func TestRequestID(t *testing.T) {
+	for name, tc := range map[string]struct {
+		trusted, off bool
+		sent         string
+		same, taken  bool // X-Request-Id is the same as in the log; the log has what was sent
+	}{
+		"made":                     {same: true},
+		"a viewer's own":           {sent: "mine"},
+		"a trusted proxy's":        {trusted: true, sent: "proxy-1", same: true, taken: true},
+		"a trusted proxy's, silly": {trusted: true, sent: "a\tb"},
+		"nobody wants to know":     {off: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			done := make(chan *RequestInfo, 1)
+			cfg := Config{RequestDone: func(i *RequestInfo) { done <- i }}
+			if tc.trusted {
+				cfg.TrustedProxies = []string{"127.0.0.1"}
+			}
+			if tc.off {
+				cfg.RequestDone = nil
+			}
+			s := newService(t, cfg)
+			s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, "%s|%s|%s", r.Header.Get("X-Websocktunnel-Request-Id"), r.Header.Get("X-Request-Id"), r.Header.Get("Traceparent"))
+			})))
+			header := []string{"Traceparent", "00-1-2-01", "X-Websocktunnel-Request-Id", "forged"}
+			if tc.sent != "" {
+				header = append(header, "X-Request-Id", tc.sent)
+			}
+			_, body := s.get("/a/", header...)
+			ours, _, _ := strings.Cut(body, "|")
+			if tc.off {
+				if body != "||00-1-2-01" {
+					t.Errorf("the target got %q", body)
+				}
+				return
+			}
+			id := (<-done).ID
+			theirs := tc.sent
+			if tc.same {
+				theirs = id
+			}
+			if want := id + "|" + theirs + "|00-1-2-01"; body != want || ours == "" {
+				t.Errorf("the target got %q, want %q", body, want)
+			}
+			if tc.taken != (id == tc.sent) {
+				t.Errorf("id %q, sent %q", id, tc.sent)
+			}
+		})
+	}
+}
