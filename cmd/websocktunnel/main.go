@@ -4,6 +4,7 @@
 //	websocktunnel [serve] [flags]          run the service (no command: serve)
 //	websocktunnel token --id ID            print a token for a tunnel client
 //	websocktunnel demo                     try it: service, client and a small site
+//	websocktunnel admin tunnels            see and change what a running service does
 //	websocktunnel version
 //	websocktunnel completion SHELL
 //
