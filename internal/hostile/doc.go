@@ -7,5 +7,9 @@
 // stays short.
 //
 // With WST_LONG=1, and without the race detector, TestNeighbourLatency measures
-// what the neighbour notices.
+// what the neighbour notices, and TestSiege does so while a process of its own attacks
+// a service that is a process with little memory: viewers attack there too.
+//
+// FuzzViewerStream, FuzzTunnelClientStream and FuzzTargetStream put bytes of the
+// fuzzer's in the place of one party of an exchange.
 package hostile

@@ -49,7 +49,7 @@ func runSink() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(ln.Addr())
+	fmt.Fprintln(os.Stdout, ln.Addr())
 	for {
 		c, err := ln.Accept()
 		if err != nil {

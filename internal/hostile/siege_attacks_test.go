@@ -189,7 +189,7 @@ var singleSieges = []siege{
 					v.ask("POST", "/"+neighbourID+"/", false)
 					v.w.Flush()
 					for b := bytes.Repeat(f, 16<<10/len(f)); ; {
-						if _, err := v.Conn.Write(b); err != nil {
+						if _, err := v.Write(b); err != nil {
 							return
 						}
 					}

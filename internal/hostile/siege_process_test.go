@@ -205,7 +205,7 @@ func besiege(t *testing.T, name, addr string, during time.Duration) *besieger {
 func (b *besieger) line() string {
 	b.t.Helper()
 	s, err := b.out.ReadString('\n')
-	if err != nil && err != io.EOF { //nolint:errorlint // Reader's own
+	if err != nil && err != io.EOF {
 		b.t.Fatal(err)
 	}
 	return strings.TrimSpace(s)
