@@ -8,22 +8,28 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
-// conn is a connection to the target over which HTTP/1.1 goes. It tells when
-// net/http closes it, which is how net/http's view of a connection that the
-// target has ended, or sent invalid HTTP on, becomes known in time: RoundTrip
-// returns only once all of the request's body is read, and a viewer may leave its
-// upload open for ever.
+// conn is a connection to the target over which HTTP/1.1 goes. It looks at the
+// headers of answers: see headReader.
+//
+// It also tells when net/http closes it, which is how net/http's view of a
+// connection that the target has ended, or sent invalid HTTP on, becomes known in
+// time: RoundTrip returns only once all of the request's body is read, and a viewer
+// may leave its upload open for ever.
 type conn struct {
 	netconn.Layer
+	head   headReader
 	closed context.Context
 	tell   context.CancelFunc
 }
 
 func newConn(c net.Conn) *conn {
 	tc := &conn{Layer: netconn.Layer{Conn: c}}
+	tc.head.expect()
 	tc.closed, tc.tell = context.WithCancel(context.Background())
 	return tc
 }
+
+func (c *conn) Read(p []byte) (int, error) { return c.head.read(p, c.Conn.Read) }
 
 // Close tells only once nothing can be written any more: see requestBody.end.
 func (c *conn) Close() error {

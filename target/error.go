@@ -80,7 +80,7 @@ func classify(err error) failure {
 		return failUnprocessed
 	case errors.As(err, &reset) && strings.Contains(err.Error(), "received from peer"):
 		return failReset
-	case errors.Is(err, errBadStatus):
+	case errors.Is(err, errBadStatus), errors.As(err, new(*headFault)):
 		return failHTTP
 	case errors.Is(err, errHeaderTooLarge):
 		return failHeader

@@ -152,6 +152,7 @@ func (ex *exchange) gotConn(i httptrace.GotConnInfo) {
 	ex.conn, ex.outcome.connected, ex.outcome.protocol = i.Conn, time.Now(), "HTTP/2.0"
 	if c := http1Conn(i.Conn); c != nil {
 		ex.outcome.protocol = "HTTP/1.1"
+		c.head.expect()
 		ex.body.settle()
 		if ex.uploads && ex.body.closable {
 			ex.unwatch = context.AfterFunc(c.closed, ex.body.end)
@@ -201,6 +202,9 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 	line := ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
 	if text := hint(err, ex.p.h2c); text != "" {
 		line.Str("hint", text)
+	}
+	if name := faultyHeader(err); name != "" {
+		line.Str("header", name)
 	}
 	line.Msg("the target failed")
 	h := ex.w.Header()
