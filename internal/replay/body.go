@@ -64,7 +64,7 @@ func (b *Body) Read(p []byte) (int, error) {
 			b.mu.Unlock()
 			return 0, nil
 		case b.fetching:
-		case b.settled || len(b.kept) > Limit:
+		case b.settled || b.passed || len(b.kept) > Limit:
 			b.passed, b.kept, b.off = true, nil, 0 // all of it has been read
 			b.mu.Unlock()
 			return b.src.Read(p)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -132,5 +133,33 @@ func TestInterrupt(t *testing.T) {
 	}
 	if b.Interrupt() || b.Rewind() {
 		t.Error("another try after Settle")
+	}
+}
+
+// sizes notes how much is asked for.
+type sizes struct{ asked []int }
+
+func (s *sizes) Read(p []byte) (int, error) {
+	s.asked = append(s.asked, len(p))
+	return len(p), nil
+}
+
+// TestPassesOn: the Reads of what is not kept go to the source as they are, each
+// of them and not only the first.
+func TestPassesOn(t *testing.T) {
+	t.Parallel()
+	src := new(sizes)
+	b := replay.New(src)
+	if _, err := io.ReadFull(b, make([]byte, replay.Limit+1)); err != nil {
+		t.Fatal(err)
+	}
+	src.asked = nil
+	for _, n := range []int{1, 100 << 10, 7} {
+		if got, err := b.Read(make([]byte, n)); got != n || err != nil {
+			t.Errorf("%d bytes of %d, %v", got, n, err)
+		}
+	}
+	if want := []int{1, 100 << 10, 7}; !slices.Equal(src.asked, want) {
+		t.Errorf("the source was asked for %v bytes, want %v", src.asked, want)
 	}
 }
