@@ -30,6 +30,10 @@ const (
 
 	// minGrowth is the least by which it is worth to grow.
 	minGrowth = 16 << 10
+
+	// minRoundTrip is what is taken for the round trip of a shorter link: the
+	// ends of a busy one answer no sooner.
+	minRoundTrip = 4 * time.Millisecond
 )
 
 // streamWindows is what all streams of a connection share.
@@ -76,6 +80,9 @@ func (w *streamWindows) grow(s *streamWindow, held int64, rtt time.Duration, now
 	end := now()
 	took, bytes := max(end.Sub(s.began), time.Microsecond), s.bytes
 	s.began, s.bytes = end, 0
+	if rtt > 0 {
+		rtt = max(rtt, minRoundTrip)
+	}
 	// Twice what comes in a round trip, for what it is now may be the window's
 	// doing. By doubling, for a burst says little.
 	want := int64(2 * float64(bytes) * float64(rtt) / float64(took))

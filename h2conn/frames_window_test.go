@@ -59,7 +59,8 @@ func TestWindowGrows(t *testing.T) {
 		"100 ms, 160 MB/s": {100 * time.Millisecond, 100 * time.Microsecond, askingStreamWindow, askingStreamWindow},
 		"100 ms, 16 MB/s":  {100 * time.Millisecond, time.Millisecond, 4 << 20, 3 << 20},
 		"40 ms, 20 Mbit/s": {40 * time.Millisecond, 6500 * time.Microsecond, 512 << 10, 512 << 10},
-		"1 ms, 160 MB/s":   {time.Millisecond, 100 * time.Microsecond, 512 << 10, 512 << 10},
+		"0.1 ms, 160 MB/s": {100 * time.Microsecond, 100 * time.Microsecond, 2 << 20, 1 << 20},
+		"0.1 ms, 16 MB/s":  {100 * time.Microsecond, time.Millisecond, 512 << 10, 512 << 10},
 		"unknown":          {0, 100 * time.Microsecond, 512 << 10, 512 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
