@@ -86,6 +86,20 @@ need nginx nginx-light "a target, for conformance/clients"
 if ! command -v httpd >/dev/null; then
 	need apache2 apache2-bin "a target and a proxy, for conformance/clients"
 fi
+need svn subversion "a recipe, for conformance/clients"
+if ! [[ -e /usr/lib/apache2/modules/mod_dav_svn.so ]]; then
+	need mod_dav_svn libapache2-mod-svn "a recipe, for conformance/clients"
+fi
+need docker-registry docker-registry "a recipe, for conformance/clients"
+need etcd etcd-server "a recipe, for conformance/clients"
+need fossil fossil "a recipe, for conformance/clients"
+need radicale radicale "a recipe, for conformance/clients"
+need rclone rclone "a recipe, for conformance/clients"
+need transmission-daemon transmission-daemon "a recipe, for conformance/clients"
+need websockify websockify "a recipe, for conformance/clients"
+if ! [[ -e /usr/share/novnc ]]; then
+	need novnc novnc "a recipe, for conformance/clients"
+fi
 need ip iproute2 "network namespaces, for internal/processes (they need root, too)"
 install_packages
 npm_packages conformance/clients/testdata/node

@@ -29,7 +29,7 @@ func node(t testing.TB) string {
 	t.Helper()
 	path := program(t, "node", "nodejs")
 	table.Program("Node.js", strings.TrimSpace(run(t, nil, "", path, "--version").stdout))
-	for _, name := range []string{"ws", "undici"} {
+	for _, name := range []string{"ws", "undici", "@tus/server"} {
 		b, err := os.ReadFile("testdata/node/node_modules/" + name + "/package.json")
 		if err != nil {
 			harness.Missing(t, "the npm package "+name)
