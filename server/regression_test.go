@@ -411,7 +411,7 @@ func TestStalledUploadsOfOneViewer(t *testing.T) {
 	defer cancel()
 	full := make(chan struct{}, 40)
 	for range 40 {
-		body := &countingReader{left: 8 << 20, at: 1 << 20, f: func() { full <- struct{}{} }}
+		body := &countingReader{left: 8 << 20, at: viewerStreamWindow, f: func() { full <- struct{}{} }}
 		req, _ := http.NewRequestWithContext(ctx, "POST", s.url+"/a/", struct{ io.Reader }{body})
 		go func() {
 			if resp, err := cc.RoundTrip(req); err == nil {
