@@ -1,6 +1,7 @@
 package h2conn
 
 import (
+	"cmp"
 	"log"
 	"time"
 )
@@ -83,19 +84,6 @@ type ServeConfig struct {
 
 // defaultDuration applies the rule for durations in Config: zero becomes def,
 // and negative, which is off, zero.
-func defaultDuration(d, def time.Duration) time.Duration {
-	switch {
-	case d == 0:
-		return def
-	case d < 0:
-		return 0
-	}
-	return d
-}
+func defaultDuration(d, def time.Duration) time.Duration { return max(cmp.Or(d, def), 0) }
 
-func defaultInt[T int32 | uint32 | int](n, def T) T {
-	if n <= 0 {
-		return def
-	}
-	return n
-}
+func defaultInt[T int32 | uint32 | int](n, def T) T { return cmp.Or(max(n, 0), def) }

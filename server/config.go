@@ -310,12 +310,4 @@ func (s *settings) setConnectionLimits() {
 
 // durationOr applies the rule for durations in Config: zero becomes def, and
 // negative, which is off, zero.
-func durationOr(d, def time.Duration) time.Duration {
-	switch {
-	case d == 0:
-		return def
-	case d < 0:
-		return 0
-	}
-	return d
-}
+func durationOr(d, def time.Duration) time.Duration { return max(cmp.Or(d, def), 0) }

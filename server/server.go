@@ -4,7 +4,9 @@ import (
 	"context"
 	"iter"
 	"log"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -302,9 +304,5 @@ func (s *Server) Close() error {
 func (s *Server) httpServers() []*http.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*http.Server, 0, len(s.servers))
-	for hs := range s.servers {
-		list = append(list, hs)
-	}
-	return list
+	return slices.Collect(maps.Keys(s.servers))
 }

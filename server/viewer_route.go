@@ -112,9 +112,7 @@ func asksForServer(r *http.Request) bool {
 }
 
 // parseRoute splits the raw path of r, in path mode.
-func parseRoute(r *http.Request) route {
-	return splitTarget(targetOf(r))
-}
+func parseRoute(r *http.Request) route { return splitTarget(targetOf(r)) }
 
 // targetOf returns the raw path and query of r, and false if it has no path. The
 // bytes that the viewer sent are in r.RequestURI; they count if they still say
@@ -141,15 +139,6 @@ func targetOf(r *http.Request) (string, bool) {
 	return path, true
 }
 
-// splitTarget splits a raw path and query as targetOf or pathOf returned it.
-func splitTarget(target string, ok bool) route {
-	if !ok {
-		return route{err: errNotAPath}
-	}
-	path, query, hasQuery := strings.Cut(target, "?")
-	return splitPath(path, query, hasQuery)
-}
-
 // pathOf returns the path and query of a request target (RFC 9112, section 3.2)
 // in origin-form or absolute-form, and false for every other. The authority is
 // ignored; the path may be empty. An http URL without a host is invalid (RFC
@@ -169,9 +158,13 @@ func pathOf(target string) (string, bool) {
 	return rest[end:], end > 0
 }
 
-// splitPath splits a raw path without its query. An empty path is the same as
-// "/" (RFC 9110, section 4.2.3).
-func splitPath(path, query string, hasQuery bool) route {
+// splitTarget splits a raw path and query as targetOf or pathOf returned it. An empty
+// path is the same as "/" (RFC 9110, section 4.2.3).
+func splitTarget(target string, ok bool) route {
+	if !ok {
+		return route{err: errNotAPath}
+	}
+	path, query, hasQuery := strings.Cut(target, "?")
 	if path == "" {
 		path = "/"
 	}
