@@ -129,8 +129,7 @@ func (a *answerer) drain(ctx context.Context, hs *http.Server, served <-chan str
 		return
 	}
 	_ = hs.Shutdown(ctx) // starts GOAWAY; ctx is over, so it does not wait
-	t := time.NewTimer(timeout)
-	defer t.Stop()
+	late := time.After(timeout)
 	var idle <-chan struct{}
 	if !sendsGoaway { // nothing would end an idle connection
 		idle = a.whenIdle()
@@ -138,7 +137,7 @@ func (a *answerer) drain(ctx context.Context, hs *http.Server, served <-chan str
 	select {
 	case <-served:
 		return
-	case <-t.C:
+	case <-late:
 		return
 	case <-idle:
 	}
@@ -146,7 +145,7 @@ func (a *answerer) drain(ctx context.Context, hs *http.Server, served <-chan str
 	// that knows of the drain closes as soon as it has that.
 	select {
 	case <-served:
-	case <-t.C:
+	case <-late:
 	case <-time.After(lastAnswerTime):
 	}
 }

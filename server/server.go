@@ -231,13 +231,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	sessions := s.registry.sessions()
 	if first && s.cfg.DrainDelay > 0 && len(sessions) > 0 {
 		s.log.Info().Stringer("delay", s.cfg.DrainDelay).Msg("the heartbeat fails from now on")
-		t := time.NewTimer(s.cfg.DrainDelay)
 		select {
-		case <-t.C:
+		case <-time.After(s.cfg.DrainDelay):
 		case <-ctx.Done():
 		case <-s.closing:
 		}
-		t.Stop()
 		sessions = s.registry.sessions()
 	}
 	if first {

@@ -298,14 +298,12 @@ func (s *session) begin(ctx context.Context, from netip.Addr) error {
 func (s *session) await(ctx context.Context, w *waiter) (err error) {
 	began := time.Now()
 	defer func() { s.srv.cfg.Metrics.wait(time.Since(began)) }()
-	t := time.NewTimer(slotWait)
-	defer t.Stop()
 	select {
 	case err := <-w.ready:
 		return err
 	case <-s.retired:
 		err = errRetired
-	case <-t.C:
+	case <-time.After(slotWait):
 		err = errBusy
 	case <-ctx.Done():
 		err = ctx.Err()

@@ -334,12 +334,10 @@ func (b *requestBody) end() {
 		idle := make(chan struct{})
 		b.idle = idle
 		b.mu.Unlock()
-		t := time.NewTimer(readGrace)
 		select {
 		case <-idle:
-		case <-t.C:
+		case <-time.After(readGrace):
 		}
-		t.Stop()
 		b.mu.Lock()
 	}
 	rest := b.state <= bodyReading

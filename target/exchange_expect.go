@@ -65,12 +65,10 @@ func (e *expectation) wait() {
 	if !e.answered.Load() {
 		return
 	}
-	t := time.NewTimer(expectTimeout)
-	defer t.Stop()
 	select {
 	case <-e.left:
 	case <-e.over:
-	case <-t.C:
+	case <-time.After(expectTimeout):
 	}
 }
 

@@ -74,10 +74,8 @@ func (b *backoff) fresh() bool { return b.bound == 0 }
 // sleep waits for d and reports whether ctx is still alive then.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
 		select {
-		case <-t.C:
+		case <-time.After(d):
 		case <-ctx.Done():
 		}
 	}

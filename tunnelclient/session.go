@@ -124,11 +124,9 @@ func (s *session) sayGoodbye(wg *sync.WaitGroup) {
 		defer close(sent)
 		s.send(wire.Control{Type: wire.TypeGoaway})
 	})
-	t := time.NewTimer(farewellTimeout)
-	defer t.Stop()
 	select {
 	case <-sent:
-	case <-t.C:
+	case <-time.After(farewellTimeout):
 	}
 }
 
@@ -136,10 +134,8 @@ func (s *session) sayGoodbye(wg *sync.WaitGroup) {
 // little. The service prefers next by itself, if it is the same process: there
 // may be several behind one name.
 func (s *session) yieldTo(next *session, after time.Duration) {
-	t := time.NewTimer(after)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(after):
 		s.send(wire.Control{Type: wire.TypeGoaway})
 	case <-next.done:
 	case <-s.done:
