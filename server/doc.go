@@ -31,8 +31,7 @@
 // An [exchange] belongs to the goroutine of its handler. Other goroutines touch it
 // (x/net reading the request, a session's that brings interim answers, timers)
 // through requestBody, answerBody and viewerWriter, which have locks of their own.
-// Two things are held across network I/O, on purpose, and only the exchange's own
-// request ever waits for them: viewerWriter.sending, so that interim answers go out
-// one at a time, and the [sync.Once] of answerBody.Close and of exchange.finish, so
-// that the first call ends before a second one returns.
+// No lock is held across network I/O, but for the [sync.Once] of answerBody.Close and
+// of exchange.finish: the first call ends before a second one returns. Only the
+// exchange's own request ever waits for them.
 package server

@@ -61,11 +61,8 @@ type requestBody struct {
 	inRead bool          // a Read of src is under way
 	idle   chan struct{} // non-nil while end waits for it; closed when it returns
 
-	timer     *time.Timer // nil until there is something to time
-	waitingOn error       // what the timer's firing means; nil: nothing
-	hasAnswer bool
-	stopped   bool
-	waits     bool // the exchange has been told so
+	stall stallTimer // of the tunnel, which takes nothing; between two Reads
+	head  stallTimer // of the target, whose answer does not come; once all is sent
 }
 
 type bodyState int
@@ -80,6 +77,8 @@ const (
 
 func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 	b.x, b.piece = x, maxBodyRead
+	b.stall.init(x, x.srv.cfg.StallTimeout, func() { b.cancel(errStalled) })
+	b.head.init(nil, x.srv.cfg.ResponseHeaderTimeout, func() { b.cancel(errHeaderTimeout) })
 	if src != nil && src != http.NoBody {
 		b.src = src
 		b.kept = replay.New(bodySource{b})
@@ -87,13 +86,11 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 }
 
 // attach puts the body into out, a copy of in that is about to be sent by the
-// session whose traffic that is. Limits
-// that are exceeded call cancel.
+// session whose traffic that is. Limits that are exceeded call cancel.
 func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel context.CancelCauseFunc) {
 	b.in, b.out, b.traffic, b.cancel = in, out, traffic, cancel
-	b.mu.Lock()
-	b.hasAnswer, b.stopped = false, false
-	b.mu.Unlock()
+	b.stall.allow(true)
+	b.head.allow(true)
 	b.rewind()
 	if in.Header.Get("Upgrade") != "" {
 		b.settle() // with the end of the body begins what belongs to another protocol
@@ -103,96 +100,32 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 		out.Body = b
 		out.GetBody = nil
 	} else { // an HTTP/2 viewer's request may have an empty one that ReverseProxy leaves out
-		b.await(errHeaderTimeout)
-	}
-}
-
-// await times what err means; nil stops the timer.
-func (b *requestBody) await(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var d time.Duration
-	switch cfg := &b.x.srv.cfg; {
-	case err == nil || b.stopped:
-	case err == errStalled: //nolint:errorlint // identity
-		d = cfg.StallTimeout
-	case !b.hasAnswer:
-		d = cfg.ResponseHeaderTimeout
-	}
-	if waits := err == errStalled && !b.stopped; waits != b.waits { //nolint:errorlint // identity
-		if b.waits = waits; waits {
-			b.x.waits()
-		} else {
-			b.x.moves()
-		}
-	}
-	b.waitingOn = err
-	switch {
-	case d <= 0:
-		b.waitingOn = nil
-		if b.timer != nil {
-			b.timer.Stop()
-		}
-	case b.timer == nil:
-		b.timer = time.AfterFunc(d, b.expired)
-	default:
-		b.timer.Reset(d)
-	}
-}
-
-// expire ends the attempt as err does if that is what is being waited on, and
-// reports whether it is.
-func (b *requestBody) expire(err error) bool {
-	b.mu.Lock()
-	is := b.waits && err == errStalled //nolint:errorlint // identity
-	b.mu.Unlock()
-	if is {
-		b.cancel(err)
-	}
-	return is
-}
-
-func (b *requestBody) expired() {
-	b.mu.Lock()
-	err := b.waitingOn
-	b.mu.Unlock()
-	if err != nil {
-		b.cancel(err)
+		b.head.start()
 	}
 }
 
 // answered says that the answer has begun.
 func (b *requestBody) answered() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.hasAnswer = true
+	b.head.allow(false)
 	b.settle()
-	if b.waitingOn == errHeaderTimeout { //nolint:errorlint // identity
-		b.waitingOn = nil
-		b.timer.Stop()
-	}
 }
 
 // stop ends all timing of the attempt.
 func (b *requestBody) stop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.stopped, b.waitingOn = true, nil
-	if b.waits {
-		b.waits = false
-		b.x.moves()
-	}
-	if b.timer != nil {
-		b.timer.Stop()
-	}
+	b.stall.allow(false)
+	b.head.allow(false)
 }
 
 // sent says that all of the request has gone into the tunnel.
-func (b *requestBody) sent() { b.await(errHeaderTimeout) }
+func (b *requestBody) sent() {
+	b.stall.stop()
+	b.head.start()
+}
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	// Here because what was read before has been taken.
-	b.await(nil)
+	b.stall.stop()
+	b.head.stop()
 	if stall := b.x.srv.cfg.StallTimeout; stall > 0 && !b.readAt.IsZero() {
 		switch took := time.Since(b.readAt); {
 		case took > stall/10:
@@ -212,9 +145,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	switch {
 	case n > 0:
-		b.await(errStalled) // until the next Read, or sent
+		b.stall.start() // until the next Read, or sent
 	case err != nil:
-		b.await(errHeaderTimeout)
+		b.head.start()
 	}
 	return n, err
 }

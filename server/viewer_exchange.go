@@ -172,7 +172,7 @@ func (x *exchange) cut() {
 	switch u := x.w.upgraded.Load(); {
 	case u != nil && u.x.answer != nil:
 		u.x.answer.attempt.cancel(errStalled)
-	case x.body.expire(errStalled): // the viewer learns it
+	case x.body.stall.expire(): // the viewer learns it
 	case x.http1 && x.conn != nil:
 		reset(x.conn)
 	default:

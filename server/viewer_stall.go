@@ -5,32 +5,40 @@ import (
 	"time"
 )
 
-// stallTimer calls a function if one write takes longer than a timeout. The
-// function never runs after stop has returned: what it acts on may be gone then,
-// and with x/net's ResponseWriter that ends the process. So it is called with a
-// lock held, and must do no I/O. The zero value never calls anything.
+// stallTimer calls a function if one thing, such as a write, takes longer than a
+// timeout. The function never runs after stop has returned: what it acts on may be
+// gone then, and with x/net's ResponseWriter that ends the process. So it is called
+// with a lock held, and must do no I/O. The zero value never calls anything.
 type stallTimer struct {
-	x       *exchange     // learns that bytes wait meanwhile
+	x       *exchange     // learns that bytes wait meanwhile; nil: none does
 	timeout time.Duration // zero: never
-	stalled func()
+	stalled func()        // may be nil without a timeout
 
-	mu    sync.Mutex
-	since time.Time   // zero while nothing is timed
-	timer *time.Timer // nil before the first start
+	mu      sync.Mutex
+	off     bool        // start does nothing
+	running bool        // between start and stop
+	since   time.Time   // when start was called last
+	timer   *time.Timer // nil before the first start
 }
 
 func (t *stallTimer) init(x *exchange, timeout time.Duration, stalled func()) {
 	t.x, t.timeout, t.stalled = x, timeout, stalled
 }
 
-// start begins to time; stop ends that.
+// start begins to time, or begins anew; stop ends that.
 func (t *stallTimer) start() {
-	t.x.waits()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.off {
+		return
+	}
+	if !t.running {
+		t.running = true
+		t.x.waits()
+	}
 	if t.timeout <= 0 {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.since = time.Now()
 	if t.timer == nil {
 		t.timer = time.AfterFunc(t.timeout, t.expired)
@@ -40,30 +48,46 @@ func (t *stallTimer) start() {
 }
 
 func (t *stallTimer) stop() {
-	t.x.moves()
-	if t.timeout <= 0 {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.since = time.Time{}
-	t.timer.Stop()
+	t.stopLocked()
 }
 
-// expire is as if the timeout were over.
-func (t *stallTimer) expire() {
+func (t *stallTimer) stopLocked() {
+	if t.running {
+		t.running = false
+		t.x.moves()
+	}
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+// allow(false) stops the timer and keeps start from doing anything until
+// allow(true).
+func (t *stallTimer) allow(on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.since.IsZero() {
+	if t.off = !on; t.off {
+		t.stopLocked()
+	}
+}
+
+// expire is as if the timeout were over. It reports whether anything is being timed.
+func (t *stallTimer) expire() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running && t.stalled != nil {
 		t.stalled()
 	}
+	return t.running
 }
 
 func (t *stallTimer) expired() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// A firing may be late, and belong to what was timed before.
-	if !t.since.IsZero() && time.Since(t.since) >= t.timeout {
+	if t.running && time.Since(t.since) >= t.timeout {
 		t.stalled()
 	}
 }

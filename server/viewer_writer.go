@@ -51,8 +51,6 @@ type viewerWriter struct {
 	// own, which interim answers use meanwhile.
 	header http.Header
 
-	sending sync.Mutex // held while anything is written before the final header
-
 	mu      sync.Mutex
 	queue   []interim     // that have to go out
 	drained chan struct{} // non-nil while a goroutine sends them; closed when it ends
@@ -109,8 +107,15 @@ func (w *viewerWriter) interim(status int, h http.Header) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.begun || status == http.StatusContinue && w.continued {
-		return nil
+	if status != http.StatusContinue || !w.continued {
+		w.queueLocked(status, h)
+	}
+	return nil
+}
+
+func (w *viewerWriter) queueLocked(status int, h http.Header) {
+	if w.begun {
+		return
 	}
 	w.continued = w.continued || status == http.StatusContinue
 	w.queue = append(w.queue, interim{status, h})
@@ -118,7 +123,6 @@ func (w *viewerWriter) interim(status int, h http.Header) error {
 		w.drained = make(chan struct{})
 		go w.sendQueue(w.drained)
 	}
-	return nil
 }
 
 func (w *viewerWriter) sendQueue(drained chan struct{}) {
@@ -138,12 +142,6 @@ func (w *viewerWriter) sendQueue(drained chan struct{}) {
 }
 
 func (w *viewerWriter) writeInterim(status int, h http.Header) {
-	w.sending.Lock()
-	defer w.sending.Unlock()
-	w.writeInterimLocked(status, h)
-}
-
-func (w *viewerWriter) writeInterimLocked(status int, h http.Header) {
 	header := w.ResponseWriter.Header()
 	final := maps.Clone(header) // what a handler around us has set
 	clear(header)
@@ -156,25 +154,17 @@ func (w *viewerWriter) writeInterimLocked(status int, h http.Header) {
 }
 
 // sendContinue is called before the body of the request is first read. It returns
-// when a viewer that waits for a 100 has got it.
+// when a viewer that waits for a 100 has got it, from the target or from us.
 func (w *viewerWriter) sendContinue() {
 	w.mu.Lock()
-	continued, drained := w.continued, w.drained
+	if w.expects && !w.continued {
+		w.queueLocked(http.StatusContinue, nil)
+	}
 	w.continued = true
+	drained := w.drained
 	w.mu.Unlock()
-	switch {
-	case !w.expects:
-	case continued && drained != nil: // the target's is under way
+	if w.expects && drained != nil {
 		<-drained
-	case !continued:
-		w.sending.Lock()
-		defer w.sending.Unlock()
-		w.mu.Lock()
-		begun := w.begun
-		w.mu.Unlock()
-		if !begun {
-			w.writeInterimLocked(http.StatusContinue, nil)
-		}
 	}
 }
 
@@ -187,8 +177,6 @@ func (w *viewerWriter) endInterim() {
 	if drained != nil {
 		<-drained
 	}
-	w.sending.Lock()   // a 100 may be under way
-	w.sending.Unlock() //nolint:staticcheck // that was all
 }
 
 // close ends the use of the server's ResponseWriter.
