@@ -16,7 +16,7 @@ import (
 // from it what must not.
 func checkAnswer(resp *http.Response) error {
 	if tooManyFields(resp.Header, resp.Trailer) {
-		return fmt.Errorf("%w: more than %d header fields or %d trailers", errBadAnswer, maxFields, maxTrailers)
+		return fmt.Errorf("%w: more than %d header fields or %d trailers", failBadAnswer, maxFields, maxTrailers)
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// Made by h2conn, with the two headers that it needs.
@@ -25,15 +25,15 @@ func checkAnswer(resp *http.Response) error {
 		return nil
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 599 {
-		return fmt.Errorf("%w: status %d", errBadAnswer, resp.StatusCode)
+		return fmt.Errorf("%w: status %d", failBadAnswer, resp.StatusCode)
 	}
 	if s := resp.Status; s != "" && (len(s) < 3 || !digits(s[:3]) || len(s) > 3 && s[3] != ' ') {
-		return fmt.Errorf("%w: the status is not three digits", errBadAnswer)
+		return fmt.Errorf("%w: the status is not three digits", failBadAnswer)
 	}
 	if cl := resp.Header["Content-Length"]; len(cl) > 0 {
 		for _, v := range cl {
 			if v != cl[0] || !digits(v) {
-				return fmt.Errorf("%w: Content-Length is contradictory or not a number", errBadAnswer)
+				return fmt.Errorf("%w: Content-Length is contradictory or not a number", failBadAnswer)
 			}
 		}
 		resp.Header["Content-Length"] = cl[:1]

@@ -37,7 +37,7 @@ func newAnswerBody(a *attempt, resp *http.Response) *answerBody {
 	b := &answerBody{ReadCloser: resp.Body, attempt: a, resp: resp}
 	resp.Body = b
 	if up, ok := b.ReadCloser.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		b.stall.init(a.x, a.sess.srv.cfg.StallTimeout, func() { a.cancel(errStalled) })
+		b.stall.init(a.x, a.sess.srv.cfg.StallTimeout, func() { a.cancel(failStalled) })
 		resp.Body = upgradedAnswer{b, up}
 	}
 	return b
@@ -50,7 +50,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if err != nil {
 		checkTrailer(b.resp.Trailer)
 		if errors.Is(err, io.EOF) && !b.attempt.x.fitsViewer(b.resp.Trailer) {
-			err = fmt.Errorf("%w: trailers that the viewer does not take", errBadAnswer)
+			err = fmt.Errorf("%w: trailers that the viewer does not take", failBadAnswer)
 		}
 		if !errors.Is(err, io.EOF) {
 			b.broken.Store(true)

@@ -101,7 +101,7 @@ func (a *attempt) explain(req *http.Request, err error) error {
 		err = *b
 	}
 	if e := a.x.body.fault(); e != nil && here {
-		err = fmt.Errorf("%w: %w", errBadBody, e)
+		err = fmt.Errorf("%w: %w", failBadBody, e)
 	}
 	return err
 }
@@ -170,7 +170,7 @@ func (a *attempt) gotInterim(code int, h textproto.MIMEHeader, pass func(int, ht
 
 func (a *attempt) checkInterim(code int, h http.Header) error {
 	if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
-		return fmt.Errorf("%w: status %d where only an interim one can be", errBadAnswer, code)
+		return fmt.Errorf("%w: status %d where only an interim one can be", failBadAnswer, code)
 	}
 	a.interims++
 	for k, vv := range h {
@@ -179,7 +179,7 @@ func (a *attempt) checkInterim(code int, h http.Header) error {
 		}
 	}
 	if a.interims > maxInterim || a.interimBytes > maxInterimBytes {
-		return fmt.Errorf("%w: more than %d interim answers or %d bytes of them", errBadAnswer, maxInterim, maxInterimBytes)
+		return fmt.Errorf("%w: more than %d interim answers or %d bytes of them", failBadAnswer, maxInterim, maxInterimBytes)
 	}
 	cleanHeader(h)
 	delete(h, wire.HeaderError)

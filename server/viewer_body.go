@@ -77,8 +77,8 @@ const (
 
 func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 	b.x, b.piece = x, maxBodyRead
-	b.stall.init(x, x.srv.cfg.StallTimeout, func() { b.cancel(errStalled) })
-	b.head.init(nil, x.srv.cfg.ResponseHeaderTimeout, func() { b.cancel(errHeaderTimeout) })
+	b.stall.init(x, x.srv.cfg.StallTimeout, func() { b.cancel(failStalled) })
+	b.head.init(nil, x.srv.cfg.ResponseHeaderTimeout, func() { b.cancel(failHeaderTimeout) })
 	if src != nil && src != http.NoBody {
 		b.src = src
 		b.kept = replay.New(bodySource{b})

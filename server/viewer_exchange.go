@@ -171,7 +171,7 @@ func (x *exchange) cut() {
 	}
 	switch u := x.w.upgraded.Load(); {
 	case u != nil && u.x.answer != nil:
-		u.x.answer.attempt.cancel(errStalled)
+		u.x.answer.attempt.cancel(failStalled)
 	case x.body.stall.expire(): // the viewer learns it
 	case x.http1 && x.conn != nil:
 		reset(x.conn)
@@ -305,9 +305,6 @@ func (x *exchange) fail(err error) {
 		// follows from it ends the request.
 		panic(http.ErrAbortHandler)
 	}
-	if f == failBroken {
-		f = unsent(err)
-	}
 	x.final = nil
 	clear(x.w.Header())
 	if f == failNoTunnel {
@@ -381,23 +378,10 @@ func errFor(err error) *failure {
 		return failNoTunnel
 	case errors.Is(err, errBusy):
 		return failBusy
-	case errors.Is(err, errHeaderTimeout):
-		return failHeaderTimeout
-	case errors.Is(err, errStalled):
-		return failStalled
-	case errors.Is(err, errBadAnswer):
-		return failBadAnswer
-	case errors.Is(err, errBadBody):
-		return failBadBody
 	case errors.Is(err, budget.ErrPeer), errors.Is(err, budget.ErrFull):
 		return failMemory
 	}
-	return failBroken
-}
-
-// unsent tells requests that x/net refused to encode from those that were
-// lost. It has no types for that.
-func unsent(err error) *failure {
+	// x/net has no types for requests that it refuses to encode.
 	switch text := err.Error(); {
 	case strings.Contains(text, "request header list larger than"):
 		return failHeaderTooLarge

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -14,15 +15,11 @@ var (
 	// ErrServerClosed is returned by Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("server: closed")
 
-	errHeaderTimeout = errors.New("server: the target did not answer in time")
-	errStalled       = errors.New("server: the target took no bytes of the request within the stall timeout")
-	errBadAnswer     = errors.New("server: the tunnel client sent an answer that is not valid HTTP")
-	errBadBody       = errors.New("server: the viewer's request body is malformed or broke off")
-	errDraining      = fmt.Errorf("%w: it has left because the service is shutting down", ErrNoTunnel)
+	errDraining = fmt.Errorf("%w: it has left because the service is shutting down", ErrNoTunnel)
 )
 
 // A failure is an answer that the service makes itself, for a viewer whose
-// request it cannot carry.
+// request it cannot carry. For Go code, and for the log, it is an error.
 type failure struct {
 	status int
 	// kind is the RFC 9209 proxy error type.
@@ -40,7 +37,9 @@ type failure struct {
 	reserved bool
 }
 
-func (f *failure) Error() string { return f.text }
+func (f *failure) Error() string {
+	return "server: " + strings.ToLower(f.text[:1]) + strings.TrimSuffix(f.text[1:], ".")
+}
 
 // serviceName is the service's in Proxy-Status, and how its tunnel clients' begins.
 const serviceName = "websocktunnel"
