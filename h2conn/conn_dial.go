@@ -65,9 +65,6 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 		CompressionMode: websocket.CompressionDisabled,
 		OnPingReceived:  func(context.Context, []byte) bool { return tr.carrier.flood.ping(time.Now()) },
 	}
-	if opts.HTTPHeader == nil {
-		opts.HTTPHeader = http.Header{}
-	}
 	if o.Subprotocol != "" {
 		opts.Subprotocols = []string{o.Subprotocol}
 	}

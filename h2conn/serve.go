@@ -328,16 +328,6 @@ func writePieces(w io.Writer, p []byte, c *Conn) (n int, err error) {
 	}
 }
 
-func (w *answerWriter) WriteString(s string) (int, error) {
-	if !w.wroteHeader {
-		w.WriteHeader(http.StatusOK)
-	}
-	if w.discard {
-		return len(s), nil
-	}
-	return io.WriteString(w.ResponseWriter, s)
-}
-
 func (w *answerWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.

@@ -15,17 +15,8 @@ import (
 // parsePublicURL returns the public URL without a trailing slash, or nil after
 // it has noted a fault.
 func parsePublicURL(s string, faults *configerror.Faults) *url.URL {
-	if s == "" {
-		faults.Add("PublicURL", "", "is required, such as https://tunnel.example.com")
-		return nil
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		faults.Add("PublicURL", redact.URL(s), "it is not a URL")
-		return nil
-	}
-	if rule := publicURLRule(u); rule != "" {
-		faults.Add("PublicURL", redact.URL(s), rule)
+	u := faults.URL("PublicURL", s, "https://tunnel.example.com", publicURLRule)
+	if u == nil {
 		return nil
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.EscapedPath(), "/"), ""

@@ -14,7 +14,6 @@ import (
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
 	"github.com/websocktunnel/websocktunnel/internal/errorlog"
-	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
 const (
@@ -190,36 +189,29 @@ func (cfg *Config) sessionConfig() h2conn.ServeConfig {
 }
 
 // handshakeURL returns the URL to request for a service's URL, after it has noted
-// its faults. A path is made to end in a slash: the proxy that
-// strips it leaves "/".
+// its faults. A path is made to end in a slash: the proxy that strips it leaves "/".
 func handshakeURL(s string, faults *configerror.Faults) string {
-	if s == "" {
-		faults.Add("ServerURL", "", "is required, such as https://tunnel.example.com")
-		return ""
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		// The error of url.Parse quotes its input, which may hold a password.
-		faults.Add("ServerURL", redact.URL(s), "it cannot be parsed as a URL")
-		return ""
-	}
-	rule := ""
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss":
-		rule = "it must begin with https://, http://, wss:// or ws://"
-	case u.Hostname() == "":
-		rule = "it names no host"
-	case u.User != nil:
-		rule = "it must not hold a user or password, for they would be Basic in the Authorization header, where the token is, as Bearer: a front must take what it wants to see from another header, set with Header (--header)"
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		rule = "it must not have a query or fragment"
-	}
-	if rule != "" {
-		faults.Add("ServerURL", redact.URL(s), rule)
+	u := faults.URL("ServerURL", s, "https://tunnel.example.com", serverURLRule)
+	if u == nil {
 		return ""
 	}
 	if !strings.HasSuffix(u.Path, "/") {
 		u = u.JoinPath("/")
 	}
 	return u.String()
+}
+
+// serverURLRule returns the rule that u breaks as a service's URL, or "".
+func serverURLRule(u *url.URL) string {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss":
+		return "it must begin with https://, http://, wss:// or ws://"
+	case u.Hostname() == "":
+		return "it names no host"
+	case u.User != nil:
+		return "it must not hold a user or password, for they would be Basic in the Authorization header, where the token is, as Bearer: a front must take what it wants to see from another header, set with Header (--header)"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "it must not have a query or fragment"
+	}
+	return ""
 }

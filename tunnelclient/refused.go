@@ -47,28 +47,22 @@ type RefusedError struct {
 
 // Error returns one line that says what happened and what to do about it.
 func (e *RefusedError) Error() string {
-	var b strings.Builder
+	text := fmt.Sprintf("the service refused the registration with status %d", e.Status)
 	switch {
 	case e.CloseCode != 0:
-		fmt.Fprintf(&b, "the service ended the tunnel with close code %d (%s)", e.CloseCode, e.word())
+		text = fmt.Sprintf("the service ended the tunnel with close code %d (%s)", e.CloseCode, e.word())
 	case e.Status == http.StatusUnauthorized:
-		b.WriteString("the service refused the token (401)")
-	default:
-		fmt.Fprintf(&b, "the service refused the registration with status %d", e.Status)
+		text = "the service refused the token (401)"
 	}
 	if e.Message != "" {
-		b.WriteString(": ")
-		b.WriteString(e.Message)
+		text += ": " + e.Message
 	}
-	if c := e.clocks(); c != "" {
-		b.WriteString("; ")
-		b.WriteString(c)
+	for _, more := range []string{e.clocks(), e.hint()} {
+		if more != "" {
+			text += "; " + more
+		}
 	}
-	if h := e.hint(); h != "" {
-		b.WriteString("; ")
-		b.WriteString(h)
-	}
-	return b.String()
+	return text
 }
 
 // notYetValid reports whether waiting makes the refused token good.

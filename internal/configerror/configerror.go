@@ -5,8 +5,10 @@ package configerror
 
 import (
 	"errors"
+	"net/url"
 	"strconv"
 
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -72,6 +74,25 @@ func (f *Faults) AddID(field, id string) {
 	default:
 		f.Add(field, id, "it "+rule)
 	}
+}
+
+// URL parses value and returns it, or nil after it has noted a fault. rule returns
+// the rule that a URL breaks, or "". example is of a good one.
+func (f *Faults) URL(field, value, example string, rule func(*url.URL) string) *url.URL {
+	if value == "" {
+		f.Add(field, "", "is required, such as "+example)
+		return nil
+	}
+	u, err := url.Parse(value)
+	broken := "it cannot be parsed as a URL" // the error quotes value, which may hold a password
+	if err == nil {
+		broken = rule(u)
+	}
+	if broken != "" {
+		f.Add(field, redact.URL(value), broken)
+		return nil
+	}
+	return u
 }
 
 // Err returns the faults joined, or nil if there are none.
