@@ -42,6 +42,7 @@ const (
 )
 
 var (
+	errTokenTooLong    = errors.New("the fresh token is too long to send; the old one stays in force")
 	errTokenRefused    = errors.New("the service refused the fresh token; the old one stays in force")
 	errTokenUnanswered = errors.New("the service did not answer the fresh token; the old one stays in force")
 )
@@ -311,6 +312,7 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 		if pending != "" {
 			fresh = nil // one at a time
 		}
+		var failed error // of a refresh
 		select {
 		case <-ctx.Done():
 			return nil, pause{}, nil
@@ -352,36 +354,28 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 				r.wg.Go(func() { s.send(m) })
 				continue
 			}
-			r.log.Warn().Int("bytes", len(tok)).Msg("the fresh token is too long to send")
-			if expiring {
-				return nil, r.replace(s, 0, "the token runs out"), nil
-			}
+			failed = errTokenTooLong
 
 		case m := <-s.answers:
-			if pending == "" {
-				continue
-			}
-			tok := pending
-			pending, overdue = "", nil
-			if *m.OK {
-				s.token, expiring = tok, false
+			if pending != "" && *m.OK {
+				s.token, expiring = pending, false
 				r.log.Info().Msg("the service took the fresh token")
-				continue
+			} else if pending != "" {
+				failed = errTokenRefused // perhaps it came too late for this session
 			}
-			r.log.Warn().Err(errTokenRefused).Msg("could not refresh the token")
-			r.report(State{Phase: PhaseConnected, Err: errTokenRefused})
-			if expiring {
-				// Perhaps it came too late for this session.
-				return nil, r.replace(s, 0, "the token runs out"), nil
-			}
+			pending, overdue = "", nil
 
 		case <-overdue:
 			pending, overdue = "", nil
-			r.log.Warn().Err(errTokenUnanswered).Msg("could not refresh the token")
-			r.report(State{Phase: PhaseConnected, Err: errTokenUnanswered})
-			if expiring {
-				return nil, r.replace(s, 0, "the token runs out"), nil
-			}
+			failed = errTokenUnanswered
+		}
+		if failed == nil {
+			continue
+		}
+		r.log.Warn().Err(failed).Msg("could not refresh the token")
+		r.report(State{Phase: PhaseConnected, Err: failed})
+		if expiring {
+			return nil, r.replace(s, 0, "the token runs out"), nil
 		}
 	}
 }

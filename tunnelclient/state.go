@@ -46,7 +46,7 @@ type State struct {
 	Reason string
 
 	// Err is why the last attempt or session ended, or what went wrong while
-	// connected: a fresh token that the service refused, or an attempt to
+	// connected: a fresh token that did not come into force, or an attempt to
 	// follow a change of the network. It is a *[SessionError] if a session has
 	// ended, a *[RefusedError] if the service refused the handshake, and may be
 	// nil.
