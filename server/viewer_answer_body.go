@@ -100,14 +100,8 @@ type upgradedAnswer struct {
 	up upgradedBody
 }
 
-func (b upgradedAnswer) Write(p []byte) (n int, err error) {
-	for len(p) > 0 && err == nil {
-		var k int
-		b.stall.start()
-		k, err = b.up.Write(p[:min(len(p), maxBodyRead)])
-		b.stall.stop()
-		p, n = p[k:], n+k
-	}
+func (b upgradedAnswer) Write(p []byte) (int, error) {
+	n, err := b.stall.write(b.up, p)
 	b.written.Add(int64(n))
 	b.attempt.sess.traffic.addReceived(n)
 	if err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"sync"
 	"time"
 )
@@ -81,6 +82,22 @@ func (t *stallTimer) expire() bool {
 		t.stalled()
 	}
 	return t.running
+}
+
+// write writes p to w. With a timeout it does so in pieces, to see progress.
+func (t *stallTimer) write(w io.Writer, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		piece := p[n:]
+		if t.timeout > 0 {
+			piece = piece[:min(len(piece), maxBodyRead)]
+		}
+		var k int
+		t.start()
+		k, err = w.Write(piece)
+		t.stop()
+		n += k
+	}
+	return n, err
 }
 
 func (t *stallTimer) expired() {

@@ -247,22 +247,12 @@ func (w *viewerWriter) flush() error {
 	return w.rc.Flush()
 }
 
-func (w *viewerWriter) Write(p []byte) (n int, err error) {
+func (w *viewerWriter) Write(p []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
 	w.late.Stop()
-	for len(p) > 0 && err == nil {
-		piece := p
-		if w.stall.timeout > 0 { // in pieces, to see progress
-			piece = p[:min(len(p), maxBodyRead)]
-		}
-		var k int
-		w.stall.start()
-		k, err = w.ResponseWriter.Write(piece)
-		w.stall.stop()
-		p, n = p[k:], n+k
-	}
+	n, err := w.stall.write(w.ResponseWriter, p)
 	sent := w.sent.Add(int64(n))
 	if err == nil && w.flushes(sent) {
 		err = w.flush()
