@@ -37,13 +37,13 @@ const (
 // server takes that header away before a handler could see it.
 const HeaderExpect = "X-Websocktunnel-Expect"
 
-// uncarried are the headers of a request or an answer that do not cross: the
-// private ones, and those that HTTP/2 has no use for (RFC 9113, section 8.2.2).
-// "Connection: close" would even end the whole tunnel: x/net takes it as a wish
-// to close the connection.
+// uncarried are the fields of a request or an answer, and of their trailers, that
+// do not cross: the private ones, and those that HTTP/2 has no use for (RFC 9113,
+// section 8.2.2). "Connection: close" would even end the whole tunnel: x/net takes it
+// as a wish to close the connection.
 var uncarried = [...]string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade",
-	HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderUpgradeID, HeaderExpect,
+	"Http2-Settings", HeaderUpgrade, HeaderUpgradeBody, HeaderUpgradeRefused, HeaderUpgradeID, HeaderExpect,
 }
 
 func expectsContinue(h http.Header) bool {
@@ -63,6 +63,13 @@ func deleteUncarried(h http.Header) {
 	for _, k := range uncarried {
 		delete(h, k)
 	}
+}
+
+// clean removes from h what does not cross, and gives what does the form of
+// HTTP/2.
+func clean(h http.Header) {
+	deleteUncarried(h)
+	tidy(h)
 }
 
 // upgradeProtocol returns what an HTTP/1.1 request or response with header h

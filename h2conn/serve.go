@@ -198,11 +198,12 @@ func (a *answerer) answer(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Expect", "100-continue")
 		aw.continues = true
 	}
-	deleteUncarried(r.Header)
+	clean(r.Header)
 	a.handler.ServeHTTP(aw, r)
 	if !aw.wroteHeader {
 		aw.WriteHeader(http.StatusOK) // as net/http does, but with a clean header
 	}
+	cleanTrailers(w.Header())
 	if !a.admits(trailers(w.Header())) {
 		a.log.Printf("h2conn: the answer to %s has trailers over the peer's limit", r.Method)
 		panic(http.ErrAbortHandler)
@@ -291,7 +292,7 @@ func (w *answerWriter) WriteHeader(status int) {
 		return
 	}
 	if !w.wroteHeader {
-		deleteUncarried(w.Header())
+		clean(w.Header())
 		w.wroteHeader = status >= 200
 		if !w.answerer.admits(w.Header()) {
 			if status < 200 {

@@ -261,7 +261,7 @@ func (c *hijackedConn) takeHeader(resp *http.Response) http.Header {
 	h := c.u.Header()
 	clear(h)
 	maps.Copy(h, resp.Header)
-	deleteUncarried(h)
+	clean(h)
 	return h
 }
 

@@ -71,7 +71,7 @@ type fallbackUpgrade struct {
 
 func (u *fallbackUpgrade) request(r *http.Request) (io.Reader, error) {
 	body := r.Header.Get(HeaderUpgradeBody)
-	deleteUncarried(r.Header)
+	clean(r.Header)
 	asUpgrade(r, u.protocol)
 	stream := r.Body
 	switch body {
@@ -264,7 +264,7 @@ func (u *upgradeWriter) WriteHeader(status int) {
 		u.switchProtocols()
 		return
 	}
-	deleteUncarried(u.Header())
+	clean(u.Header())
 	if status >= 200 {
 		u.wroteHeader = true
 		status = u.form.refused(u.Header(), status)
@@ -276,7 +276,7 @@ func (u *upgradeWriter) WriteHeader(status int) {
 func (u *upgradeWriter) switchProtocols() {
 	h := u.Header()
 	accepted := h.Get("Upgrade")
-	deleteUncarried(h)
+	clean(h)
 	h.Del("Content-Length")
 	u.form.switched(h, accepted)
 	// Nothing that the target did not send.

@@ -121,7 +121,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	expects := expectsContinue(req.Header)
 	hasBody := req.Body != nil && req.Body != http.NoBody
-	unclean := expects || hasUncarried(req.Header)
+	unclean := expects || hasUncarried(req.Header) || !isTidy(req.Header)
 	if hasBody || unclean || req.Close {
 		out := *req
 		out.Close = false
@@ -130,7 +130,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		if unclean {
 			out.Header = req.Header.Clone()
-			deleteUncarried(out.Header)
+			clean(out.Header)
 			if expects {
 				out.Header.Set(HeaderExpect, "100-continue")
 			}
@@ -141,7 +141,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, t.wrap(err)
 	}
-	deleteUncarried(resp.Header)
+	clean(resp.Header)
 	return resp, nil
 }
 

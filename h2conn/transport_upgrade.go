@@ -31,7 +31,7 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	out := req.WithContext(ctx)
 	out.Header = req.Header.Clone()
 	out.Close = false
-	deleteUncarried(out.Header)
+	clean(out.Header)
 	out.Header.Del("Content-Length")
 	hasBody := req.Body != nil && req.Body != http.NoBody && req.ContentLength != 0
 	out.ContentLength = -1
@@ -64,7 +64,7 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 		s.Close()
 		return nil, err
 	}
-	deleteUncarried(resp.Header)
+	clean(resp.Header)
 	if !switched {
 		pw.Close()                             // nothing will follow the request
 		resp.Body = struct{ io.ReadCloser }{s} // nothing can be written to a refusal

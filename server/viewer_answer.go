@@ -67,6 +67,7 @@ func cleanHeader(h http.Header) {
 	cleanReach(h)
 	errType, failed := h[wire.HeaderError]
 	cleanPrivate(h)
+	trimValues(h)
 	if failed { // for modifyAnswer, which makes a failure of it; Go callers get the header
 		h[wire.HeaderError] = errType
 	}
@@ -100,6 +101,7 @@ func checkTrailer(t http.Header) {
 		delete(t, k)
 	}
 	dropOurStatus(t)
+	trimValues(t)
 }
 
 func digits(s string) bool {

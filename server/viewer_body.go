@@ -309,4 +309,5 @@ func (b *requestBody) copyTrailers() {
 	for k := range b.out.Trailer {
 		b.out.Trailer[k] = b.in.Trailer[k]
 	}
+	trimValues(b.out.Trailer)
 }

@@ -44,6 +44,17 @@ func mayTrail(name string) bool {
 	return httpguts.ValidTrailerHeader(name) && !hopByHop[name] && name != "Http2-Settings" && !strings.HasPrefix(name, wire.HeaderPrefix)
 }
 
+// trimValues removes the white space around the values of h, which HTTP/2 libraries
+// that are stricter than Go's do not take (RFC 9113, section 8.2.1). Of headers that
+// go into a tunnel, h2conn does that.
+func trimValues(h http.Header) {
+	for _, vv := range h {
+		for i, v := range vv {
+			vv[i] = strings.Trim(v, " \t")
+		}
+	}
+}
+
 // Bounds of the header list of an answer to an HTTP/2 viewer. Browsers and libraries
 // end the whole connection for a larger one, with all requests on it: Chromium above
 // 256 KiB, nghttp2, which Node.js has, for a single field above 64 KiB.
