@@ -26,7 +26,9 @@ func TestMain(m *testing.M) {
 	// What x/net says about tunnel clients goes to the standard logger.
 	log.SetOutput(&standard)
 	flag.Parse()
-	flag.Set("test.parallel", "8") // attacks mostly wait
+	if flag.Lookup("test.fuzz").Value.String() == "" { // otherwise it is the number of processes
+		flag.Set("test.parallel", "8") // attacks mostly wait
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		for _, text := range []string{"panic", "unhandled response frame type"} {
 			if standard.Contains(text) {

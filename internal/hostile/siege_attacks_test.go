@@ -218,7 +218,7 @@ var singleSieges = []siege{
 			go hold(v)
 			fields := []hpack.HeaderField{accept, accept, accept, accept, accept, accept, accept, accept, accept, accept, accept, accept, accept, accept, accept}
 			for {
-				for range 100 {
+				for range 5 {
 					v.ask("GET", "/nobody/", true, fields...)
 				}
 				if v.w.Flush() != nil {

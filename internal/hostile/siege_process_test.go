@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -180,7 +181,7 @@ func besiege(t *testing.T, name, addr string, during time.Duration) *besieger {
 	}
 	cmd := exec.Command(self)
 	if path, err := exec.LookPath("taskset"); err == nil && name != "sink" {
-		cmd = exec.Command(path, "-c", "1", self)
+		cmd = exec.Command(path, "-c", strconv.Itoa(runtime.NumCPU()-1), self)
 	}
 	cmd.Env = append(os.Environ(), "WST_SIEGE="+name, "WST_SIEGE_ADDR="+addr, "WST_SIEGE_TIME="+during.String(),
 		"WST_SIEGE_TOKEN="+tunneltest.Token(t, attackerID))
