@@ -259,7 +259,9 @@ func TestGoawayOfClientThatStays(t *testing.T) {
 	defer resp.Body.Close()
 	c.do(func(fr *http2.Framer) error { return fr.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) })
 	<-c.control
-	if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+	// It used to say that the tunnel was at its request limit.
+	if resp, text := s.get("/a/"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" ||
+		!strings.Contains(text, "new session") || resp.Header.Get("Proxy-Status") != "websocktunnel; error=destination_unavailable" {
 		t.Errorf("a viewer got %s", resp.Status)
 	}
 }

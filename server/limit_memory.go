@@ -145,16 +145,17 @@ func (m *requestMemory) cut() {
 
 // refuse answers a request for which there is no room: at once with 503, or
 // not at all if too many such answers wait for their viewers.
-func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request) {
+func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route) {
 	if m.AdmitReserved(requestCost, refusalReserve) != nil {
 		panic(http.ErrAbortHandler)
 	}
+	f := failMemory.answering(r, rt)
 	leaveRest(w, r)
 	clear(r.Header)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
-	failMemory.write(w, r)
+	f.write(w, r)
 }
 
 // admitAnswer charges the header of resp to the tunnel, or returns an error if there

@@ -133,7 +133,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		s.cfg.Metrics.decline(r.Method, failMemory)
 		s.declined(s.record(r, rt), failMemory.status, 0, failMemory)
-		m.refuse(w, r)
+		m.refuse(w, r, rt)
 		return
 	}
 	switch {
@@ -163,6 +163,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // decline answers with f a request that becomes no exchange.
 func (s *Server) decline(w http.ResponseWriter, r *http.Request, rt route, f *failure) {
+	f = f.answering(r, rt)
 	info := s.record(r, rt)
 	leaveRest(w, r)
 	sent := f.write(w, r)

@@ -15,8 +15,8 @@ const (
 
 // lookup returns the active session of l. If there is none but one has been
 // announced, or its client has been asked for one, it waits for that, up to
-// settleWait. It returns nil if there is none, or if ctx ends first, and errBusy
-// if too many wait already or the client does not do as it is asked.
+// settleWait. It returns nil if there is none, or if ctx ends first, errBusy if too
+// many wait already, and errNotReplaced if the client does not do as it is asked.
 func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -41,7 +41,7 @@ func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 		tun.awaiting--
 		if !come {
 			if tun.owed != nil {
-				return nil, errBusy
+				return nil, errNotReplaced
 			}
 			return nil, nil
 		}

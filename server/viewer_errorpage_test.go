@@ -2,6 +2,8 @@ package server
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -57,6 +59,25 @@ func TestErrorsAreReadableAcrossOrigins(t *testing.T) {
 			if strings.Count(got, "Access-Control-") > 2 || strings.Contains(got, "Access-Control-Allow-Methods") || strings.Contains(got, "Access-Control-Allow-Headers") {
 				t.Errorf("%s of %s: %q allows more", tc.request, host, got)
 			}
+		}
+	}
+	// The 429 for too many such requests says no more than the 404.
+	for range missesBurst {
+		s.misses.allow(netip.MustParseAddr("127.0.0.1"))
+	}
+	for path, open := range map[string]bool{"/__version__/x": false, "/__heartbeat__/": false, "/unknown/x": true, "/": true} {
+		got := s.raw("GET " + path + " HTTP/1.1\r\nHost: h\r\nOrigin: https://app.example\r\nConnection: close\r\n\r\n")
+		if !strings.HasPrefix(got, "HTTP/1.1 429 ") || strings.Contains(got, "Access-Control") != open {
+			t.Errorf("too many of %s: %q", path, got)
+		}
+	}
+	// Nor does the 503 for a lack of memory.
+	for path, open := range map[string]bool{"/__version__": false, "/__version__/x": false, "/unknown/x": true} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", path, nil)
+		failMemory.answering(r, s.route(r)).write(w, r)
+		if _, ok := w.Header()["Access-Control-Allow-Origin"]; ok != open || w.Code != 503 {
+			t.Errorf("no memory for %s: %d, %q", path, w.Code, w.Header())
 		}
 	}
 	for _, request := range []string{registration(t, "a", "Bearer ", "Token "), registration(t, "a", "id: a\r", "id: a/b\r")} {

@@ -374,6 +374,8 @@ func errFor(err error) *failure {
 		return f
 	case errors.Is(err, errDraining): // before what it wraps
 		return failLeft
+	case errors.Is(err, errNotReplaced):
+		return failNotReplaced
 	case errors.Is(err, ErrNoTunnel):
 		return failNoTunnel
 	case errors.Is(err, errBusy):

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 var (
@@ -14,6 +16,8 @@ var (
 
 	// ErrServerClosed is returned by Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("server: closed")
+
+	errNotReplaced = errors.New("server: the tunnel client has not opened the new session that it was asked for")
 
 	errDraining = fmt.Errorf("%w: it has left because the service is shutting down", ErrNoTunnel)
 )
@@ -35,6 +39,17 @@ type failure struct {
 	// reserved says that the path is below one of the service's own: no
 	// viewer's request, and nothing for pages of other origins.
 	reserved bool
+}
+
+// answering returns f as the answer to r, which rt leads somewhere: to what is the
+// service's own it is no viewer's.
+func (f *failure) answering(r *http.Request, rt route) *failure {
+	if f.reserved || !wire.Reserved(rt.id) && !isRegistration(r, rt) {
+		return f
+	}
+	own := *f
+	own.reserved = true
+	return &own
 }
 
 func (f *failure) Error() string {
@@ -91,6 +106,10 @@ var (
 	failBusy = &failure{
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
 		text: "The tunnel is at its request limit.", retryAfter: time.Second,
+	}
+	failNotReplaced = &failure{
+		status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopTunnelClient,
+		text: "The tunnel client has not opened the new session that it was asked for.", retryAfter: 2 * time.Second,
 	}
 	failCrowded = &failure{
 		status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,

@@ -56,7 +56,7 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	refused := 0
 	for try := 0; try-refused < maxAttempts; try++ {
 		sess, e := x.session(req.Context())
-		if refused > 0 && (errors.Is(e, ErrNoTunnel) || errors.Is(e, errBusy)) {
+		if refused > 0 && (errors.Is(e, ErrNoTunnel) || errors.Is(e, errBusy) || errors.Is(e, errNotReplaced)) {
 			return nil, err // there was one, which has refused the request
 		}
 		if e != nil {
