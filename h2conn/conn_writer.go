@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// maxPending is the most that a combiner holds back, on the fastest link: a
-	// message of the largest size, and a control message behind it.
-	maxPending = maxMessage + MaxControlMessage + 2*maxFrameOverhead
+	// maxPending is the most that a combiner holds back: a message of the largest
+	// size, or several of maxQuantum together.
+	maxPending = maxMessage + maxFrameOverhead
 
 	// How much is written at a time: at first, and on a slow link.
 	firstPiece = 16 << 10
@@ -90,7 +90,7 @@ func newCombiner(w io.WriteCloser, timeout time.Duration, masked bool) *combiner
 func (c *combiner) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.waitRoomLocked(len(p), maxPending, false); err != nil {
+	if err := c.waitRoomLocked(len(p), maxQuantum, false); err != nil {
 		return 0, err
 	}
 	b := c.bufferLocked()
@@ -106,7 +106,7 @@ func (c *combiner) Write(p []byte) (int, error) {
 func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	most := maxPending
+	most := maxQuantum
 	if !urgent {
 		most = int(c.quantum.Load())
 	}
