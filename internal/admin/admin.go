@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -83,11 +84,14 @@ type Admin struct {
 	handler http.Handler
 	http    http.Server
 	started time.Time
+
+	closing chan struct{} // closed by Close
+	once    sync.Once
 }
 
 // New returns an Admin for cfg. It starts nothing.
 func New(cfg Config) *Admin {
-	a := &Admin{cfg: cfg, guard: newGuard(cfg), started: time.Now()}
+	a := &Admin{cfg: cfg, guard: newGuard(cfg), started: time.Now(), closing: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -106,6 +110,10 @@ func New(cfg Config) *Admin {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /{$}", a.servePage)
+	mux.HandleFunc("GET /assets/page.css", asset("page.css", "text/css; charset=utf-8"))
+	mux.HandleFunc("GET /assets/page.js", asset("page.js", "text/javascript; charset=utf-8"))
+	mux.HandleFunc("GET /events", a.serveEvents)
 	mux.HandleFunc("POST /login", a.guard.login)
 	mux.HandleFunc("POST /logout", a.guard.logout)
 	for _, r := range a.routes() {
@@ -138,6 +146,7 @@ func (a *Admin) Serve(ln net.Listener) error {
 // Close ends Serve and all its connections. What has been answered goes out, for a
 // moment.
 func (a *Admin) Close() {
+	a.once.Do(func() { close(a.closing) })
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	if a.http.Shutdown(ctx) != nil {

@@ -7,6 +7,9 @@
 // then its credentials. /healthz and /readyz alone are open to everyone. What
 // changes something needs a header that pages of other origins cannot send.
 //
+// The status page (page.go, assets) is one HTML file, which fills itself from a
+// stream of events. It shows nothing as HTML that came from elsewhere.
+//
 // routes.go lists all routes of the API. The OpenAPI document is made of that list
 // and of the types in api_types.go, so it cannot differ from the code.
 package admin

@@ -12,6 +12,7 @@ var loginPage = template.Must(template.New("login").Parse(`<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
 <title>Log in · websocktunnel</title>
 <main>
 <h1>websocktunnel</h1>
