@@ -28,7 +28,7 @@ test-short: ## the quick tests only, for the edit loop
 test-long: ## all tests, with those of gigabytes and hours, and the figures of docs/reliability.md
 	WST_LONG=1 ci/race.sh -p 1 -timeout 3h
 	WST_LONG=1 go test -count=1 -v -run 'TestStorm|TestSwaps|TestStalled' ./internal/reliability
-	WST_LONG=1 go test -count=1 -v -run 'TestNeighbourLatency|TestSiege' -timeout 1h ./internal/hostile
+	WST_LONG=1 go test -count=1 -v -run 'TestAttacks|TestNeighbourLatency|TestSiege' -timeout 2h ./internal/hostile
 	FUZZ='^Fuzz[A-Za-z]*Stream$$' FUZZTIME=2m ci/fuzz.sh -race
 	WST_LONG=1 ci/conformance.sh -p 1 -timeout 2h
 

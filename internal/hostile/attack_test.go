@@ -14,13 +14,13 @@ import (
 
 // patience is how long the tests wait for what has to happen. Floods take as long
 // as the machine needs to send and count them, and other tests run beside.
-const patience = 20 * time.Second
+const patience = slowness * 20 * time.Second
 
 // cutBound is how long an attacker may go on whose whole connection is the
 // attack, where its row names no other bound: 5 s, which can be told only where
-// nothing else runs.
+// nothing else runs, and without the race detector.
 func cutBound() time.Duration {
-	if long() {
+	if long() && !raceDetector {
 		return 5 * time.Second
 	}
 	return patience

@@ -2,5 +2,8 @@
 
 package hostile
 
-// raceDetector makes everything some ten times slower.
-const raceDetector = true
+// raceDetector makes everything some ten times slower, slowness the tests more patient.
+const (
+	raceDetector = true
+	slowness     = 4
+)
