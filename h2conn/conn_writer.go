@@ -49,7 +49,7 @@ func putBuffer(b *[]byte) {
 // takes all that has gathered in one go. HTTP/2 flushes its HEADERS and its DATA:
 // without this, each is a system call.
 //
-// What is written at a time stays together: messages come by writeMessage, and the
+// Bytes that are written at a time stay together: messages come by writeMessage, and the
 // websocket library's control frames by Write.
 //
 // Since a write returns before its bytes have left, three things are different

@@ -31,7 +31,7 @@ const (
 	// minGrowth is the least by which it is worth to grow.
 	minGrowth = 16 << 10
 
-	// minRoundTrip is what is taken for the round trip of a shorter link: the
+	// minRoundTrip is taken for the round trip of a shorter link: the
 	// ends of a busy one answer no sooner.
 	minRoundTrip = 4 * time.Millisecond
 )

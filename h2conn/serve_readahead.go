@@ -18,7 +18,7 @@ type readAhead struct {
 	mu       sync.Mutex
 	changed  sync.Cond // of mu: anything below
 	buf      []byte    // nil before the first Read
-	from, to int       // what is in buf and has not been taken
+	from, to int       // bytes in buf that have not been taken
 	err      error     // behind that
 	closed   bool
 	deadline time.Time
@@ -44,7 +44,7 @@ func (r *readAhead) run() {
 			r.changed.Wait() // until all has been taken
 			continue
 		}
-		// Read takes what is before this part meanwhile, and moves nothing.
+		// Read takes the bytes before this part meanwhile, and moves nothing.
 		free := r.buf[r.to:]
 		r.mu.Unlock()
 		n, err := r.src.Read(free)

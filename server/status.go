@@ -121,7 +121,7 @@ type RequestFailure struct {
 // maxFailures is how many failures of a tunnel are remembered.
 const maxFailures = 10
 
-// Tunnel returns what is known of the tunnel with this id, and false if it has no
+// Tunnel describes the tunnel with this id, and false if it has no
 // session and none is about to come.
 func (s *Server) Tunnel(id string) (TunnelDetails, bool) {
 	tun, sessions, ok := s.registry.entry(labelOf(id))

@@ -70,8 +70,8 @@ func isNavigation(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Sec-Fetch-Dest") == "" && prefersHTML(r.Header["Accept"])
 }
 
-// prefersHTML reports whether, by an Accept header, nothing is more welcome than
-// HTML, and what is as welcome stands behind it.
+// prefersHTML reports whether, by an Accept header, no type is more welcome than
+// HTML, and those that are as welcome stand behind it.
 func prefersHTML(accept []string) bool {
 	best, html := 0.0, false
 	for typ, q := range acceptedTypes(accept) {

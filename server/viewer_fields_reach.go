@@ -101,7 +101,7 @@ func dropReaching(h http.Header, r reach) {
 }
 
 // dropOurStatus removes Proxy-Status (RFC 9209) if it speaks for the service or a
-// tunnel client, who alone say why a request failed. That of other proxies, before
+// tunnel client: only they say why a request failed. That of other proxies, before
 // the target, passes.
 func dropOurStatus(h http.Header) {
 	for _, v := range h["Proxy-Status"] {

@@ -127,7 +127,7 @@ func (h *headReader) checked(data *[]byte) error {
 }
 
 // over reports whether line, which check has returned, is the last of the header.
-// What is no header at all is over at once.
+// Bytes that are no header at all are over at once.
 func (h *head) over(line []byte) bool {
 	return h.lines == 0 || h.lines > 1 && len(trimEnd(line)) == 0
 }

@@ -41,7 +41,7 @@ func (c headerChanges) apply(h http.Header) {
 }
 
 // remove removes what apply removes or replaces. It is for interim answers and
-// trailers: what is set stands in the header alone.
+// trailers: fields that are set stand in the header alone.
 func (c headerChanges) remove(h http.Header) {
 	for _, name := range c.names {
 		delete(h, name)
@@ -80,7 +80,7 @@ var ownRequestHeaders = map[string]string{
 	"Cdn-Loop": "by it the service finds requests that go round in circles (RFC 8586): leave it out",
 }
 
-// checkHeaders notes what is wrong with the options about headers.
+// checkHeaders notes the faults of the options about headers.
 func (o *Options) checkHeaders(faults *configerror.Faults) {
 	faults.AddHeader("Options.RequestHeader", o.RequestHeader, ownRequestHeaders)
 	faults.AddHeaderNames("Options.RemoveRequestHeader", o.RemoveRequestHeader, ownRequestHeaders)

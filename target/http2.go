@@ -122,7 +122,7 @@ func (p *http2Conns) reserveLocked() *http2Conn {
 	return nil
 }
 
-// open makes a connection, with a place for the one who calls it.
+// open makes a connection, with a place for its caller.
 func (p *http2Conns) open(ctx context.Context, o *http2Opening) (c *http2Conn, err error) {
 	defer func() {
 		p.mu.Lock()

@@ -87,7 +87,7 @@ func refreshReference(value string, reference func(string) string) string {
 func linkReferences(value string, reference func(string) string) string {
 	var b strings.Builder
 	rest := value
-	for rest != "" && b.Len() <= maxHeader { // what is larger does not pass
+	for rest != "" && b.Len() <= maxHeader { // a larger one does not pass
 		n := len(rest) - len(strings.TrimLeft(rest, " \t,"))
 		b.WriteString(rest[:n])
 		rest = rest[n:]
@@ -131,7 +131,7 @@ func linkParameter(param string, reference func(string) string) string {
 }
 
 // imageCandidate is one of the candidates in a srcset attribute (HTML, "parsing a
-// srcset attribute"): its URL, and what is said about it.
+// srcset attribute"): its URL, and its descriptors.
 var imageCandidate = regexp.MustCompile(`([\s,]*)([^\s,]\S*[^\s,]|[^\s,])((?:\s[^,]*)?)`)
 
 func candidates(srcset string, reference func(string) string) string {
@@ -214,7 +214,7 @@ func htmxLocation(value string, reference func(string) string) string {
 	var b strings.Builder
 	last := 0
 	dec := json.NewDecoder(strings.NewReader(value))
-	var path []bool // what is open: true for an object
+	var path []bool // of those that are open: true for an object
 	key, wantKey := "", false
 	for {
 		start := dec.InputOffset()

@@ -117,7 +117,7 @@ func (a *announcer) writeFiles(urls <-chan string, written chan<- writtenURL) {
 }
 
 // print writes the line on standard output. A reader that has gone is no fault.
-// On a terminal the URL ends in a slash: who clicks there opens a page.
+// On a terminal the URL ends in a slash: a click there opens a page.
 func (a *announcer) print(url string) error {
 	line := url
 	switch {
