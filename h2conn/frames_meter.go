@@ -77,6 +77,7 @@ type meter struct {
 	padded   bool                 // the payload still to come begins with its padding's length, which is to be looked at
 	first    bool                 // the first frame has come: it must be SETTINGS
 	block    bool                 // a header block is not over: it must be CONTINUATION
+	headers  bool                 // one has ended, or its last frame has begun; reset by who looks
 	reset    bool                 // this payload is the error code of a stream's reset
 	code     uint32               // of it, as far as it has come
 
@@ -89,6 +90,7 @@ type meter struct {
 	inflow  inflow
 	pings   pingClock
 
+	burst  int64 // what budget is at the start, and grows to with time
 	budget int64
 	last   time.Time    // when time was last counted
 	earned atomic.Int64 // not yet in budget
@@ -116,7 +118,7 @@ func (s *sentFrames) betweenFrames() bool { return s.skip == 0 && s.left == 0 &&
 // newMeter returns one for a peer that sends preface bytes before its first
 // frame, and none of more than maxFrame bytes.
 func newMeter(preface, maxFrame int, asking bool) *meter {
-	m := &meter{drops: asking, requests: !asking, maxFrame: maxFrame, now: time.Now, skip: preface, budget: glitchBurst, last: time.Now()}
+	m := &meter{drops: asking, requests: !asking, maxFrame: maxFrame, now: time.Now, skip: preface, burst: glitchBurst, budget: glitchBurst, last: time.Now()}
 	if asking {
 		m.out.skip = len(http2.ClientPreface)
 	}
@@ -199,6 +201,9 @@ func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int, windo
 		}
 		return heavyGlitch
 	case http2.FrameRSTStream:
+		if window < 0 {
+			return 0 // an answer to what the peer has sent too late
+		}
 		return resetGlitch + window/lateBytesPerCost
 	default:
 		return 0
@@ -210,7 +215,7 @@ func (m *meter) earns(kind http2.FrameType, flags http2.Flags, length int, windo
 func (m *meter) spend(n int64) bool {
 	if m.budget < n {
 		now := m.now()
-		m.budget += min(int64(now.Sub(m.last)/(time.Second/glitchRate)), glitchBurst)
+		m.budget += min(int64(now.Sub(m.last)/(time.Second/glitchRate)), m.burst)
 		m.budget = min(m.budget+m.earned.Swap(0), maxGlitches)
 		m.last = now
 	}
@@ -278,6 +283,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			switch kind {
 			case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
 				m.block = flags&http2.FlagHeadersEndHeaders == 0 // the same in all of them
+				m.headers = m.headers || !m.block
 			}
 			if !m.account(kind, flags, length, streamOf(h)) {
 				return n, false

@@ -29,7 +29,8 @@ func streamOf(header []byte) uint32 {
 }
 
 // sent notes a frame that goes to the peer, and returns what the peer may have
-// under way on its stream. asking says that this end opens streams, by HEADERS.
+// under way on its stream: -1 if it resets one on which the peer may send nothing.
+// asking says that this end opens streams, by HEADERS.
 func (s *openStreams) sent(kind http2.FrameType, stream uint32, asking bool) (window int64) {
 	if kind != http2.FrameHeaders && kind != http2.FrameRSTStream {
 		return 0
@@ -39,11 +40,14 @@ func (s *openStreams) sent(kind http2.FrameType, stream uint32, asking bool) (wi
 	if kind == http2.FrameHeaders && asking {
 		s.beginLocked(stream)
 	}
-	window = cmp.Or(s.windows.first, fixedWindow) + s.open[stream].grown
+	w, open := s.open[stream]
 	if kind == http2.FrameRSTStream {
+		if !open {
+			return -1
+		}
 		s.endLocked(stream)
 	}
-	return window
+	return cmp.Or(s.windows.first, fixedWindow) + w.grown
 }
 
 // granted notes a WINDOW_UPDATE for a stream that goes to the peer. It returns

@@ -3,6 +3,7 @@ package h2conn
 import (
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -54,6 +55,19 @@ func TestLateData(t *testing.T) {
 				}
 			}
 		}
+	})
+	t.Run("resets that answer late DATA earn nothing", func(t *testing.T) {
+		m := newMeter(0, 16<<10, false)
+		m.now = func() time.Time { return m.last }
+		m.first = true
+		m.filter(frameOn(1, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 5))
+		for range 2 * glitchBurst {
+			if _, ok := m.filter(frameOn(1, http2.FrameData, 0, 1)); !ok {
+				return
+			}
+			m.sent(frameOn(1, http2.FrameRSTStream, 0, 4))
+		}
+		t.Error("a flood that is answered by resets pays for itself")
 	})
 	t.Run("trailers open no stream again", func(t *testing.T) {
 		m := newMeter(0, 16<<10, false)

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,9 @@ const (
 	watchOff                        // HTTP/1: everything passes
 )
 
+// watchBurst is the glitchBurst of a viewer, which costs nothing to connect again.
+const watchBurst = 1000
+
 var errFlood = errors.New("h2conn: too many frames that carry nothing")
 
 // Watch returns c with its frames watched from the first byte on. It may turn out
@@ -62,6 +66,7 @@ var errFlood = errors.New("h2conn: too many frames that carry nothing")
 func Watch(c net.Conn, cfg WatchConfig) *WatchedConn {
 	w := &WatchedConn{Layer: netconn.Layer{Conn: c}, cfg: cfg}
 	m := newMeter(len(http2.ClientPreface), int(defaultInt(cfg.MaxFrameSize, 16<<10)), false)
+	m.burst, m.budget = watchBurst, watchBurst
 	m.inflow.changed = cfg.Memory.Held
 	w.frames = frameReader{
 		source: c, peer: newPeerSettings(len(http2.ClientPreface)), meter: m,
@@ -96,6 +101,12 @@ func (w *WatchedConn) is(s watchState) bool { return watchState(w.state.Load()) 
 func (w *WatchedConn) Read(p []byte) (int, error) {
 	if w.is(watchOff) && len(w.frames.rest) == 0 {
 		return w.Conn.Read(p)
+	}
+	if w.frames.meter.headers {
+		// The handler of the last request first: otherwise all requests that have come
+		// on all connections are decoded before one can be answered or refused.
+		w.frames.meter.headers = false
+		runtime.Gosched()
 	}
 	n, err := w.frames.Read(p)
 	w.timeHeaders()

@@ -67,7 +67,7 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 		lc.addr = subscriber(addr)
 	}
 	lc.memory.init(l.memory.hold(func() { reset(lc) }, addr))
-	err := lc.memory.hold.Admit(l.cost)
+	err := lc.memory.hold.AdmitReserved(l.cost, freshReserve)
 	l.mu.Lock()
 	var givesWay *viewerConn
 	a := l.byAddr[lc.addr] // nil for the zero Addr

@@ -11,12 +11,12 @@ import (
 // What things cost in memory, in bytes: estimates, rounded up, of what the runtime
 // holds for each. docs/security.md has how they were measured.
 const (
-	connCost     = 20 << 10  // a viewer's connection: its goroutine and buffers
-	tlsCost      = 20 << 10  // the same over TLS, more
-	http2Cost    = 32 << 10  // the same, if it speaks HTTP/2, more
-	blockCost    = 128 << 10 // an HTTP/2 header block that is not whole
-	requestCost  = 12 << 10  // a request: its goroutine and stream
-	exchangeCost = 36 << 10  // a request that goes into a tunnel, more
+	connCost     = 16 << 10 // a viewer's connection: its goroutine and buffers
+	tlsCost      = 16 << 10 // the same over TLS, more
+	http2Cost    = 20 << 10 // the same, if it speaks HTTP/2, more
+	blockCost    = 64 << 10 // an HTTP/2 header block that is not whole
+	requestCost  = 8 << 10  // a request: its goroutine and stream
+	exchangeCost = 20 << 10 // a request that goes into a tunnel, more
 	sessionCost  = 48 << 10
 	fieldCost    = 128 // a header field, besides its name and value
 
@@ -56,12 +56,14 @@ const (
 	budgetPart  = 2 // of the memory limit
 	addressPart = 5 // of the budget
 	tunnelPart  = 4
-	maxShare    = 96 << 20
+	maxShare    = 64 << 20
 
 	// What may exceed the limits, by one part of so many: refusals that wait for
-	// their viewers, and viewers that have behaved so far and hold nothing else.
+	// their viewers, new connections and their first requests, and the requests of
+	// viewers that have behaved so far and hold nothing else.
 	refusalReserve = 16
-	behavesReserve = 8
+	freshReserve   = 4
+	behavesReserve = 2
 )
 
 // newMemory returns the account for a limit of the process in bytes; 0 is none.
@@ -121,8 +123,11 @@ func (s *Server) admitRequest(r *http.Request, rt route) (m *requestMemory, ok b
 	if rt.kind == routeTunnel {
 		cost += exchangeCost
 	}
-	behaves := m.conn != nil && m.conn.memory.begin()
-	if m.Admit(cost) == nil || behaves && m.AdmitReserved(cost, behavesReserve) == nil {
+	reserve := int64(0)
+	if m.conn != nil {
+		reserve = m.conn.memory.begin()
+	}
+	if m.Admit(cost) == nil || reserve > 0 && m.AdmitReserved(cost, reserve) == nil {
 		return m, true
 	}
 	return m, false
@@ -140,17 +145,24 @@ func (m *requestMemory) done(well bool) {
 func (m *requestMemory) cut() {
 	if x := m.x.Load(); x != nil {
 		x.cut()
+	} else if m.conn != nil { // it does not take our answer
+		reset(m.conn)
 	}
 }
 
-// refuse answers a request for which there is no room: at once with 503, or
-// not at all if too many such answers wait for their viewers.
+// refuse answers a request for which there is no room: at once with 503, or, if too
+// many such answers wait for their viewers, by the end of its connection, so that
+// what follows on it costs no time either.
 func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route) {
 	if m.AdmitReserved(requestCost, refusalReserve) != nil {
+		if m.conn != nil {
+			reset(m.conn)
+		}
 		panic(http.ErrAbortHandler)
 	}
 	f := failMemory.answering(r, rt)
 	leaveRest(w, r)
+	m.Wait()
 	clear(r.Header)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")

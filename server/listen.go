@@ -24,9 +24,10 @@ const (
 	maxHeaderBytes    = 64 << 10
 
 	// For each HTTP/2 connection of a viewer. All its streams may stall, and
-	// must fit into the connection's window, or they starve the next.
+	// must fit into the connection's window and into an address's share of memory
+	// (maxShare), or they starve the next.
 	viewerStreams      = 128
-	viewerStreamWindow = 512 << 10
+	viewerStreamWindow = 448 << 10
 	viewerConnWindow   = (viewerStreams + 4) * viewerStreamWindow
 	viewerFrameSize    = 16 << 10
 )

@@ -20,6 +20,7 @@ type connMemory struct {
 	read   atomic.Int64 // bytes of one that are not charged yet
 
 	requests atomic.Int32 // under way
+	begunAny atomic.Bool  // there has been one
 	behaved  atomic.Bool  // one has ended well
 }
 
@@ -58,9 +59,19 @@ func (m *connMemory) setBusy(busy bool) {
 	m.hold.Add(-m.header.Swap(0))
 }
 
-// begin counts a request, and reports whether it is the only one of a connection
-// that has behaved so far.
-func (m *connMemory) begin() bool { return m.requests.Add(1) == 1 && m.behaved.Load() }
+// begin counts a request, and returns the reserve that it may use: none if it is
+// not the only one of its connection.
+func (m *connMemory) begin() (reserve int64) {
+	switch n := m.requests.Add(1); {
+	case n > 1:
+		return 0
+	case m.behaved.Load():
+		return behavesReserve
+	case m.begunAny.Swap(true):
+		return 0
+	}
+	return freshReserve
+}
 
 // end is the counterpart of begin.
 func (m *connMemory) end(well bool) {

@@ -136,6 +136,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.refuse(w, r, rt)
 		return
 	}
+	if r.ProtoMajor == 2 && rt.kind != routeTunnel {
+		m.Wait()
+		defer hurry(w)()
+	}
 	switch {
 	case isRegistration(r, rt):
 		s.register(w, r)

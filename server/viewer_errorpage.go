@@ -37,13 +37,22 @@ code { opacity: .7 }
 // window, with the whole request in memory. Over HTTP/1, viewerConn has a limit.
 const failureTime = 10 * time.Second
 
+// hurry limits the time of an answer of the service's own over HTTP/2. The function
+// that it returns has to be called last: it returns when the answer has left, which
+// x/net would otherwise wait for after the handler, where nobody counts the request.
+func hurry(w http.ResponseWriter) (flush func()) {
+	rc := http.NewResponseController(w)
+	rc.SetWriteDeadline(time.Now().Add(failureTime))
+	return func() { _ = rc.Flush() }
+}
+
 // write answers r with f: Proxy-Status (RFC 9209) for programs, and a body in
 // the form that the viewer accepts. Pages of all origins can read it. It is the
 // last that is done with r, whose headers are given up.
 func (f *failure) write(w http.ResponseWriter, r *http.Request) (sent int) {
 	form := errorBody(r.Header["Accept"])
 	if r.ProtoMajor == 2 {
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(failureTime))
+		defer hurry(w)()
 		clear(r.Header)
 	}
 	h := w.Header()

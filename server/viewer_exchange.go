@@ -173,10 +173,9 @@ func (x *exchange) cut() {
 	case u != nil && u.x.answer != nil:
 		u.x.answer.attempt.cancel(failStalled)
 	case x.body.stall.expire(): // the viewer learns it
-	case x.http1 && x.conn != nil:
+	case !x.http1 && x.w.stall.expire():
+	case x.conn != nil:
 		reset(x.conn)
-	default:
-		x.w.stall.expire()
 	}
 }
 
@@ -316,6 +315,8 @@ func (x *exchange) fail(err error) {
 	x.out.failure = f
 	log := x.srv.lines.of(x.tunnel).limited(x.srv.log, linesPerSecond-1)
 	log.Debug().Str("id", x.route.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
+	x.waits()
+	defer x.moves()
 	f.write(x.w, x.in)
 }
 
