@@ -70,7 +70,11 @@ func Watch(c net.Conn, cfg WatchConfig) *WatchedConn {
 	m.inflow.changed = cfg.Memory.Held
 	w.frames = frameReader{
 		source: c, peer: newPeerSettings(len(http2.ClientPreface)), meter: m,
-		flood: func() error { return errFlood }, passes: w.passes,
+		passes: w.passes,
+		flood: func() error {
+			netconn.Reset(c) // what still comes is not worth a read
+			return errFlood
+		},
 	}
 	w.frames.source = cfg.Memory.reader(c)
 	return w
