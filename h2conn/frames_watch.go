@@ -137,9 +137,9 @@ func (w *WatchedConn) timeHeaders() {
 	switch {
 	case w.cfg.HeaderTimeout <= 0:
 	case w.unfinished:
-		w.Conn.SetReadDeadline(time.Now().Add(w.cfg.HeaderTimeout))
+		w.SetReadDeadline(time.Now().Add(w.cfg.HeaderTimeout))
 	default:
-		w.Conn.SetReadDeadline(time.Time{})
+		w.SetReadDeadline(time.Time{})
 	}
 }
 
