@@ -10,13 +10,8 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/budget"
+	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
-)
-
-// Bounds of the interim (1xx) answers to one request.
-const (
-	maxInterim      = 10
-	maxInterimBytes = 32 << 10
 )
 
 // attempt is one try to send an exchange's request through a session, which has
@@ -33,8 +28,7 @@ type attempt struct {
 	written atomic.Bool           // the request's headers have been written
 	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
 
-	// Owned by the session's goroutine that reads.
-	interims, interimBytes int
+	interims interim.Limit // owned by the session's goroutine that reads
 }
 
 // roundTrip sends req and returns its answer, checked. The session's end is
@@ -145,10 +139,14 @@ func (a *attempt) traced() context.Context {
 		return tracedContext{a.ctx, &own}
 	}
 	callers := httptrace.ContextClientTrace(a.ctx)
-	ctx := httptrace.WithClientTrace(a.ctx, &own)
 	if callers == nil || callers.Got1xxResponse == nil {
-		return ctx // x/net bounds the interim answers that nobody looks at
+		// Nobody looks at them, but x/net has a bound for them, unless somebody does.
+		own.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
+			return a.gotInterim(code, h, func(int, http.Header) error { return nil })
+		}
+		return httptrace.WithClientTrace(a.ctx, &own)
 	}
+	ctx := httptrace.WithClientTrace(a.ctx, &own)
 	both := *httptrace.ContextClientTrace(ctx)
 	both.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 		return a.gotInterim(code, h, func(code int, h http.Header) error {
@@ -160,28 +158,28 @@ func (a *attempt) traced() context.Context {
 
 // gotInterim checks one interim answer and passes it on.
 func (a *attempt) gotInterim(code int, h textproto.MIMEHeader, pass func(int, http.Header) error) error {
-	err := a.checkInterim(code, http.Header(h))
+	ok, err := a.checkInterim(code, http.Header(h))
 	if err != nil {
 		a.bad.Store(&err)
 		return err
 	}
+	if !ok {
+		return nil
+	}
 	return pass(code, http.Header(h))
 }
 
-func (a *attempt) checkInterim(code int, h http.Header) error {
+// checkInterim reports whether an interim answer may pass on, and removes from it
+// what must not. The error means that the whole answer is bad.
+func (a *attempt) checkInterim(code int, h http.Header) (bool, error) {
 	if code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
-		return fmt.Errorf("%w: status %d where only an interim one can be", failBadAnswer, code)
+		return false, fmt.Errorf("%w: status %d where only an interim one can be", failBadAnswer, code)
 	}
-	a.interims++
-	for k, vv := range h {
-		for _, v := range vv {
-			a.interimBytes += len(k) + len(v) + 32
-		}
-	}
-	if a.interims > maxInterim || a.interimBytes > maxInterimBytes {
-		return fmt.Errorf("%w: more than %d interim answers or %d bytes of them", failBadAnswer, maxInterim, maxInterimBytes)
+	ok, err := a.interims.Admit(h)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", failBadAnswer, err)
 	}
 	cleanHeader(h)
 	delete(h, wire.HeaderError)
-	return nil
+	return ok || code == http.StatusContinue, nil // that one means something
 }

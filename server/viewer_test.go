@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -632,11 +635,51 @@ func TestAnswersOfNoBody(t *testing.T) {
 	}
 }
 
+// TestInterimAnswers: however many interim answers come, the final one arrives.
+// More than ten were a 502.
+func TestInterimAnswers(t *testing.T) {
+	s := newService(t, Config{})
+	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</"+strings.Repeat("x", 500)+">")
+		for range 10 * maxInterim {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		w.Header().Set("X-Final", "1")
+		w.WriteHeader(http.StatusOK)
+	}))
+	seen := 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { seen++; return nil }})
+	for range 3 {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/a/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Final") != "1" || seen == 0 || seen > 3*(maxInterim+10) {
+			t.Errorf("%s after %d interim answers", resp.Status, seen)
+		}
+	}
+	// For Go code that does not look at them either.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://a/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.RoundTripper("a").RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
 // TestBadInterimAnswers: the cause does not get lost.
 func TestBadInterimAnswers(t *testing.T) {
 	s := newService(t, Config{})
 	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for range maxInterim + 1 {
+		for range interim.Flood + 200 {
 			w.WriteHeader(103)
 		}
 	}))

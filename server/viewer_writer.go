@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/lateheader"
 )
 
@@ -52,9 +53,9 @@ type viewerWriter struct {
 	header http.Header
 
 	mu      sync.Mutex
-	queue   []interim     // that have to go out
-	drained chan struct{} // non-nil while a goroutine sends them; closed when it ends
-	begun   bool          // no more interim answers
+	queue   []interimAnswer // that have to go out
+	drained chan struct{}   // non-nil while a goroutine sends them; closed when it ends
+	begun   bool            // no more interim answers
 
 	// continued says that the viewer has got a 100, or has one in queue, or sends
 	// its body without.
@@ -69,7 +70,10 @@ type viewerWriter struct {
 	begunAt time.Time
 }
 
-type interim struct {
+// maxInterim is how many interim answers may wait for a viewer that takes none.
+const maxInterim = interim.Burst
+
+type interimAnswer struct {
 	status int
 	header http.Header
 }
@@ -114,11 +118,11 @@ func (w *viewerWriter) interim(status int, h http.Header) error {
 }
 
 func (w *viewerWriter) queueLocked(status int, h http.Header) {
-	if w.begun {
+	if w.begun || len(w.queue) >= maxInterim && status != http.StatusContinue {
 		return
 	}
 	w.continued = w.continued || status == http.StatusContinue
-	w.queue = append(w.queue, interim{status, h})
+	w.queue = append(w.queue, interimAnswer{status, h})
 	if w.drained == nil {
 		w.drained = make(chan struct{})
 		go w.sendQueue(w.drained)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/websocktunnel/websocktunnel/internal/interim"
 )
 
 // failure is what a viewer learns about why the target gave no answer.
@@ -80,7 +82,7 @@ func classify(err error) failure {
 		return failUnprocessed
 	case errors.As(err, &reset) && strings.Contains(err.Error(), "received from peer"):
 		return failReset
-	case errors.Is(err, errBadStatus), errors.As(err, new(*headFault)):
+	case errors.Is(err, errBadStatus), errors.As(err, new(*headFault)), errors.Is(err, interim.ErrFlood):
 		return failHTTP
 	case errors.Is(err, errHeaderTooLarge):
 		return failHeader

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -51,6 +52,9 @@ type exchange struct {
 	unwatch func() bool // stops waiting for the end of conn; nil if nothing does
 	answer  answerBody
 	upgrade *upgrade // nil if the target has not switched protocols
+
+	interims interim.Limit
+	flooded  atomic.Bool // by interim answers
 
 	outcome outcome
 }
@@ -121,6 +125,12 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	if ex.unwatch != nil {
 		ex.unwatch()
 	}
+	if ex.flooded.Load() {
+		if err == nil {
+			resp.Body.Close()
+		}
+		err = interim.ErrFlood
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +151,17 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	ex.answer = answerBody{resp.Body, resp.Body, ex}
 	resp.Body = &ex.answer
 	return resp, nil
+}
+
+// admitInterim reports whether an interim answer may pass on. A flood of them ends
+// the request to the target.
+func (ex *exchange) admitInterim(status int, h http.Header) bool {
+	ok, err := ex.interims.Admit(h)
+	if err != nil {
+		ex.flooded.Store(true)
+		ex.cancel()
+	}
+	return ok || err == nil && status == http.StatusContinue // that one means something
 }
 
 // gotConn is called with each connection on which net/http tries the request.

@@ -47,6 +47,9 @@ func (w *writer) WriteHeader(status int) {
 	case status == http.StatusSwitchingProtocols:
 		return // from an HTTP/2 target, where it means nothing: real upgrades are hijacked
 	case status < 200:
+		if ok := w.ex.admitInterim(status, w.Header()); !ok {
+			return
+		}
 		w.ex.redirects.apply(w.Header())
 		w.ex.p.response.remove(w.Header())
 		if headerSize(w.Header()) <= maxHeader { // informational, so nobody depends on it

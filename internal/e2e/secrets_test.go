@@ -68,7 +68,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 		"chunk":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + canary + "\r\n",
 		"trailer":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Set-Cookie\r\n\r\n1\r\nx\r\n0\r\nSet-Cookie " + canary + "\r\n\r\n",
 		"large":     "HTTP/1.1 200 OK\r\nSet-Cookie: " + canary + strings.Repeat("x", 400<<10) + "\r\n\r\n",
-		"interim":   strings.Repeat("HTTP/1.1 103 Early\r\n\r\n", 30) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"interim":   strings.Repeat("HTTP/1.1 103 Early\r\nX: "+strings.Repeat("x", 30<<10)+"\r\n\r\n", 50) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 		"silent":    "",
 	}
 	target := tunneltest.ServeConns(t, func(c net.Conn) {
@@ -196,7 +196,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 	wg.Wait()
 	text := out.String()
 	for _, want := range []string{"registration refused", "tunnel connected", "request failed", "the target failed", "panic serving", "fresh token refused", "malformed control message",
-		"malformed HTTP response", "malformed HTTP status code", "malformed HTTP version", "malformed MIME header", "bad Content-Length", "multiple Content-Length", "more than 10 interim",
+		"malformed HTTP response", "malformed HTTP status code", "malformed HTTP version", "malformed MIME header", "bad Content-Length", "multiple Content-Length", "a flood of interim answers",
 		"HTTP/1.1 502 ", "HTTP/1.1 504 ", "HTTP/1.1 404 ", "HTTP/1.1 400 ", "HTTP/1.1 401 ", "HTTP/1.1 431 "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the output has no %q: the test does not do what it is to do", want)

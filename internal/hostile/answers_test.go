@@ -62,12 +62,12 @@ func upload(size int) func(*service) outcome {
 // next: what is at fault may be the target.
 var answers = []attack{
 	{name: "endless 1xx", answer: func(c *client, r request) {
-		for range 100 {
+		for range 3000 {
 			c.headers(r.stream, false, ":status", "103", "link", "</x>")
 		}
 	}, viewer: "502"},
 	{name: "huge 1xx", answer: func(c *client, r request) {
-		for range 5 {
+		for range 200 {
 			c.headers(r.stream, false, ":status", "103", "x-big", strings.Repeat("x", 10<<10))
 		}
 	}, viewer: "502"},
