@@ -8,7 +8,8 @@ import (
 )
 
 // connMemory is what a viewer's connection holds besides its requests. It waits,
-// and so can be cut when memory is scarce, while there is no request.
+// and so can be cut when memory is scarce, while there is no request, unless an
+// earlier one has ended well: those connections give way to new ones only.
 type connMemory struct {
 	hold   *budget.Holding
 	closed chan struct{} // closed with the connection
@@ -51,11 +52,13 @@ func (m *connMemory) setBusy(busy bool) {
 		return
 	}
 	if !busy {
-		m.hold.Wait()
+		if !m.behaved.Load() {
+			m.hold.Wait()
+		}
 		return
 	}
 	m.read.Store(0)
-	m.hold.Done()
+	m.hold.Done() // which does nothing if it does not wait
 	m.hold.Add(-m.header.Swap(0))
 }
 

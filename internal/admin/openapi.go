@@ -81,8 +81,7 @@ func schemaOf(t reflect.Type, schemas object) object {
 			s := object{"type": "object"}
 			schemas[t.Name()] = s
 			properties, required := object{}, []any{}
-			for i := range t.NumField() {
-				f := t.Field(i)
+			for f := range t.Fields() {
 				name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 				p := schemaOf(f.Type, schemas)
 				if doc := f.Tag.Get("doc"); doc != "" {
