@@ -323,6 +323,9 @@ func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error
 			e = e.Str("replaces", old.remote).Uint64("replacements", count)
 		}
 		e.Msg("tunnel connected")
+		if n := wire.NormalID(sess.id); n != sess.id && !s.cfg.DisablePathMode {
+			log.Warn().Str("normal", n).Msg("clients that normalise URLs ask for another id than this one, by path")
+		}
 	}
 	return nil
 }

@@ -117,3 +117,27 @@ var decodedDots = strings.NewReplacer("%2e", ".", "%2E", ".")
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
+
+// NormalID returns id as clients that normalise URLs ask for it (RFC 3986, section
+// 6.2.2): escapes in capitals, and none for characters that need none. An id that is
+// something else cannot be reached by such a client. id must be valid.
+func NormalID(id string) string {
+	if !strings.Contains(id, "%") {
+		return id
+	}
+	var b strings.Builder
+	for i := 0; i < len(id); i++ {
+		if id[i] != '%' {
+			b.WriteByte(id[i])
+			continue
+		}
+		escape := strings.ToUpper(id[i : i+3])
+		i += 2
+		if c, err := url.PathUnescape(escape); err == nil && IDRule("x"+c) == "" && c != "%" {
+			b.WriteString(c)
+		} else {
+			b.WriteString(escape)
+		}
+	}
+	return b.String()
+}
