@@ -103,9 +103,11 @@ func newApp() *cli.Command {
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			cliapp.SurviveReaders()
 			cliapp.IgnoreHangup()
+			signals, stopSignals := cliapp.StopSignals() // before the first line that a parent may wait for
+			defer stopSignals()
 			c, err := readConfig(cmd)
 			if err == nil {
-				err = runClient(c)
+				err = runClient(c, signals)
 			}
 			c.logQueue.Close(cliapp.FlushTimeout)
 			return err

@@ -23,9 +23,7 @@ const probeTimeout = 5 * time.Second
 const announceTimeout = time.Second
 
 // runClient keeps the tunnel open until a signal comes or an error is final.
-func runClient(c config) error {
-	signals, stopSignals := cliapp.StopSignals()
-	defer stopSignals()
+func runClient(c config, signals <-chan os.Signal) error {
 	defer gcpace.Start(budget.Available())()
 
 	announcer := newAnnouncer(c)
