@@ -220,7 +220,6 @@ func (c *combiner) flush() {
 		} else {
 			timer.Reset(c.timeout)
 		}
-		defer timer.Stop()
 	}
 	piece := firstPiece
 	c.mu.Lock()
@@ -256,6 +255,9 @@ func (c *combiner) flush() {
 		if err != nil && c.err == nil {
 			c.err = err
 		}
+	}
+	if timer != nil {
+		timer.Stop() // before the next flush, which has the same one
 	}
 	c.flushing = false
 	c.changedLocked()
