@@ -78,7 +78,7 @@ func TestHostileServiceMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves hundreds of MB")
 	}
-	const requests, most = 250, 64 << 20
+	const requests, most = 250, uint64(mostHeld)
 	small := hpack.HeaderField{Name: "x", Value: "y"}
 	for _, tt := range []struct {
 		name   string

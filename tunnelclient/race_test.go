@@ -1,0 +1,6 @@
+//go:build race
+
+package tunnelclient_test
+
+// mostHeld has room for what the race detector makes of everything.
+const mostHeld = 96 << 20
