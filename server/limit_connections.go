@@ -66,7 +66,8 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 	if ok && !l.exempt(addr) {
 		lc.addr = subscriber(addr)
 	}
-	lc.memory.init(l.memory.hold(func() { reset(lc) }, addr))
+	cut := func() { reset(lc) }
+	lc.memory.init(l.memory.hold(cut, addr), cut)
 	err := lc.memory.hold.AdmitReserved(l.cost, freshReserve)
 	l.mu.Lock()
 	var givesWay *viewerConn

@@ -12,6 +12,7 @@ import (
 // earlier one has ended well: those connections give way to new ones only.
 type connMemory struct {
 	hold   *budget.Holding
+	refuse func()        // ends the connection: there is no room for what it has begun
 	closed chan struct{} // closed with the connection
 
 	unread atomic.Int64 // DATA
@@ -28,9 +29,22 @@ type connMemory struct {
 // headerStep is how much of a header is charged at a time.
 const headerStep = 4 << 10
 
-func (m *connMemory) init(h *budget.Holding) {
-	m.hold, m.closed = h, make(chan struct{})
+func (m *connMemory) init(h *budget.Holding, refuse func()) {
+	m.hold, m.refuse, m.closed = h, refuse, make(chan struct{})
 	h.Wait()
+}
+
+// grow charges n bytes for what the viewer has begun, and ends the connection if there
+// is no room for it.
+func (m *connMemory) grow(n int64) {
+	reserve := int64(freshReserve)
+	if m.behaved.Load() {
+		reserve = behavesReserve
+	}
+	if m.hold.AdmitReserved(n, reserve) != nil {
+		m.hold.Add(n) // until it has gone
+		m.refuse()
+	}
 }
 
 // arrived charges n bytes that have come. While there is no request they are
@@ -42,7 +56,7 @@ func (m *connMemory) arrived(n int) {
 	if m.read.Add(int64(n)) >= headerStep {
 		cost := m.read.Swap(0) * headerFactor
 		m.header.Add(cost)
-		m.hold.Add(cost)
+		m.grow(cost)
 	}
 }
 
@@ -92,13 +106,14 @@ func (m *connMemory) release() {
 // begun says that the connection speaks HTTP/2.
 func (m *connMemory) begun() {
 	m.http2.Store(true)
-	m.hold.Add(http2Cost - m.header.Swap(0))
+	m.hold.Add(-m.header.Swap(0))
+	m.grow(http2Cost)
 }
 
 // unfinished is told of HTTP/2 header blocks that come in pieces.
 func (m *connMemory) unfinished(is bool) {
 	if is {
-		m.hold.Add(blockCost)
+		m.grow(blockCost)
 	} else {
 		m.hold.Add(-blockCost)
 	}

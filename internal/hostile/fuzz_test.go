@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -225,7 +226,7 @@ func FuzzTargetStream(f *testing.F) {
 	})
 	s.Proxy("target", ln.Addr().String(), tunnelclient.ProxyOptions{RewriteRedirects: true})
 	f.Fuzz(func(t *testing.T, answer []byte, upgrade bool) {
-		answers <- answer
+		answers <- bytes.Clone(answer) // the fuzzer changes it when this returns
 		var header []string
 		if upgrade {
 			header = []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
