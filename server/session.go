@@ -67,6 +67,7 @@ type session struct {
 	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
 
 	clientLeaves atomic.Bool // the client has sent the control message goaway
+	stopped      atomic.Bool // by which it has asked for the session's end
 
 	traffic   traffic
 	roundTrip atomic.Int64 // time that the client took to answer the last ping
@@ -74,7 +75,6 @@ type session struct {
 	// Owned by run.
 	asked    bool // the client has been asked for a fresh token
 	refusals int  // refused fresh tokens
-	stopped  bool // the client has asked for the session's end
 
 	mu        sync.Mutex
 	state     state
@@ -345,13 +345,13 @@ func (s *session) logEnd() {
 	code, cause := s.code, s.fault
 	s.mu.Unlock()
 	reason := endReason(code)
-	if code == wire.CloseDraining && s.stopped {
+	if code == wire.CloseDraining && s.stopped.Load() {
 		reason = endStopped
 	}
 	s.srv.cfg.Metrics.sessionEnd(reason)
 	if cause == "" {
 		cause = code.String()
-		if code == wire.CloseDraining && s.stopped {
+		if code == wire.CloseDraining && s.stopped.Load() {
 			cause = "stopped by the tunnel client"
 		}
 		if err := s.tr.Err(); code == 0 || errors.Is(err, h2conn.ErrProtocol) { // the client's doing, or the network's

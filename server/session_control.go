@@ -51,7 +51,7 @@ func (s *session) handleControl(m wire.Control) {
 		s.refresh(m.Token)
 	case wire.TypeGoaway:
 		if !s.hasLeft() && s.retire(wire.CloseDraining) {
-			s.stopped = true
+			s.stopped.Store(true)
 			s.log.Debug().Msg("tunnel client asked to be drained")
 		}
 	}

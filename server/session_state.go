@@ -132,7 +132,12 @@ func (s *session) leave(delay time.Duration) {
 // frame, which leaves no way to send it requests. The client is asked to connect
 // again, unless it has said that it leaves.
 func (s *session) handOver() {
-	if s.clientLeaves.Load() || !s.srv.registry.handOver(s) {
+	switch {
+	case s.clientLeaves.Load(): // which run may not have heard yet
+		if left := s.hasLeft(); s.retire(wire.CloseDraining) && !left {
+			s.stopped.Store(true)
+		}
+	case !s.srv.registry.handOver(s):
 		s.retire(wire.CloseDraining)
 	}
 }
