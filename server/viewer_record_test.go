@@ -88,9 +88,15 @@ func TestRequestDone(t *testing.T) {
 			raw("GET //secret?secret HTTP/1.1"),
 			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Status: 400, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
 		},
-		"too many fields": {
-			raw("GET /a/ HTTP/1.1", strings.Repeat("X-A: b\r\n", 1001)+"X-B: c"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/", Prefix: "/a", Status: 431, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+		"too many trailers": { // net/http of Go 1.27 has a limit of fields of its own
+			func() {
+				var names []string
+				for i := range maxTrailers + 1 {
+					names = append(names, fmt.Sprint("X-", i))
+				}
+				s.raw("POST /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: " + strings.Join(names, ",") + "\r\n\r\n0\r\n\r\n")
+			},
+			RequestInfo{Method: "POST", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/", Prefix: "/a", Status: 431, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
 		},
 		"CONNECT": {
 			raw("CONNECT /a/ HTTP/1.1"),
