@@ -81,18 +81,14 @@ func newMemory(limit int64, trusted trustedProxies) *memory {
 // stands for many, and has no account.
 func (m *memory) hold(cut func(), addr netip.Addr) *budget.Holding {
 	if !addr.IsValid() || m.trusted.has(addr) {
-		return m.Hold(cut)
+		return m.Hold(cut, nil, 0)
 	}
-	a := m.Account(subscriber(addr), m.perAddress)
-	defer a.Close()
-	return m.Hold(cut, a)
+	return m.Hold(cut, subscriber(addr), m.perAddress)
 }
 
 // holdTunnel is hold for a tunnel.
 func (m *memory) holdTunnel(cut func(), l label) *budget.Holding {
-	a := m.Account(l, m.perTunnel)
-	defer a.Close()
-	return m.Hold(cut, a)
+	return m.Hold(cut, l, m.perTunnel)
 }
 
 // headerCost returns what h costs.

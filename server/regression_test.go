@@ -459,7 +459,7 @@ func TestNoAnswerIsNone(t *testing.T) {
 	for _, wrote := range []bool{false, true} {
 		rec := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodPost, "/a/", strings.NewReader("x"))
-		x := newService(t, Config{}).newExchange(rec, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil)})
+		x := newService(t, Config{}).newExchange(rec, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil, nil, 0)})
 		if wrote {
 			x.w.WriteHeader(http.StatusOK)
 		}

@@ -19,7 +19,7 @@ import (
 func TestInterimBesideContinue(t *testing.T) {
 	s := newService(t, Config{})
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := s.newExchange(w, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil)})
+		x := s.newExchange(w, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil, nil, 0)})
 		defer x.finish()
 		x.w.rc.EnableFullDuplex()
 		x.body.attach(x.in, x.in.Clone(r.Context()), new(traffic), func(error) {})
@@ -77,7 +77,7 @@ func TestInterimBesideContinue(t *testing.T) {
 func TestContinueOfTarget(t *testing.T) {
 	s := newService(t, Config{})
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := s.newExchange(w, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil)})
+		x := s.newExchange(w, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil, nil, 0)})
 		defer x.finish()
 		x.body.attach(x.in, x.in.Clone(r.Context()), new(traffic), func(error) {})
 		x.w.interim(http.StatusContinue, http.Header{})
@@ -111,7 +111,7 @@ func TestInterimHoldsUpNobody(t *testing.T) {
 	stuck := make(chan struct{})
 	w := &stuckWriter{ResponseRecorder: httptest.NewRecorder(), release: stuck}
 	r := httptest.NewRequest(http.MethodGet, "/a/", strings.NewReader(""))
-	x := s.newExchange(w, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil)})
+	x := s.newExchange(w, r, parseRoute(r), &requestMemory{Holding: newMemory(0, trustedProxies{}).Hold(nil, nil, 0)})
 	for range maxInterim {
 		x.w.interim(http.StatusEarlyHints, http.Header{"Link": {"a"}}) // must not block
 	}

@@ -20,8 +20,8 @@ const (
 )
 
 var (
-	// ErrPeer means that one of the accounts has reached its limit: the peer
-	// holds as much as one may.
+	// ErrPeer means that the account has reached its limit: the peer holds as much
+	// as one may.
 	ErrPeer = errors.New("budget: the peer's share of memory is used up")
 
 	// ErrFull means that all peers together have reached the limit.
@@ -42,7 +42,8 @@ type Budget struct {
 	mu       sync.Mutex
 	started  bool
 	closed   bool
-	accounts map[any]*Account
+	holdings map[*Holding]struct{}
+	accounts map[any]*account
 	eased    chan struct{} // closed and replaced when there may be room again
 }
 
@@ -54,13 +55,11 @@ func New(limit int64) *Budget {
 		limit:    max(limit, 0),
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
-		accounts: make(map[any]*Account),
+		holdings: make(map[*Holding]struct{}),
+		accounts: make(map[any]*account),
 		eased:    make(chan struct{}),
 	}
 }
-
-// Limit returns the limit in bytes, or 0 if there is none.
-func (b *Budget) Limit() int64 { return b.limit }
 
 // Held returns how many bytes all holdings hold.
 func (b *Budget) Held() int64 { return b.held.Load() }
@@ -77,57 +76,30 @@ func (b *Budget) Close() {
 	b.done.Wait()
 }
 
-// Account is what one peer may hold. It exists while something refers to it.
-type Account struct {
-	budget *Budget
-	key    any
-	limit  int64
-	held   atomic.Int64
-
-	// Guarded by budget.mu.
-	refs     int
-	holdings map[*Holding]struct{}
+// account is what one peer may hold. It exists while there are holdings of it.
+type account struct {
+	key      any
+	limit    int64 // 0: none
+	held     atomic.Int64
+	holdings int // guarded by Budget.mu
 }
 
-// Account returns the account of key, with a limit in bytes that counts if the
-// account is new; 0 is none. It has to be followed by Close. Keys of different
-// types are different.
-func (b *Budget) Account(key any, limit int64) *Account {
+// HeldBy returns how many bytes the holdings of the account of key hold.
+func (b *Budget) HeldBy(key any) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := b.accounts[key]
-	if a == nil {
-		a = &Account{budget: b, key: key, limit: limit, holdings: make(map[*Holding]struct{})}
-		b.accounts[key] = a
+	if a := b.accounts[key]; a != nil {
+		return a.held.Load()
 	}
-	a.refs++
-	return a
+	return 0
 }
-
-// Held returns how many bytes the account's holdings hold.
-func (a *Account) Held() int64 { return a.held.Load() }
-
-// Close drops the reference that Account has given.
-func (a *Account) Close() {
-	a.budget.mu.Lock()
-	defer a.budget.mu.Unlock()
-	a.unrefLocked()
-}
-
-func (a *Account) unrefLocked() {
-	if a.refs--; a.refs == 0 {
-		delete(a.budget.accounts, a.key)
-	}
-}
-
-func (a *Account) over() bool { return a.limit > 0 && a.held.Load() > a.limit }
 
 // Holding is one thing that holds memory for a peer. Its methods may be called
 // from any goroutine. After Release they change nothing.
 type Holding struct {
-	budget   *Budget
-	accounts []*Account
-	cut      func()
+	budget  *Budget
+	account *account // nil: none
+	cut     func()
 
 	bytes  atomic.Int64
 	pinned atomic.Int64
@@ -139,17 +111,22 @@ type Holding struct {
 	since    time.Time // when nothing has moved since then, while waits is not 0
 }
 
-// Hold returns a Holding, of nothing yet, that is charged to accounts, all of
-// this Budget; nil ones are left out. It has to be followed by Release. cut, in a
-// goroutine of the Budget, must make what holds the memory end soon, and must
-// not block; nil means that it cannot be cut.
-func (b *Budget) Hold(cut func(), accounts ...*Account) *Holding {
-	h := &Holding{budget: b, cut: cut, accounts: slices.DeleteFunc(accounts, func(a *Account) bool { return a == nil })}
+// Hold returns a Holding, of nothing yet, that is charged to the Budget and to the
+// account of key: nil is none, and keys of different types are different. The account
+// has a limit in bytes (0: none), which counts if no holding has that account yet.
+// Release has to follow. cut, in a goroutine of the Budget, must make what holds the
+// memory end soon, and must not block; nil means that it cannot be cut.
+func (b *Budget) Hold(cut func(), key any, limit int64) *Holding {
+	h := &Holding{budget: b, cut: cut}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, a := range h.accounts {
-		a.refs++
-		a.holdings[h] = struct{}{}
+	b.holdings[h] = struct{}{}
+	if key != nil {
+		if h.account = b.accounts[key]; h.account == nil {
+			h.account = &account{key: key, limit: limit}
+			b.accounts[key] = h.account
+		}
+		h.account.holdings++
 	}
 	return h
 }
@@ -171,11 +148,9 @@ func (h *Holding) admit(n, part int64) error {
 		return limit == 0 || held+n <= limit
 	}
 	if b.limit > 0 {
-		for _, a := range h.accounts {
-			if !fits(a.held.Load(), a.limit) {
-				b.relieve() // so that there is room for the next
-				return ErrPeer
-			}
+		if a := h.account; a != nil && !fits(a.held.Load(), a.limit) {
+			b.relieve() // so that there is room for the next
+			return ErrPeer
 		}
 		if !fits(b.held.Load(), b.limit) {
 			b.relieve()
@@ -210,8 +185,8 @@ func (h *Holding) add(n int64) {
 func (h *Holding) addLocked(n int64) {
 	h.bytes.Add(n)
 	h.budget.held.Add(n)
-	for _, a := range h.accounts {
-		a.held.Add(n)
+	if h.account != nil {
+		h.account.held.Add(n)
 	}
 }
 
@@ -263,7 +238,8 @@ func (h *Holding) crowded() bool {
 	if h.budget.limit == 0 {
 		return false
 	}
-	return h.budget.held.Load() > h.budget.limit || slices.ContainsFunc(h.accounts, (*Account).over)
+	a := h.account
+	return h.budget.held.Load() > h.budget.limit || a != nil && a.limit > 0 && a.held.Load() > a.limit
 }
 
 // Room waits while a limit that h counts for is exceeded, until done is closed. A
@@ -305,9 +281,11 @@ func (h *Holding) Release() {
 	b := h.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, a := range h.accounts {
-		delete(a.holdings, h)
-		a.unrefLocked()
+	delete(b.holdings, h)
+	if a := h.account; a != nil {
+		if a.holdings--; a.holdings == 0 {
+			delete(b.accounts, a.key)
+		}
 	}
 	b.easedLocked()
 }
@@ -369,42 +347,51 @@ func lowWater(limit int64) int64 { return limit - limit/16 }
 // too little.
 func (b *Budget) cutWorst() (exceeded bool) {
 	now := time.Now()
+	excess := func(held *atomic.Int64, limit int64) int64 {
+		if limit == 0 {
+			return 0
+		}
+		return max(0, held.Load()-lowWater(limit))
+	}
 	var cuts []func()
 	b.mu.Lock()
-	all := make(map[*Holding]struct{})
-	full := b.limit > 0 && b.held.Load() > lowWater(b.limit)
+	crowded := make(map[*account][]*Holding)
 	for _, a := range b.accounts {
-		if full {
-			for h := range a.holdings {
-				all[h] = struct{}{}
-			}
-		}
-		if a.limit > 0 && a.held.Load() > lowWater(a.limit) {
-			exceeded = true
-			cuts = append(cuts, worst(a.holdings, a.held.Load()-lowWater(a.limit), now)...)
+		if excess(&a.held, a.limit) > 0 {
+			crowded[a] = nil
 		}
 	}
-	if full {
-		exceeded = true
-		cuts = append(cuts, worst(all, b.held.Load()-lowWater(b.limit), now)...)
+	full := excess(&b.held, b.limit)
+	var all []*Holding
+	for h := range b.holdings {
+		if list, ok := crowded[h.account]; ok {
+			crowded[h.account] = append(list, h)
+		}
+		if full > 0 {
+			all = append(all, h)
+		}
 	}
+	for a, list := range crowded {
+		cuts = append(cuts, worst(list, excess(&a.held, a.limit), now)...)
+	}
+	cuts = append(cuts, worst(all, full, now)...)
 	b.mu.Unlock()
 	for _, cut := range cuts {
 		cut()
 	}
-	return exceeded
+	return full > 0 || len(crowded) > 0
 }
 
 // worst returns the cuts of the holdings that hold most and have moved least,
 // for excess bytes together and a tenth more.
-func worst(holdings map[*Holding]struct{}, excess int64, now time.Time) []func() {
+func worst(holdings []*Holding, excess int64, now time.Time) []func() {
 	type candidate struct {
 		h     *Holding
 		bytes int64
 		score float64
 	}
 	var list []candidate
-	for h := range holdings {
+	for _, h := range holdings {
 		idle := h.idle(now)
 		if idle == 0 || h.cut == nil {
 			continue

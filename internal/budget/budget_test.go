@@ -20,16 +20,14 @@ func sleep(d time.Duration) {
 func TestAdmit(t *testing.T) {
 	b := budget.New(1000)
 	defer b.Close()
-	a := b.Account("peer", 300)
-	defer a.Close()
-	h := b.Hold(nil, a, nil)
+	h := b.Hold(nil, "peer", 300)
 	if err := h.Admit(300); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Admit(1); !errors.Is(err, budget.ErrPeer) {
 		t.Errorf("over the account's limit: %v", err)
 	}
-	other := b.Hold(nil, b.Account("other", 0))
+	other := b.Hold(nil, "other", 0)
 	if err := other.Admit(701); !errors.Is(err, budget.ErrFull) {
 		t.Errorf("over the limit of all: %v", err)
 	}
@@ -40,7 +38,7 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("held %d, want 1000", got)
 	}
 	h.Release()
-	if got := a.Held(); got != 0 {
+	if got := b.HeldBy("peer"); got != 0 {
 		t.Errorf("the account holds %d after Release", got)
 	}
 	other.Release()
@@ -52,15 +50,13 @@ func TestAdmit(t *testing.T) {
 func TestNoLimit(t *testing.T) {
 	b := budget.New(-1)
 	defer b.Close()
-	a := b.Account(1, 10)
-	defer a.Close()
-	h := b.Hold(nil, a)
+	h := b.Hold(nil, 1, 10)
 	defer h.Release()
 	if err := h.Admit(1 << 40); err != nil {
 		t.Error(err)
 	}
 	h.Room(nil) // must not wait
-	if a.Held() != 1<<40 {
+	if b.HeldBy(1) != 1<<40 {
 		t.Error("no account is kept without a limit")
 	}
 }
@@ -71,8 +67,6 @@ func TestWorstIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(1000)
 		defer b.Close()
-		a := b.Account("peer", 0)
-		defer a.Close()
 		var mu sync.Mutex
 		var cut []string
 		hold := func(name string, n int64) *budget.Holding {
@@ -80,7 +74,7 @@ func TestWorstIsCut(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				cut = append(cut, name)
-			}, a)
+			}, "peer", 0)
 			h.Add(n)
 			return h
 		}
@@ -119,17 +113,32 @@ func TestWorstIsCut(t *testing.T) {
 	})
 }
 
+// What has no account is cut too when all peers together hold too much.
+func TestWithoutAccountIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(1000)
+		defer b.Close()
+		var cuts atomic.Int32
+		h := b.Hold(func() { cuts.Add(1) }, nil, 0)
+		h.Add(1200)
+		h.Wait()
+		sleep(2 * time.Second)
+		if n := cuts.Load(); n != 1 {
+			t.Errorf("cut %d times, want once", n)
+		}
+		h.Release()
+	})
+}
+
 // What is charged to nobody but pinned counts when the worst is looked for.
 func TestPinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(1 << 20)
 		defer b.Close()
-		tunnel := b.Account("tunnel", 1000)
-		defer tunnel.Close()
-		session := b.Hold(nil, tunnel)
+		session := b.Hold(nil, "tunnel", 1000)
 		var cuts atomic.Int32
 		for range 10 {
-			h := b.Hold(func() { cuts.Add(1) }, tunnel)
+			h := b.Hold(func() { cuts.Add(1) }, "tunnel", 1000)
 			h.Pins(200)
 			h.Wait()
 			defer h.Release()
@@ -148,9 +157,7 @@ func TestRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(1000)
 		defer b.Close()
-		a := b.Account("peer", 100)
-		defer a.Close()
-		h := b.Hold(nil, a)
+		h := b.Hold(nil, "peer", 100)
 		h.Add(150)
 		var passed atomic.Int32
 		for range 3 {
@@ -180,7 +187,7 @@ func TestRoom(t *testing.T) {
 		}
 		// Another account is not held up.
 		h.Add(100)
-		other := b.Hold(nil, b.Account("other", 100))
+		other := b.Hold(nil, "other", 100)
 		other.Room(nil)
 		other.Release()
 		h.Release()
@@ -191,7 +198,7 @@ func TestRoom(t *testing.T) {
 func TestCloseEndsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(10)
-		h := b.Hold(nil, b.Account("peer", 0))
+		h := b.Hold(nil, "peer", 0)
 		h.Add(11)
 		done := make(chan struct{})
 		go func() {
@@ -207,9 +214,7 @@ func TestCloseEndsRoom(t *testing.T) {
 func TestReserve(t *testing.T) {
 	b := budget.New(800)
 	defer b.Close()
-	a := b.Account("peer", 400)
-	defer a.Close()
-	h := b.Hold(nil, a)
+	h := b.Hold(nil, "peer", 400)
 	defer h.Release()
 	h.Add(400)
 	if err := h.Admit(1); !errors.Is(err, budget.ErrPeer) {
@@ -221,7 +226,7 @@ func TestReserve(t *testing.T) {
 	if err := h.AdmitReserved(1, 8); !errors.Is(err, budget.ErrPeer) {
 		t.Errorf("above the reserve: %v", err)
 	}
-	other := b.Hold(nil)
+	other := b.Hold(nil, nil, 0)
 	other.Add(450)
 	if err := other.AdmitReserved(1, 8); !errors.Is(err, budget.ErrFull) {
 		t.Errorf("above the reserve of all: %v", err)
@@ -242,11 +247,9 @@ func TestStress(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 500 {
-				a := b.Account(j%3, 2000)
 				cut := make(chan struct{})
 				var once sync.Once
-				h := b.Hold(func() { once.Do(func() { close(cut) }) }, a)
-				a.Close()
+				h := b.Hold(func() { once.Do(func() { close(cut) }) }, j%3, 2000)
 				if h.Admit(int64(100*i)) == nil {
 					h.Wait()
 					h.Add(50)
@@ -269,14 +272,12 @@ func BenchmarkExchange(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			addr, tunnel := all.Account(1, 1<<26), all.Account("t", 1<<26)
-			h := all.Hold(func() {}, addr, tunnel)
-			addr.Close()
-			tunnel.Close()
-			if h.Admit(4000) != nil {
+			viewer, tunnel := all.Hold(func() {}, 1, 1<<26), all.Hold(func() {}, "t", 1<<26)
+			if viewer.Admit(4000) != nil || tunnel.Admit(4000) != nil {
 				b.Error("refused")
 			}
-			h.Release()
+			viewer.Release()
+			tunnel.Release()
 		}
 	})
 }

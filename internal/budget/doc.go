@@ -2,15 +2,17 @@
 // bytes, and bounds it: for each peer and in all.
 //
 // Limits in numbers (connections, streams, requests) do not bound memory, since
-// one of them may hold a thousand times what another does. So whatever a peer
-// can make the process hold is a [Holding], charged to the [Account]s of those
-// who are behind it (an address, a tunnel) and to the [Budget] of all:
+// one of them may hold a thousand times what another does. So whatever a peer can
+// make the process hold is a [Holding], charged to the account of the peer behind it
+// (an address, a tunnel) and to the [Budget] of all:
 //
 //	Budget ── limit of all
-//	  ├─ Account 192.0.2.7 ── limit of an address
+//	  ├─ 192.0.2.7 ── limit of an address
 //	  │    ├─ Holding: a connection
-//	  │    └─ Holding: a request ──┐
-//	  └─ Account build-42 ─────────┘ limit of a tunnel
+//	  │    └─ Holding: a request
+//	  └─ build-42 ── limit of a tunnel
+//	       ├─ Holding: a session
+//	       └─ Holding: what the request waits for there
 //
 // New work is refused when it does not fit ([Holding.Admit]). What arrives for
 // work that has been admitted cannot be refused any more ([Holding.Add]): its
