@@ -70,8 +70,8 @@ func (c *config) readAdmin(s *settings) {
 func effective(s *settings) []admin.Setting {
 	var list []admin.Setting
 	for _, v := range variables {
-		value, byFlag := s.lookup(v.name)
-		set := admin.Setting{Name: v.name, Value: value, Source: "environment", Secret: v.secret}
+		value, from := s.lookup(v.name)
+		set := admin.Setting{Name: v.name, Value: value, Source: from.String(), Secret: v.secret}
 		file := ""
 		if v.secret {
 			file = s.fileOf(v.name)
@@ -80,9 +80,7 @@ func effective(s *settings) []admin.Setting {
 		case file != "":
 			set.Source = "file " + file
 		case value == "":
-			set.Value, set.Source, set.Secret = v.def, "default", false
-		case byFlag:
-			set.Source = "flag"
+			set.Value, set.Source, set.Secret = v.def, origin{}.String(), false
 		}
 		if set.Secret {
 			set.Value = "********"

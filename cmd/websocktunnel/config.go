@@ -48,11 +48,17 @@ type config struct {
 	warnings []string
 }
 
-// readConfig reads all variables. unknown are sentences about others that may be
-// misspelled. The error has one line per fault.
-func readConfig(look lookup, unknown []string) (config, error) {
-	s := newSettings(look)
+// readConfig reads all variables. The error has one line per fault.
+func readConfig(in input) (config, error) {
+	s := newSettings(in.lookup)
 	var c config
+	c.warnings = in.warnings
+	for _, fault := range in.faults {
+		s.faults.Add("%s", fault)
+	}
+	if in.broken { // what it sets would count as missing
+		return c, s.faults.Err()
+	}
 	c.readEnv(s)
 	c.readDebug(s)
 	c.readSecrets(s)
@@ -93,10 +99,10 @@ func readConfig(look lookup, unknown []string) (config, error) {
 	for _, name := range slices.Sorted(maps.Keys(s.odd)) {
 		c.warn("%s %s", name, s.odd[name])
 	}
-	c.warnings = append(c.warnings, unknown...)
+	c.warnings = append(c.warnings, in.unknown...)
 	err := s.faults.Err()
 	if err != nil { // which these may be the reason for
-		for _, sentence := range unknown {
+		for _, sentence := range in.unknown {
 			s.faults.Add("%s", sentence)
 		}
 		err = s.faults.Err()

@@ -9,8 +9,8 @@
 //	websocktunnel completion SHELL
 //
 // The service is configured by environment variables, each of which is also a
-// flag; "websocktunnel serve --help" lists them and docs/configuration.md
-// explains them. Exit statuses: 0 after a clean end, 1 when something failed,
+// flag and a line of a configuration file; "websocktunnel serve --help" lists
+// them and docs/configuration.md explains them. Exit statuses: 0 after a clean end, 1 when something failed,
 // 2 for a faulty configuration or command line.
 package main
 

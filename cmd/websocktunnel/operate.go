@@ -96,7 +96,7 @@ type operator struct {
 
 // newOperator reads where to ask, and how.
 func newOperator(cmd *cli.Command) (*operator, error) {
-	s := newSettings(lookupIn(cmd))
+	s := newSettings(lookupIn(cmd, nil))
 	o := &operator{token: s.secret("ADMIN_TOKEN"), json: cmd.Bool("json"), out: cmd.Root().Writer}
 	addr := s.text("ADMIN_ADDR")
 	switch u, err := url.Parse(addr); {

@@ -31,8 +31,10 @@ func serveCommand() *cli.Command {
 		Name:      "serve",
 		Usage:     "run the service",
 		UsageText: "websocktunnel [serve] [flags]",
-		Description: "Every setting is an environment variable and a flag; the flag wins. Secrets\n" +
-			"and keys can also come from files: add _FILE to the name of the variable.\n" +
+		Description: "Every setting is an environment variable, a flag, and a line of the\n" +
+			"configuration file (--config). The flag overrides the variable, and the\n" +
+			"variable overrides the file. Secrets and keys can also come from files of\n" +
+			"their own: add _FILE to the name of the variable.\n" +
 			"\n" +
 			"Example, on one machine, with tunnels at http://<id>.localhost:8080/:\n" +
 			"   websocktunnel --url-prefix http://127.0.0.1:8080 --port 8080 \\\n" +
@@ -49,7 +51,7 @@ func serveCommand() *cli.Command {
 			if err := noArguments(cmd); err != nil {
 				return err
 			}
-			c, err := readConfig(lookupIn(cmd), misspelled(os.Environ()))
+			c, err := readConfig(readInput(cmd))
 			if err != nil {
 				return err
 			}

@@ -27,9 +27,9 @@ type settings struct {
 
 func newSettings(look lookup) *settings {
 	s := &settings{faulty: make(map[string]bool), odd: make(map[string]string)}
-	s.lookup = func(name string) (string, bool) {
-		value, byFlag := look(name)
-		return s.trimmed(name, value), byFlag
+	s.lookup = func(name string) (string, origin) {
+		value, from := look(name)
+		return s.trimmed(name, value), from
 	}
 	return s
 }
@@ -55,18 +55,21 @@ func (s *settings) trimmed(name, value string) string {
 	return clean
 }
 
-// fault notes that the variable of that name breaks a rule. It names the flag
-// too if that is where the value came from.
+// fault notes that the variable of that name breaks a rule. It names the flag or
+// the place in a file too if that is where the value came from.
 func (s *settings) fault(name, format string, args ...any) {
 	s.faulty[name] = true
 	s.faults.Add("%s %s", s.label(name), fmt.Sprintf(format, args...))
 }
 
-// label returns the name of a variable for a fault, with its flag if that is
-// where the value came from.
+// label returns the name of a variable for a fault, with its flag or its place in a
+// file if that is where the value came from.
 func (s *settings) label(name string) string {
-	if _, byFlag := s.lookup(name); byFlag {
+	switch _, from := s.lookup(name); from.kind {
+	case byFlag:
 		return fmt.Sprintf("%s (flag --%s)", name, flagName(name))
+	case byFile:
+		return fmt.Sprintf("%s (%s)", name, from.at)
 	}
 	return name
 }
@@ -185,10 +188,10 @@ func (s *settings) duration(name string) time.Duration {
 // "" if neither is set. The value never gets into a fault.
 func (s *settings) secret(name string) string {
 	twin := name + fileSuffix
-	value, valueByFlag := s.lookup(name)
+	value, from := s.lookup(name)
 	file := s.fileOf(name)
 	if file == "" {
-		if _, byFlag := s.lookup(twin); value != "" && s.text(twin) != "" && valueByFlag == byFlag {
+		if other, fromToo := s.lookup(twin); value != "" && other != "" && from.kind == fromToo.kind {
 			s.fault(name, "is set, and %s is too: set only one of them", twin)
 		}
 		return value
@@ -203,10 +206,10 @@ func (s *settings) secret(name string) string {
 // fileOf returns the file that a secret comes from, or "" if it comes from the
 // variable itself, or is not set.
 func (s *settings) fileOf(name string) string {
-	value, valueByFlag := s.lookup(name)
-	file, fileByFlag := s.lookup(name + fileSuffix)
-	if value != "" && (valueByFlag || !fileByFlag) {
-		return "" // the flag wins, and of two of a kind the value
+	value, from := s.lookup(name)
+	file, fileFrom := s.lookup(name + fileSuffix)
+	if value != "" && from.kind >= fileFrom.kind {
+		return "" // of two of a kind the value wins
 	}
 	return file
 }

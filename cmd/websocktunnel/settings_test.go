@@ -7,21 +7,25 @@ import (
 )
 
 // configOf reads a configuration of good settings, changed by pairs of a name and
-// its value. They are flags where byFlag is set, otherwise variables.
-func configOf(byFlag bool, edits ...string) (config, error) {
+// its value. They are flags where asFlags is set, otherwise variables.
+func configOf(asFlags bool, edits ...string) (config, error) {
 	values := map[string]string{"URL_PREFIX": "http://localhost", secretNames[0]: strings.Repeat("s", minSecret)}
 	for i := 0; i < len(edits); i += 2 {
 		values[edits[i]] = edits[i+1]
 	}
-	return readConfig(func(name string) (string, bool) { return values[name], byFlag }, nil)
+	from := origin{kind: byEnvironment}
+	if asFlags {
+		from.kind = byFlag
+	}
+	return readConfig(input{lookup: func(name string) (string, origin) { return values[name], from }})
 }
 
 // White space around a value, from echo, YAML or a file with CRLF, is not part of
 // it.
 func TestValuesAreTrimmed(t *testing.T) {
-	for _, byFlag := range []bool{false, true} {
+	for _, asFlags := range []bool{false, true} {
 		for _, end := range []string{"", "\n", "\r\n", "\r", " ", "\t", "\n\n", "\u00a0"} {
-			c, err := configOf(byFlag, "ENV", "production"+end, "AUDIENCE", end+"svc"+end, "URL_PREFIX", "https://tunnel.example.com"+end, "PORT", "8080"+end,
+			c, err := configOf(asFlags, "ENV", "production"+end, "AUDIENCE", end+"svc"+end, "URL_PREFIX", "https://tunnel.example.com"+end, "PORT", "8080"+end,
 				"LISTEN_ADDR", "127.0.0.1"+end, "VIEWER_DOMAIN", "tunnels.example.com"+end, "PATH_MODE", "off"+end, "DRAIN_TIMEOUT", "90s"+end, "TOKEN_EXPIRY", "ignore"+end,
 				"TRUSTED_PROXIES", "10.0.0.0/8,"+end+"192.0.2.1"+end, "SYSLOG_ADDR", "logs.example.com:514"+end, "MAX_CONNECTIONS", "off"+end)
 			if err != nil || len(c.warnings) > 0 {
@@ -97,13 +101,15 @@ func TestOddValuesAreNamed(t *testing.T) {
 // stands beside the faults, which it may be the reason for.
 func TestMisspelledIsTold(t *testing.T) {
 	values := map[string]string{"URL_PREFIX": "http://localhost"}
-	look := func(name string) (string, bool) { return values[name], false }
-	unknown := misspelled([]string{"TASKCLUSTER_PROXY_SECRT_A=canary"})
-	if _, err := readConfig(look, unknown); err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "did you mean TASKCLUSTER_PROXY_SECRET_A?") || strings.Contains(err.Error(), "canary") {
+	in := input{
+		lookup:  func(name string) (string, origin) { return values[name], origin{kind: byEnvironment} },
+		unknown: misspelled([]string{"TASKCLUSTER_PROXY_SECRT_A=canary"}),
+	}
+	if _, err := readConfig(in); err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "did you mean TASKCLUSTER_PROXY_SECRET_A?") || strings.Contains(err.Error(), "canary") {
 		t.Errorf("without a secret: %v", err)
 	}
 	values[secretNames[0]] = strings.Repeat("s", minSecret)
-	if c, err := readConfig(look, unknown); err != nil || len(c.warnings) != 1 || !strings.Contains(c.warnings[0], "TASKCLUSTER_PROXY_SECRT_A is not a variable") {
+	if c, err := readConfig(in); err != nil || len(c.warnings) != 1 || !strings.Contains(c.warnings[0], "TASKCLUSTER_PROXY_SECRT_A is not a variable") {
 		t.Errorf("with one: %v, warnings %q", err, c.warnings)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -51,7 +50,7 @@ func tokenCommand() *cli.Command {
 // mintToken makes the token that cmd's flags ask for. The error has one line
 // per fault.
 func mintToken(cmd *cli.Command) (string, error) {
-	s := newSettings(func(name string) (string, bool) { return os.Getenv(name), false })
+	s := newSettings(environmentLookup)
 	secret := s.signingSecret(cmd)
 	claims := server.Claims{ID: cmd.String("id"), Audience: strings.TrimSpace(cmd.String("audience"))}
 	if !cmd.IsSet("audience") {

@@ -8,13 +8,15 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// variable is one setting of the service: an environment variable and a flag.
+// variable is one setting of the service: an environment variable, a flag and a
+// key of the configuration file.
 type variable struct {
 	name     string
 	category string
 	usage    string
 	def      string // the default, for the help
 	secret   bool   // it has a …_FILE twin
+	list     bool   // in a configuration file it may be a list
 }
 
 // Categories of variables.
@@ -26,16 +28,19 @@ const (
 	catTunnel  = "Behaviour"
 	catLog     = "Log"
 	catAdmin   = "Admin listener: metrics, health, API"
+	catFile    = "Configuration file"
 )
 
 // variables are all settings of the service.
 var variables = []variable{
+	{name: configVariable, category: catFile, usage: "`File` with settings: YAML, a line such as PORT: 8080 for each. Variables and flags override it.", def: "none"},
+
 	{name: "URL_PREFIX", category: catAddress, usage: "Public `URL` of the service: http(s)://host[:port][/path]. Client URLs begin with it. Overrides HOSTNAME."},
 	{name: "HOSTNAME", category: catAddress, usage: "Public host `name`. The URL is then http(s)://HOSTNAME[:PORT]. Docker sets this variable automatically."},
 	{name: "PORT", category: catAddress, usage: "`Port` to listen on; 0 chooses a free one.", def: "443 with TLS, otherwise 80"},
 	{name: "VIEWER_DOMAIN", category: catAddress, usage: "`Domain`, such as tunnels.example.com, in which each tunnel gets its own host: https://<label>.tunnels.example.com. See docs/configuration.md.", def: "tunnels are below URL_PREFIX"},
 	{name: "LISTEN_ADDR", category: catAddress, usage: "`Address` to bind. A socket from systemd overrides it.", def: "all addresses"},
-	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas; unix stands for those on a Unix socket. The service believes their forwarding headers.", def: "none"},
+	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas; unix stands for those on a Unix socket. The service believes their forwarding headers.", def: "none", list: true},
 
 	{name: "TASKCLUSTER_PROXY_SECRET_A", category: catSecret, usage: "`Secret` that signs tokens, at least 32 bytes. The flag is visible in ps.", secret: true},
 	{name: "TASKCLUSTER_PROXY_SECRET_B", category: catSecret, usage: "Second `secret`, for changing secrets without an interruption.", secret: true},
@@ -72,15 +77,18 @@ var variables = []variable{
 
 	{name: "ADMIN_ADDR", category: catAdmin, usage: "`host:port` of the admin listener, such as 127.0.0.1:9090. See docs/operating.md.", def: "none"},
 	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true},
-	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR"},
+	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR", list: true},
 }
 
 // fileSuffix makes the name of a secret's twin, which names a file.
 const fileSuffix = "_FILE"
 
 // flagName returns the name of the flag for a variable: URL_PREFIX is also
-// --url-prefix.
+// --url-prefix. CONFIG_FILE alone is shorter: --config.
 func flagName(variable string) string {
+	if variable == configVariable {
+		return "config"
+	}
 	return strings.ToLower(strings.ReplaceAll(variable, "_", "-"))
 }
 
@@ -106,7 +114,7 @@ func newFlag(name string, v variable) *cli.StringFlag {
 		Usage:       v.usage,
 		DefaultText: v.def,
 		HideDefault: v.def == "",
-		TakesFile:   strings.HasSuffix(name, fileSuffix),
+		TakesFile:   strings.HasSuffix(name, fileSuffix), // CONFIG_FILE too
 		Sources:     cli.NewValueSourceChain(environment(name)),
 		Local:       true,
 	}
@@ -129,16 +137,79 @@ func (environment) Lookup() (string, bool) { return "", false }
 func (environment) IsFromEnv() bool        { return true }
 func (e environment) Key() string          { return string(e) }
 
-// A lookup returns what a variable is set to, "" for nothing, and whether a
-// flag did that.
-type lookup func(name string) (value string, byFlag bool)
+// originKind says by what a value was set. A greater one overrides a lesser one.
+type originKind int
 
-// lookupIn returns a lookup in cmd's flags, which win, and the environment.
-func lookupIn(cmd *cli.Command) lookup {
-	return func(name string) (string, bool) {
-		if f := flagName(name); cmd.IsSet(f) {
-			return cmd.String(f), true
-		}
-		return os.Getenv(name), false
+const (
+	byDefault originKind = iota
+	byFile               // the configuration file
+	byEnvironment
+	byFlag
+)
+
+// origin is where the value of a variable comes from.
+type origin struct {
+	kind originKind
+	at   string // file:line, if it is a configuration file
+}
+
+// String returns it for the effective configuration.
+func (o origin) String() string {
+	switch o.kind {
+	case byFile:
+		return "file " + o.at
+	case byEnvironment:
+		return "environment"
+	case byFlag:
+		return "flag"
 	}
+	return "default"
+}
+
+// A lookup returns what a variable is set to, "" for nothing, and by what.
+type lookup func(name string) (value string, from origin)
+
+// environmentLookup looks in the environment only.
+func environmentLookup(name string) (string, origin) {
+	return os.Getenv(name), origin{kind: byEnvironment}
+}
+
+// lookupIn returns a lookup in cmd's flags, the environment, and file, in this
+// order. There may be no file: nil.
+func lookupIn(cmd *cli.Command, file *configFile) lookup {
+	return func(name string) (string, origin) {
+		if f := flagName(name); cmd.IsSet(f) {
+			return cmd.String(f), origin{kind: byFlag}
+		}
+		value := os.Getenv(name)
+		if file == nil || strings.TrimSpace(value) != "" {
+			return value, origin{kind: byEnvironment}
+		}
+		if v, ok := file.values[name]; ok {
+			return v.text, origin{kind: byFile, at: fmt.Sprintf("%s:%d", file.path, v.line)}
+		}
+		return value, origin{kind: byEnvironment}
+	}
+}
+
+// input is what a configuration is read from.
+type input struct {
+	lookup   lookup
+	faults   []string // of the configuration file
+	broken   bool     // it cannot be read
+	warnings []string // about it
+	unknown  []string // about variables that may be misspelled
+}
+
+// readInput reads the configuration file, if cmd or the environment names one.
+func readInput(cmd *cli.Command) input {
+	in := input{lookup: lookupIn(cmd, nil), unknown: misspelled(os.Environ())}
+	s := newSettings(in.lookup)
+	path := s.text(configVariable)
+	if path == "" {
+		return in
+	}
+	file := readConfigFile(path, s.label(configVariable))
+	in.lookup, in.faults, in.broken, in.warnings = lookupIn(cmd, file), file.faults, file.broken, file.warnings()
+	return in
 }

@@ -14,14 +14,7 @@ import (
 // Names are compared without case and underscores. Short ones, such as PORT, are
 // left out, because other programs have too many that look like them.
 func misspelled(environ []string) []string {
-	var known []string
-	for _, v := range variables {
-		known = append(known, v.name)
-		if v.secret {
-			known = append(known, v.name+fileSuffix)
-		}
-	}
-
+	known := variableNames()
 	var found []string
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
@@ -37,6 +30,39 @@ func misspelled(environ []string) []string {
 	}
 	slices.Sort(found)
 	return found
+}
+
+// variableNames returns the names of all variables and their twins.
+func variableNames() []string {
+	var names []string
+	for _, v := range variables {
+		names = append(names, v.name)
+		if v.secret {
+			names = append(names, v.name+fileSuffix)
+		}
+	}
+	return names
+}
+
+// nearestVariable returns the variable that a key of a configuration file is
+// probably meant to be, or "". All keys there are meant for the service, so that
+// short names count too.
+func nearestVariable(key string) string {
+	known := variableNames()
+	for _, name := range known {
+		if plain(key) == plain(name) {
+			return name
+		}
+	}
+	if meant := resembled(key, known); meant != "" {
+		return meant
+	}
+	for _, name := range known {
+		if len(key) > 2 && editDistance(plain(key), plain(name)) <= 1 {
+			return name
+		}
+	}
+	return ""
 }
 
 // resembled returns the one of known that name looks like most, or "".

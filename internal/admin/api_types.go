@@ -92,7 +92,7 @@ type ConfigList struct {
 type Setting struct {
 	Name   string `json:"name" doc:"Name of the variable."`
 	Value  string `json:"value" doc:"What it is set to; of a secret a mask, and of a default its description."`
-	Source string `json:"source" doc:"default, environment, flag, or file with its name."`
+	Source string `json:"source" doc:"default, environment, flag, or file with its name, and with the line if it is the configuration file."`
 	Secret bool   `json:"secret" doc:"Whether the value is masked."`
 }
 
