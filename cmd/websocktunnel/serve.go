@@ -46,12 +46,18 @@ func serveCommand() *cli.Command {
 			"\n" +
 			"On SIGHUP, the service reads the files of the TLS certificate again and opens\n" +
 			"the file of the access log again.",
-		Flags: variableFlags(),
+		Flags: append(checkFlags(), variableFlags()...),
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {
 				return err
 			}
+			if cmd.Bool("json") && !cmd.Bool("check") {
+				return cliapp.NewUsageError("flag --json has a meaning only with --check")
+			}
 			c, err := readConfig(readInput(cmd))
+			if cmd.Bool("check") {
+				return check(cmd.Root().Writer, cmd.Bool("json"), c, err)
+			}
 			if err != nil {
 				return err
 			}
