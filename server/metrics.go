@@ -25,11 +25,16 @@ type MetricsConfig struct {
 	// CertificateExpiry, if not nil, returns when the TLS certificate that is in
 	// force expires. It may be called by several goroutines at a time.
 	CertificateExpiry func() time.Time
+
+	// PerTunnel is how many tunnels have metrics of their own, with their client
+	// ids as the label id: those whose sessions have carried the most bytes. Zero
+	// or negative: none.
+	PerTunnel int
 }
 
 // Metrics are the Prometheus metrics of one [Server]: docs/metrics.md lists them.
-// No label has a client id, an address or anything else that a peer can choose
-// freely. Create it with [NewMetrics] and put it into [Config.Metrics]. A nil
+// No label has an address or anything else that a peer can choose freely, and none
+// a client id, unless MetricsConfig.PerTunnel asks for it. Create it with [NewMetrics] and put it into [Config.Metrics]. A nil
 // *Metrics measures nothing.
 type Metrics struct {
 	server atomic.Pointer[Server] // nil until it is made
@@ -43,6 +48,8 @@ type Metrics struct {
 	requests  *prometheus.CounterVec // method, code, failed_hop
 	durations [2]duration            // of ordinary requests, and of upgrades
 	waits     prometheus.Histogram
+
+	perTunnel int
 }
 
 // duration has the histograms of one kind of request.
@@ -97,6 +104,7 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 		},
 		waits: prometheus.NewHistogram(histogram("websocktunnel_queue_wait_seconds",
 			"Time that requests waited because their tunnel was at its request limit. Those that did not wait are not in it.", wireBuckets)),
+		perTunnel: cfg.PerTunnel,
 	}
 	for _, outcome := range registrationKinds {
 		m.registrations.WithLabelValues(outcome) // so that rates see the first one
@@ -107,6 +115,9 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 	all := []prometheus.Collector{
 		m.registrations, m.handshake, m.replacements, m.ends, m.pings, m.requests, firstByte, whole, m.waits,
 		serverCollector{m},
+	}
+	if m.perTunnel > 0 {
+		all = append(all, tunnelCollector{m})
 	}
 	if f := cfg.DroppedLogLines; f != nil {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "websocktunnel_log_lines_dropped_total",
@@ -255,13 +266,15 @@ var (
 	descConns       = desc("viewer_connections", "Open connections of viewers.")
 	descMaxConns    = desc("viewer_connections_limit", "Highest number of open connections of viewers; 0 means no limit.")
 	descMaxTunnels  = desc("tunnels_limit", "Highest number of tunnels; 0 means no limit.")
+	descHeld        = desc("held_bytes", "Bytes of memory that viewers and tunnel clients make the service hold, by its own account.")
+	descMaxHeld     = desc("held_limit_bytes", "Highest number of those; 0 means no limit.")
 	descReceived    = desc("received_bytes_total", "Bytes of bodies and upgraded connections from viewers to tunnels.")
 	descSent        = desc("sent_bytes_total", "Bytes of bodies and upgraded connections from tunnels to viewers.")
 	descDraining    = desc("draining", "1 while the service shuts down, otherwise 0.")
 	descBuild       = desc("build_info", "Always 1; the labels name the build.", "version", "commit")
 	collectorsDescs = []*prometheus.Desc{
 		descTunnels, descSessions, descInFlight, descSlots, descWaiting, descConns, descMaxConns, descMaxTunnels,
-		descReceived, descSent, descDraining, descBuild,
+		descHeld, descMaxHeld, descReceived, descSent, descDraining, descBuild,
 	}
 )
 
@@ -296,6 +309,8 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descConns, st.Connections)
 	gauge(descMaxConns, st.MaxConnections)
 	gauge(descMaxTunnels, st.MaxTunnels)
+	ch <- prometheus.MustNewConstMetric(descHeld, prometheus.GaugeValue, float64(st.Held))
+	ch <- prometheus.MustNewConstMetric(descMaxHeld, prometheus.GaugeValue, float64(st.MaxHeld))
 	draining := 0
 	if st.Draining {
 		draining = 1

@@ -20,14 +20,22 @@ import (
 
 var update = flag.Bool("update", false, "write the references in docs/ anew")
 
-// newMetrics returns Metrics with everything on, and their registry.
+// newMetrics returns Metrics with everything on but those of single tunnels, and
+// their registry.
 func newMetrics(t testing.TB) (*Metrics, *prometheus.Registry) {
+	t.Helper()
+	return newMetricsOf(t, 0)
+}
+
+// newMetricsOf is newMetrics with those of so many tunnels.
+func newMetricsOf(t testing.TB, tunnels int) (*Metrics, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
 	m, err := NewMetrics(MetricsConfig{
 		Registerer:        reg,
 		DroppedLogLines:   func() uint64 { return 7 },
 		CertificateExpiry: func() time.Time { return time.Unix(1e9, 0) },
+		PerTunnel:         tunnels,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -177,11 +185,61 @@ func atoi(s string) (n int) {
 	return n
 }
 
+// TestMetricsPerTunnel: the tunnels that carry most have series of their own, and no
+// more of them than was asked for, whatever comes and goes.
+func TestMetricsPerTunnel(t *testing.T) {
+	m, reg := newMetricsOf(t, 2)
+	s := newService(t, Config{Metrics: m})
+	if got := value(t, reg, "websocktunnel_tunnels_without_series", ""); got != 0 {
+		t.Errorf("%v tunnels are left out of none", got)
+	}
+	for i, id := range []string{"a", "b%2Fc", "d", "e"} {
+		s.waitActive(s.connect(id, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/refused") {
+				w.Header().Set(wire.HeaderError, "connection_refused")
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			io.WriteString(w, strings.Repeat("x", 10*i))
+		})))
+		s.get("/" + id + "/")
+	}
+	s.get("/e/refused")
+	for _, want := range []struct {
+		name, labels string
+		value        float64
+	}{
+		{"websocktunnel_tunnel_sent_bytes_total", `id="d"`, 20},
+		{"websocktunnel_tunnel_sent_bytes_total", `id="e"`, 30},
+		{"websocktunnel_tunnel_failed_requests_total", `id="e"`, 1},
+		{"websocktunnel_tunnels_without_series", "", 2},
+	} {
+		waitFor(t, func() bool { return value(t, reg, want.name, want.labels) == want.value })
+	}
+	for name, f := range gathered(t, reg) {
+		if n := len(f.GetMetric()); strings.HasPrefix(name, "websocktunnel_tunnel_") && n != 2 {
+			t.Errorf("%s has %d series, want 2", name, n)
+		}
+	}
+	if got := value(t, reg, "websocktunnel_tunnel_ping_round_trip_seconds", `id="d"`); got <= 0 {
+		t.Errorf("the last ping of d took %v s", got)
+	}
+	if got := value(t, reg, "websocktunnel_tunnel_connected_timestamp_seconds", `id="d"`); time.Since(time.UnixMilli(int64(got*1000))).Abs() > time.Minute {
+		t.Errorf("d connected at %v", got)
+	}
+	s.Evict("e")
+	waitFor(t, func() bool { return value(t, reg, "websocktunnel_tunnel_sent_bytes_total", `id="b%2Fc"`) == 10 })
+	if got := value(t, reg, "websocktunnel_tunnel_sent_bytes_total", `id="e"`); got != 0 {
+		t.Errorf("a tunnel that has gone has series")
+	}
+}
+
 // TestMetricsConventions: names and help are as the linter of Prometheus wants
 // them, and histograms have both forms.
 func TestMetricsConventions(t *testing.T) {
-	m, reg := newMetrics(t)
-	newService(t, Config{Metrics: m})
+	m, reg := newMetricsOf(t, 1)
+	s := newService(t, Config{Metrics: m})
+	s.waitActive(s.connect("a", http.NotFoundHandler()))
 	m.request(http.MethodGet, &outcome{status: 200})
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil {
@@ -203,8 +261,9 @@ func TestMetricsConventions(t *testing.T) {
 // TestMetricsReference holds docs/metrics.md against the code. "go test ./server
 // -run MetricsReference -update" writes it anew.
 func TestMetricsReference(t *testing.T) {
-	m, reg := newMetrics(t)
-	newService(t, Config{Metrics: m})
+	m, reg := newMetricsOf(t, 1)
+	s := newService(t, Config{Metrics: m})
+	s.waitActive(s.connect("a", http.NotFoundHandler()))
 	m.request(http.MethodGet, &outcome{status: 200})
 	var rows []string
 	for name, f := range gathered(t, reg) {

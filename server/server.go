@@ -190,6 +190,10 @@ type TunnelInfo struct {
 	Replacements uint64
 	ReplacedAddr string
 
+	// Failed is how many requests have had no whole answer since the tunnel came
+	// up, because of the service, the tunnel client or the target.
+	Failed uint64
+
 	// ExtendedConnect tells the form of upgrades inside the tunnel.
 	ExtendedConnect bool
 
@@ -207,7 +211,7 @@ func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 	return func(yield func(TunnelInfo) bool) {
 		for _, tun := range s.registry.active() {
 			info, _ := tun.active.info()
-			info.Replacements, info.ReplacedAddr = tun.replacements, tun.replaced
+			tun.describe(&info)
 			if !yield(info) {
 				return
 			}

@@ -67,7 +67,8 @@ type tunnel struct {
 	replacements uint64 // of a live session by a newer one, since it is up
 	replaced     string // remote address of the last one that was
 
-	failures []RequestFailure // since it is up, the newest first; never changed in place
+	failed   uint64           // requests, since it is up
+	failures []RequestFailure // the last of them, the newest first; never changed in place
 }
 
 // announcement is a registration that has been admitted, before its session
@@ -102,7 +103,7 @@ func (g *registry) tidyLocked(tun *tunnel) {
 	case !up && tun.up:
 		tun.up = false
 		g.up--
-		tun.replacements, tun.replaced, tun.failures = 0, "", nil
+		tun.replacements, tun.replaced, tun.failed, tun.failures = 0, "", 0, nil
 	}
 	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
 		delete(g.tunnels, tun.label)

@@ -27,6 +27,10 @@ type Status struct {
 	// may be; zero: no limit. Only those count that Serve has accepted.
 	Connections, MaxConnections int
 
+	// Held is how many bytes of memory viewers and tunnel clients make the service
+	// hold, by its own account, and MaxHeld how many they may; zero: no limit.
+	Held, MaxHeld int64
+
 	// Received and Sent are the bytes of bodies and upgraded connections so far,
 	// from viewers to tunnels and from tunnels to viewers.
 	Received, Sent int64
@@ -40,6 +44,8 @@ func (s *Server) Status() Status {
 		MaxTunnels:     max(s.cfg.MaxTunnels, 0),
 		Sessions:       map[string]int{},
 		MaxConnections: s.cfg.MaxConnections,
+		Held:           s.memory.Held(),
+		MaxHeld:        s.cfg.MemoryLimit / budgetPart,
 		Received:       s.traffic.received.Load(),
 		Sent:           s.traffic.sent.Load(),
 	}
@@ -136,11 +142,16 @@ func (s *Server) Tunnel(id string) (TunnelDetails, bool) {
 		}
 		d.Sessions = append(d.Sessions, SessionInfo{RemoteAddr: info.RemoteAddr, ConnectedAt: info.ConnectedAt, State: in.String(), InFlight: info.InFlight})
 		if sess == tun.active {
-			info.Replacements, info.ReplacedAddr = tun.replacements, tun.replaced
+			tun.describe(&info)
 			d.ID, d.Active = info.ID, &info
 		}
 	}
 	return d, true
+}
+
+// describe puts into info what the tunnel itself knows.
+func (tun *tunnel) describe(info *TunnelInfo) {
+	info.Replacements, info.ReplacedAddr, info.Failed = tun.replacements, tun.replaced, tun.failed
 }
 
 // noteFailure remembers what became of a request for the tunnel l, if it is here.
@@ -151,6 +162,7 @@ func (g *registry) noteFailure(l label, f RequestFailure) {
 	if tun == nil || !tun.up {
 		return
 	}
+	tun.failed++
 	// A new slice, for entry has given the old one away.
 	tun.failures = append([]RequestFailure{f}, tun.failures[:min(len(tun.failures), maxFailures-1)]...)
 }

@@ -88,6 +88,9 @@ func TestTunnelDetails(t *testing.T) {
 	if len(d.Failures) != maxFailures {
 		t.Errorf("%d failures are remembered, want %d", len(d.Failures), maxFailures)
 	}
+	if got := d.Active.Failed; got != maxFailures+3 {
+		t.Errorf("%d requests have failed, want %d", got, maxFailures+3)
+	}
 	if f := d.Failures[1]; f.Status != 502 || f.Hop != "target" || f.Error != "connection_refused" || time.Since(f.Time) > time.Minute {
 		t.Errorf("failure: %+v", f)
 	}

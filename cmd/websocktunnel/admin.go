@@ -22,20 +22,25 @@ import (
 // minAdminToken is the length in bytes below which the token is called short.
 const minAdminToken = 16
 
+// maxTunnelSeries is how many tunnels have metrics of their own if any has.
+const maxTunnelSeries = 1000
+
 // adminConfig is what the admin listener is made of.
 type adminConfig struct {
 	addr     string // ADMIN_ADDR; "" means that there is none
 	token    string
 	hosts    []string
+	tunnels  bool // metrics of single tunnels too
 	settings []admin.Setting
 }
 
 // readAdmin reads the settings of the admin listener.
 func (c *config) readAdmin(s *settings) {
 	c.admin.addr, c.admin.token = s.text("ADMIN_ADDR"), s.secret("ADMIN_TOKEN")
+	c.admin.tunnels = s.on("METRICS_PER_TUNNEL", false)
 	c.admin.hosts = strings.FieldsFunc(s.text("ADMIN_HOSTS"), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 	if c.admin.addr == "" {
-		for _, name := range []string{"ADMIN_TOKEN", "ADMIN_TOKEN" + fileSuffix, "ADMIN_HOSTS"} {
+		for _, name := range []string{"ADMIN_TOKEN", "ADMIN_TOKEN" + fileSuffix, "ADMIN_HOSTS", "METRICS_PER_TUNNEL"} {
 			if s.text(name) != "" {
 				c.warn("%s has no effect: there is no admin listener without ADMIN_ADDR", name)
 			}
@@ -96,6 +101,9 @@ func newRegistry(c config, dropped func() uint64) (*server.Metrics, http.Handler
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	cfg := server.MetricsConfig{Registerer: reg, DroppedLogLines: dropped}
+	if c.admin.tunnels {
+		cfg.PerTunnel = maxTunnelSeries
+	}
 	if c.certificate != nil {
 		cfg.CertificateExpiry = c.certificate.expiry
 	}

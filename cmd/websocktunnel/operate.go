@@ -213,11 +213,11 @@ func (o *operator) tunnels(ctx context.Context, cmd *cli.Command) error {
 	if o.json {
 		return o.printJSON(all)
 	}
-	rows := [][]string{{"ID", "ADDRESS", "CONNECTED", "TOKEN", "IN FLIGHT", "RECEIVED", "SENT", "PING", "REPLACED"}}
+	rows := [][]string{{"ID", "ADDRESS", "CONNECTED", "TOKEN", "IN FLIGHT", "RECEIVED", "SENT", "PING", "FAILED", "REPLACED"}}
 	for _, t := range all.Tunnels {
 		rows = append(rows, []string{
 			t.ID, t.RemoteAddr, since(t.ConnectedAt), left(t.TokenExpiresAt), fmt.Sprint(t.InFlight),
-			size(t.ReceivedBytes), size(t.SentBytes), ping(t.RoundTripSeconds), fmt.Sprint(t.Replacements),
+			size(t.ReceivedBytes), size(t.SentBytes), ping(t.RoundTripSeconds), fmt.Sprint(t.FailedRequests), fmt.Sprint(t.Replacements),
 		})
 	}
 	if err := o.table(rows); err != nil {
@@ -249,6 +249,7 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 			[]string{"received", size(t.ReceivedBytes)},
 			[]string{"sent", size(t.SentBytes)},
 			[]string{"last ping", ping(t.RoundTripSeconds)},
+			[]string{"failed", fmt.Sprint(t.FailedRequests)},
 			[]string{"replaced", strings.TrimSpace(fmt.Sprintf("%d times %s", t.Replacements, t.ReplacedAddr))},
 			[]string{"upgrades", map[bool]string{true: "extended CONNECT", false: "in the fallback form"}[t.ExtendedConnect]},
 		)

@@ -29,6 +29,7 @@ var orders = map[string]func(a, b server.TunnelInfo) int{
 	"sent_bytes":         func(a, b server.TunnelInfo) int { return cmp.Compare(a.Sent, b.Sent) },
 	"round_trip_seconds": func(a, b server.TunnelInfo) int { return cmp.Compare(a.RoundTrip, b.RoundTrip) },
 	"replacements":       func(a, b server.TunnelInfo) int { return cmp.Compare(a.Replacements, b.Replacements) },
+	"failed_requests":    func(a, b server.TunnelInfo) int { return cmp.Compare(a.Failed, b.Failed) },
 }
 
 // listing says which tunnels are asked for.

@@ -21,6 +21,7 @@ type Tunnel struct {
 	RoundTripSeconds float64   `json:"round_trip_seconds" doc:"Time that the tunnel client took to answer the last ping."`
 	Replacements     uint64    `json:"replacements" doc:"How often a session has replaced one that was active, since the tunnel came up. Many are a sign of two tunnel clients with one id."`
 	ReplacedAddr     string    `json:"replaced_addr" doc:"Address of the last one that was replaced, or empty."`
+	FailedRequests   uint64    `json:"failed_requests" doc:"Requests without a whole answer because of the service, the tunnel client or the target, since the tunnel came up."`
 	ExtendedConnect  bool      `json:"extended_connect" doc:"Whether upgrades travel as extended CONNECT (RFC 8441) rather than in the fallback form."`
 }
 
@@ -68,6 +69,8 @@ type Status struct {
 	Waiting        int            `json:"waiting" doc:"Requests that wait because their tunnel is at its limit."`
 	Connections    int            `json:"connections" doc:"Open connections of viewers."`
 	MaxConnections int            `json:"max_connections" doc:"Highest number of those; 0: no limit."`
+	HeldBytes      int64          `json:"held_bytes" doc:"Bytes of memory that viewers and tunnel clients make the service hold, by its own account."`
+	MaxHeldBytes   int64          `json:"max_held_bytes" doc:"Highest number of those; 0: no limit."`
 	ReceivedBytes  int64          `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers so far."`
 	SentBytes      int64          `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers so far."`
 }
@@ -107,7 +110,7 @@ func newTunnel(t server.TunnelInfo) Tunnel {
 	return Tunnel{
 		ID: t.ID, RemoteAddr: t.RemoteAddr, ConnectedAt: t.ConnectedAt, TokenExpiresAt: t.TokenExpires,
 		InFlight: t.InFlight, ReceivedBytes: t.Received, SentBytes: t.Sent, RoundTripSeconds: t.RoundTrip.Seconds(),
-		Replacements: t.Replacements, ReplacedAddr: t.ReplacedAddr, ExtendedConnect: t.ExtendedConnect,
+		Replacements: t.Replacements, ReplacedAddr: t.ReplacedAddr, FailedRequests: t.Failed, ExtendedConnect: t.ExtendedConnect,
 	}
 }
 
@@ -133,6 +136,7 @@ func (a *Admin) status() Status {
 		Tunnels: st.Tunnels, MaxTunnels: st.MaxTunnels, Sessions: st.Sessions,
 		InFlight: st.InFlight, Slots: st.Slots, Waiting: st.Waiting,
 		Connections: st.Connections, MaxConnections: st.MaxConnections,
+		HeldBytes: st.Held, MaxHeldBytes: st.MaxHeld,
 		ReceivedBytes: st.Received, SentBytes: st.Sent,
 	}
 }

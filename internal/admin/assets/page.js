@@ -41,6 +41,7 @@ function showTotals(s) {
   $("in-flight").textContent = of(s.in_flight, s.slots);
   $("waiting").textContent = s.waiting;
   $("connections").textContent = of(s.connections, s.max_connections);
+  $("held").textContent = size(s.held_bytes) + (s.max_held_bytes ? " of " + size(s.max_held_bytes) : "");
   $("received").textContent = size(s.received_bytes);
   $("sent").textContent = size(s.sent_bytes);
   $("draining").hidden = !s.draining;
@@ -69,7 +70,7 @@ function showList(list) {
     button.dataset.id = t.id;
     id.append(button);
     row.append(id, element("td", t.remote_addr));
-    for (const text of [t.in_flight, size(t.received_bytes), size(t.sent_bytes), ping(t.round_trip_seconds), t.replacements, since(t.connected_at), left(t.token_expires_at)]) {
+    for (const text of [t.in_flight, size(t.received_bytes), size(t.sent_bytes), ping(t.round_trip_seconds), t.failed_requests, t.replacements, since(t.connected_at), left(t.token_expires_at)]) {
       row.append(element("td", text, "n"));
     }
     return row;
@@ -107,6 +108,7 @@ function showDetail(d) {
   const facts = t ? [
     ["Address", t.remote_addr], ["Connected", since(t.connected_at) + " ago"], ["Token", left(t.token_expires_at)],
     ["In flight", t.in_flight], ["Received", size(t.received_bytes)], ["Sent", size(t.sent_bytes)], ["Last ping", ping(t.round_trip_seconds)],
+    ["Failed", t.failed_requests + (t.failed_requests === 1 ? " request" : " requests")],
     ["Replaced", t.replacements + " times" + (t.replaced_addr ? ", last " + t.replaced_addr : "")],
     ["Upgrades", t.extended_connect ? "extended CONNECT" : "in the fallback form"],
   ] : [["Active", "no: it takes no requests"]];
