@@ -17,6 +17,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/rs/zerolog"
+
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
@@ -39,6 +41,8 @@ type config struct {
 	certificate *certificate // nil without TLS
 
 	production bool
+	logFormat  cliapp.LogFormat
+	logLevel   zerolog.Level
 	syslogAddr string
 
 	admin  adminConfig
@@ -60,6 +64,7 @@ func readConfig(in input) (config, error) {
 		return c, s.faults.Err()
 	}
 	c.readEnv(s)
+	c.readLog(s)
 	c.readDebug(s)
 	c.readSecrets(s)
 	c.readTLS(s)
@@ -118,7 +123,11 @@ func (c *config) readEnv(s *settings) {
 	env := s.text("ENV")
 	c.production = env == "production"
 	if !c.production && !slices.Contains(otherEnvs, strings.ToLower(env)) {
-		c.warn("ENV is %q, not \"production\": the log is not JSON, and short secrets are allowed", env)
+		log := "the log is not JSON, and "
+		if s.isSet("LOG_FORMAT") {
+			log = ""
+		}
+		c.warn("ENV is %q, not \"production\": %sshort secrets are allowed", env, log)
 	}
 }
 

@@ -67,7 +67,7 @@ func demoCommand() *cli.Command {
 func demoAction(cmd *cli.Command) error {
 	cliapp.SetLogTime()
 	cliapp.SurviveReaders()
-	logOut, logQueue := cliapp.LogTo(os.Stderr, false)
+	logOut, logQueue := cliapp.LogTo(os.Stderr, "websocktunnel", cliapp.LogConsole)
 	defer logQueue.Close(cliapp.FlushTimeout)
 	stdout := logqueue.New(cmd.Writer, nil)
 	defer stdout.Close(cliapp.FlushTimeout)

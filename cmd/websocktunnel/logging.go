@@ -23,7 +23,8 @@ type logs struct {
 // package into it.
 func openLog(c config) logs {
 	cliapp.SetLogTime()
-	out, queue := cliapp.LogTo(os.Stdout, c.production)
+	zerolog.SetGlobalLevel(c.logLevel) // one that can change while loggers are in use
+	out, queue := cliapp.LogTo(os.Stdout, "websocktunnel", c.logFormat)
 	l := logs{
 		lines:   queue,
 		dropped: queue.Dropped,
@@ -48,6 +49,21 @@ func openLog(c config) logs {
 	return l
 }
 
+// readLog reads the settings of the log, after readEnv.
+func (c *config) readLog(s *settings) {
+	formats := []string{string(cliapp.LogConsole), string(cliapp.LogJSON), string(cliapp.LogMozlog), string(cliapp.LogSyslog)}
+	if c.logFormat = cliapp.LogJSON; !c.production {
+		c.logFormat = cliapp.LogConsole
+	}
+	if s.isSet("LOG_FORMAT") {
+		c.logFormat = cliapp.LogFormat(s.choice("LOG_FORMAT", formats...))
+	}
+	c.logLevel = zerolog.InfoLevel
+	if s.isSet("LOG_LEVEL") {
+		c.logLevel, _ = zerolog.ParseLevel(s.choice("LOG_LEVEL", cliapp.LogLevels()...))
+	}
+}
+
 func newLogger(out io.Writer) zerolog.Logger {
-	return zerolog.New(out).Level(zerolog.InfoLevel).With().Timestamp().Logger()
+	return zerolog.New(out).Level(zerolog.TraceLevel).With().Timestamp().Logger()
 }

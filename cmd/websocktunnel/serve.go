@@ -52,7 +52,7 @@ func serveCommand() *cli.Command {
 				return err
 			}
 			if cmd.Bool("json") && !cmd.Bool("check") {
-				return cliapp.NewUsageError("flag --json has a meaning only with --check")
+				return cliapp.NewUsageError("flag --json has a meaning only with --check; for a log in JSON, use --log-format json")
 			}
 			c, err := readConfig(readInput(cmd))
 			if cmd.Bool("check") {

@@ -84,23 +84,8 @@ func (w *syslogWriter) message(level zerolog.Level, p []byte) []byte {
 	const facilityDaemon = 3
 	text := bytes.TrimRight(p, "\n")
 	text = text[:min(len(text), syslogMaxMessage)]
-	return fmt.Appendf(nil, "<%d>1 %s %s%s", facilityDaemon*8+severity(level),
+	return fmt.Appendf(nil, "<%d>1 %s %s%s", facilityDaemon*8+cliapp.Severity(level),
 		time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), w.header, text)
-}
-
-// severity translates a level (RFC 5424, section 6.2.1).
-func severity(level zerolog.Level) int {
-	switch level {
-	case zerolog.TraceLevel, zerolog.DebugLevel:
-		return 7
-	case zerolog.WarnLevel:
-		return 4
-	case zerolog.ErrorLevel:
-		return 3
-	case zerolog.FatalLevel, zerolog.PanicLevel:
-		return 2
-	}
-	return 6
 }
 
 // close sends the queued lines, as long as that takes no more than a moment.

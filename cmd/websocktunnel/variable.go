@@ -68,7 +68,9 @@ var variables = []variable{
 	{name: "PATH_MODE", category: catTunnel, usage: "`on` or off: with VIEWER_DOMAIN, also serve tunnels at /<id>/.", def: "on"},
 	{name: "PATH_ISOLATION", category: catTunnel, usage: "`on` or off: keep tunnels apart in a browser. See docs/configuration.md.", def: "on"},
 
-	{name: "ENV", category: catLog, usage: "`production` makes the log JSON lines.", def: "lines for people"},
+	{name: "ENV", category: catLog, usage: "`production` makes the log JSON lines, and refuses short secrets.", def: "none"},
+	{name: "LOG_LEVEL", category: catLog, usage: "`Level` from which on lines are logged: trace, debug, info, warn or error.", def: "info"},
+	{name: "LOG_FORMAT", category: catLog, usage: "`Form` of the log: console (lines for people), json, mozlog (Mozilla's JSON log format 2.0) or syslog (lines for people with the severity, for systemd).", def: "json with ENV=production, otherwise console"},
 	{name: "SYSLOG_ADDR", category: catLog, usage: "`host:port` of a syslog server that also gets the log, over UDP. Needs ENV=production."},
 	{name: "ACCESS_LOG", category: catLog, usage: "`Form` of the line about each request: off, json, combined, or a template such as '{time} {id} {status}'.", def: "off"},
 	{name: "ACCESS_LOG_FILE", category: catLog, usage: "`File` for these lines.", def: "standard output, with the log"},

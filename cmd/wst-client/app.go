@@ -65,7 +65,8 @@ func newApp() *cli.Command {
 
 			&cli.BoolFlag{Name: "exit-with-stdin", Category: catOutput, Usage: "Stop when standard input ends, as on SIGTERM, so that a child process does not outlive its parent.", HideDefault: true},
 			&cli.StringFlag{Name: "out-file", Category: catOutput, Usage: "Write the client URL, and nothing else, to this `file` once connected.", TakesFile: true},
-			&cli.BoolFlag{Name: "verbose", Category: catOutput, Usage: "Log more.", HideDefault: true},
+			&cli.BoolFlag{Name: "verbose", Category: catOutput, Usage: "Log more, as --log-level debug.", HideDefault: true},
+			&cli.StringFlag{Name: "log-level", Category: catOutput, Usage: "`Level` from which on lines are logged: trace, debug, info, warn or error. Without this flag and --verbose, the variable LOG_LEVEL applies.", DefaultText: "info"},
 			&cli.BoolFlag{Name: "json", Category: catOutput, Usage: "Log JSON lines.", HideDefault: true},
 
 			&cli.StringFlag{Name: "ca-file", Category: catService, Usage: "PEM `file` with the CA certificates to trust instead of the system's.", TakesFile: true},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -42,8 +43,12 @@ type config struct {
 func readConfig(cmd *cli.Command) (config, error) {
 	var faults cliapp.Faults
 	c := config{outFile: cmd.String("out-file"), json: cmd.Bool("json"), stdin: cmd.Reader, exitWithStdin: cmd.Bool("exit-with-stdin")}
-	c.log, c.logQueue = newLogger(c.json, cmd.Bool("verbose"))
+	level, odd := logLevel(cmd, &faults)
+	c.log, c.logQueue = newLogger(c.json, level)
 	routeStandardLog(c.log)
+	if odd != "" {
+		c.log.Warn().Msg(odd)
+	}
 	if setting := cliapp.HTTP2Debug(os.Getenv("GODEBUG")); setting != "" {
 		c.log.Warn().Msgf("GODEBUG has %s: the headers of all requests are printed, including tokens and cookies", setting)
 	}
@@ -182,14 +187,37 @@ func checkOutFile(path string, faults *cliapp.Faults) {
 	}
 }
 
+// logLevel returns the level of the log. LOG_LEVEL may be meant for other programs,
+// so that a level there that does not exist is no fault: odd says so.
+func logLevel(cmd *cli.Command, faults *cliapp.Faults) (level zerolog.Level, odd string) {
+	levels := cliapp.LogLevels()
+	rule := "it must be " + strings.Join(levels, ", ")
+	name := func(value string) string { return strings.ToLower(strings.TrimSpace(value)) }
+	value, variable := name(cmd.String("log-level")), name(os.Getenv("LOG_LEVEL"))
+	switch {
+	case value != "" && !slices.Contains(levels, value):
+		faults.Add("--log-level %q: %s", value, rule)
+		return zerolog.InfoLevel, ""
+	case value != "":
+	case cmd.Bool("verbose"):
+		value = "debug"
+	case variable != "" && !slices.Contains(levels, variable):
+		return zerolog.InfoLevel, fmt.Sprintf("LOG_LEVEL %q has no effect: %s", variable, rule)
+	default:
+		value = cmp.Or(variable, "info")
+	}
+	level, _ = zerolog.ParseLevel(value)
+	return level, ""
+}
+
 // newLogger returns the logger for standard error, which never blocks, and the
 // queue that writes it.
-func newLogger(json, verbose bool) (zerolog.Logger, *logqueue.Queue) {
+func newLogger(json bool, level zerolog.Level) (zerolog.Logger, *logqueue.Queue) {
 	cliapp.SetLogTime()
-	level := zerolog.InfoLevel
-	if verbose {
-		level = zerolog.DebugLevel
+	form := cliapp.LogConsole
+	if json {
+		form = cliapp.LogJSON
 	}
-	out, queue := cliapp.LogTo(os.Stderr, json)
+	out, queue := cliapp.LogTo(os.Stderr, "wst-client", form)
 	return zerolog.New(out).Level(level).With().Timestamp().Logger(), queue
 }
