@@ -91,6 +91,7 @@ if ! [[ -e /usr/lib/apache2/modules/mod_dav_svn.so ]]; then
 	need mod_dav_svn libapache2-mod-svn "a recipe, for conformance/clients"
 fi
 need docker-registry docker-registry "a recipe, for conformance/clients"
+need promtool prometheus "checks of alerts and dashboards, for conformance/promtool"
 need etcd etcd-server "a recipe, for conformance/clients"
 need fossil fossil "a recipe, for conformance/clients"
 need radicale radicale "a recipe, for conformance/clients"
