@@ -45,12 +45,15 @@ type AcceptOptions struct {
 // depend on r's context; its lifetime ends with Close.
 func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*Conn, error) {
 	rc := http.NewResponseController(w)
-	h := &combiningHijacker{ResponseWriter: w, rc: rc, writeTimeout: defaultDuration(o.WriteTimeout, defaultWriteTimeout)}
+	watch := new(flood)
+	h := &combiningHijacker{ResponseWriter: w, rc: rc, writeTimeout: defaultDuration(o.WriteTimeout, defaultWriteTimeout), flood: watch}
 	maps.Copy(w.Header(), o.Header)
 	opts := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the Origin check; see above
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived:     func(context.Context, []byte) bool { return h.carrier.flood.ping(time.Now()) },
+		// It lives as long as the connection, and must not keep w, which net/http's
+		// buffers and the request are behind.
+		OnPingReceived: func(context.Context, []byte) bool { return watch.ping(time.Now()) },
 	}
 	if o.Subprotocol != "" {
 		opts.Subprotocols = []string{o.Subprotocol}
@@ -73,6 +76,7 @@ type combiningHijacker struct {
 	http.ResponseWriter
 	rc           *http.ResponseController
 	writeTimeout time.Duration
+	flood        *flood
 
 	conn    net.Conn
 	carrier *carrier
@@ -97,7 +101,7 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	limitUnsent(conn)
 	h.conn = conn
-	h.carrier = newCarrier(r, conn, h.writeTimeout, false)
+	h.carrier = newCarrier(r, conn, h.flood, h.writeTimeout, false)
 	cc := carrierConn{conn, h.carrier}
 	return cc, bufio.NewReadWriter(bufio.NewReaderSize(cc, acceptReadBuffer), bufio.NewWriterSize(cc, acceptWriteBuffer)), nil
 }

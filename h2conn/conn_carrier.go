@@ -19,8 +19,8 @@ type carrier struct {
 	gone      chan struct{} // closed when the carrier is closed
 }
 
-func newCarrier(r io.Reader, w io.WriteCloser, writeTimeout time.Duration, masked bool) *carrier {
-	return &carrier{r: r, flood: new(flood), combiner: newCombiner(w, writeTimeout, masked), gone: make(chan struct{})}
+func newCarrier(r io.Reader, w io.WriteCloser, f *flood, writeTimeout time.Duration, masked bool) *carrier {
+	return &carrier{r: r, flood: f, combiner: newCombiner(w, writeTimeout, masked), gone: make(chan struct{})}
 }
 
 func (c *carrier) Read(p []byte) (int, error) {

@@ -49,7 +49,9 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 			client.Transport = dialTransport
 		}
 	}
+	watch := new(flood)
 	tr := &combiningTransport{
+		flood:        watch,
 		base:         client.Transport,
 		writeTimeout: defaultDuration(o.WriteTimeout, defaultWriteTimeout),
 	}
@@ -63,7 +65,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 		HTTPClient:      &client,
 		HTTPHeader:      o.Header.Clone(),
 		CompressionMode: websocket.CompressionDisabled,
-		OnPingReceived:  func(context.Context, []byte) bool { return tr.carrier.flood.ping(time.Now()) },
+		OnPingReceived:  func(context.Context, []byte) bool { return watch.ping(time.Now()) },
 	}
 	if o.Subprotocol != "" {
 		opts.Subprotocols = []string{o.Subprotocol}
@@ -100,6 +102,7 @@ var dialTransport http.RoundTripper = &http.Transport{
 type combiningTransport struct {
 	base         http.RoundTripper
 	writeTimeout time.Duration
+	flood        *flood
 
 	conn    net.Conn // what the base transport uses, if it tells
 	carrier *carrier
@@ -114,7 +117,7 @@ func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if !ok {
 		return resp, nil // websocket.Dial says so
 	}
-	t.carrier = newCarrier(rwc, rwc, t.writeTimeout, true)
+	t.carrier = newCarrier(rwc, rwc, t.flood, t.writeTimeout, true)
 	resp.Body = t.carrier
 	return resp, nil
 }

@@ -97,14 +97,22 @@ func (w *WatchedTLSConn) ConnectionState() tls.ConnectionState { return w.tls.Co
 // HeaderListLimit returns the largest header list that the peer takes in an
 // answer, in bytes as RFC 9113, section 6.5.2, counts them. It is 0 if the peer
 // has named none, or does not speak HTTP/2.
-func (w *WatchedConn) HeaderListLimit() int64 { return int64(w.frames.peer.headerListLimit()) }
+func (w *WatchedConn) HeaderListLimit() int64 {
+	if !w.is(watchOn) {
+		return 0
+	}
+	return int64(w.frames.peer.headerListLimit())
+}
 
 func (w *WatchedConn) is(s watchState) bool { return watchState(w.state.Load()) == s }
 
 // Read implements [net.Conn].
 func (w *WatchedConn) Read(p []byte) (int, error) {
-	if w.is(watchOff) && len(w.frames.rest) == 0 {
-		return w.Conn.Read(p)
+	if w.is(watchOff) {
+		if len(w.frames.rest) == 0 {
+			return w.Conn.Read(p)
+		}
+		return w.frames.Read(p)
 	}
 	if w.frames.meter.headers {
 		// The handler of the last request first: otherwise all requests that have come
@@ -113,7 +121,9 @@ func (w *WatchedConn) Read(p []byte) (int, error) {
 		runtime.Gosched()
 	}
 	n, err := w.frames.Read(p)
-	w.timeHeaders()
+	if w.is(watchOn) {
+		w.timeHeaders()
+	}
 	return n, err
 }
 
@@ -153,6 +163,7 @@ func (w *WatchedConn) passes(p []byte) bool {
 	k := min(len(p), len(rest))
 	switch {
 	case string(p[:k]) != rest[:k]:
+		w.frames.meter, w.frames.peer = nil, nil // such connections are many, and may live long
 		w.state.Store(int32(watchOff))
 		return true
 	case k == len(rest):

@@ -68,7 +68,7 @@ func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind strin
 	if err != nil {
 		return s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
 	}
-	log = log.With().Str("id", id).Logger()
+	log = tunnelLog(s.log, remote, id)
 
 	g, err := s.authorize(r, id)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	if viewer != nil {
 		viewer.becomeTunnel()
 	}
-	sess := newSession(s, conn, g, p.memory, remote, log, cancel)
+	sess := newSession(s, conn, g, p.memory, remote, cancel)
 	sess.passesBarePath = passesBarePath(r.Header)
 	if err = sess.start(ctx); err != nil {
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)

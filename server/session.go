@@ -51,8 +51,6 @@ type session struct {
 	remote string
 	since  time.Time
 	conn   *h2conn.Conn
-	log    zerolog.Logger
-	last   zerolog.Logger // for the line on its end
 	memory *budget.Holding
 	unread atomic.Int64 // DATA that no viewer has taken
 
@@ -62,9 +60,8 @@ type session struct {
 	tr    *h2conn.Transport
 	slots *fairQueue // one for each request in flight
 
-	retired chan struct{}     // closed when the session takes no requests any more, for those that wait for a slot
-	control chan wire.Control // from the reading goroutine to run; never closed
-	wake    chan struct{}     // capacity 1: what mu guards has changed; never closed
+	retired chan struct{} // closed when the session takes no requests any more, for those that wait for a slot
+	wake    chan struct{} // capacity 1: what mu guards has changed; never closed
 
 	clientLeaves atomic.Bool // the client has sent the control message goaway
 	stopped      atomic.Bool // by which it has asked for the session's end
@@ -84,21 +81,17 @@ type session struct {
 	notBefore time.Time      // while leaving: not to be closed before that, however idle
 	closeBy   time.Time      // while leaving or draining: when requests in flight are cut
 	grant     grant
+	inbox     []wire.Control // from the client, for run to answer
 	outbox    []wire.Control // for run to send
 	inFlight  int
 }
 
 // newSession makes the session of g.id on conn, which memory is charged for. It hears control messages from
 // now on. giveUp has to end the wait of start, and must not block.
-func newSession(srv *Server, conn *h2conn.Conn, g grant, memory *budget.Holding, remote string, log zerolog.Logger, giveUp func()) *session {
-	l := labelOf(g.id)
-	lines := srv.lines.of(l)
+func newSession(srv *Server, conn *h2conn.Conn, g grant, memory *budget.Holding, remote string, giveUp func()) *session {
 	s := &session{
-		srv: srv, id: g.id, label: l, remote: remote, since: time.Now(), conn: conn, giveUp: giveUp, grant: g, memory: memory,
-		log:     lines.limited(log, linesPerSecond-1),
-		last:    lines.limited(log, linesPerSecond),
+		srv: srv, id: g.id, label: labelOf(g.id), remote: remote, since: time.Now(), conn: conn, giveUp: giveUp, grant: g, memory: memory,
 		retired: make(chan struct{}),
-		control: make(chan wire.Control, controlBacklog),
 		wake:    make(chan struct{}, 1),
 		traffic: traffic{all: &srv.traffic},
 	}
@@ -107,6 +100,20 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, memory *budget.Holding,
 	// rules.
 	conn.SetCloseReason(int(wire.CloseProtocol), "HTTP/2 connection error")
 	return s
+}
+
+// log returns a logger for lines about the session. It keeps none, for lines are rare.
+func (s *session) log() *zerolog.Logger { return s.logUpTo(linesPerSecond - 1) }
+
+// logUpTo is log with at most limit lines within a second about the tunnel.
+func (s *session) logUpTo(limit int) *zerolog.Logger {
+	log := s.srv.lines.of(s.label).limited(tunnelLog(s.srv.log, s.remote, s.id), limit)
+	return &log
+}
+
+// tunnelLog returns log for lines about the tunnel id, whose client is at remote.
+func tunnelLog(log zerolog.Logger, remote, id string) zerolog.Logger {
+	return log.With().Str("remote", remote).Str("id", id).Logger()
 }
 
 // start begins HTTP/2 and returns when the client has answered a ping, which
@@ -169,7 +176,8 @@ func (s *session) run() {
 	goneAway := s.tr.GoneAway()
 	var sent <-chan struct{} // not nil while control messages are being sent
 	for broken := false; !broken; {
-		if sent == nil {
+		if sent == nil { // otherwise answers pile up for a client that takes none
+			s.handleControls()
 			sent = s.send()
 		}
 		next, done := s.step(sent != nil)
@@ -178,10 +186,6 @@ func (s *session) run() {
 			break
 		}
 		timer.Reset(next)
-		control := s.control
-		if sent != nil {
-			control = nil // no answers pile up for a client that takes none
-		}
 		select {
 		case <-s.tr.Done():
 			broken = true
@@ -190,8 +194,6 @@ func (s *session) run() {
 			goneAway = nil
 		case <-sent:
 			sent = nil
-		case m := <-control:
-			s.handleControl(m)
 		case <-s.wake:
 		case <-timer.C:
 		}
@@ -260,7 +262,7 @@ func (s *session) checkExpiry(expires time.Time) time.Duration {
 		}
 		return left + tokenLeeway
 	}
-	s.log.Info().Msg("token expired and no fresh one came: session drains")
+	s.log().Info().Msg("token expired and no fresh one came: session drains")
 	s.retire(wire.CloseTokenExpired)
 	return 0
 }
@@ -358,7 +360,7 @@ func (s *session) logEnd() {
 			cause = err.Error()
 		}
 	}
-	s.last.Info().Str("event", eventEnded).Str("reason", reason).Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
+	s.logUpTo(linesPerSecond).Info().Str("event", eventEnded).Str("reason", reason).Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
 }
 
 // is reports whether the session is in state st.

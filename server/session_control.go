@@ -32,19 +32,39 @@ func (s *session) onControl(b []byte) {
 		if m.Type == wire.TypeGoaway {
 			s.clientLeaves.Store(true)
 		}
-		select {
-		case s.control <- m:
+		if s.receive(m) {
 			return
-		default:
-			err = errors.New("they come faster than they can be answered")
 		}
+		err = errors.New("they come faster than they can be answered")
 	}
 	if s.cut(wire.CloseProtocol, fault) { // more may come until it has ended
-		s.log.Warn().Err(err).Msg(fault)
+		s.log().Warn().Err(err).Msg(fault)
 	}
 }
 
-// handleControl is called by run.
+// receive leaves m for run, and reports false if too many wait for their answer.
+func (s *session) receive(m wire.Control) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.inbox) >= controlBacklog {
+		return false
+	}
+	s.inbox = append(s.inbox, m)
+	s.notify()
+	return true
+}
+
+// handleControls is called by run.
+func (s *session) handleControls() {
+	s.mu.Lock()
+	inbox := s.inbox
+	s.inbox = nil
+	s.mu.Unlock()
+	for _, m := range inbox {
+		s.handleControl(m)
+	}
+}
+
 func (s *session) handleControl(m wire.Control) {
 	switch m.Type {
 	case wire.TypeToken:
@@ -52,7 +72,7 @@ func (s *session) handleControl(m wire.Control) {
 	case wire.TypeGoaway:
 		if !s.hasLeft() && s.retire(wire.CloseDraining) {
 			s.stopped.Store(true)
-			s.log.Debug().Msg("tunnel client asked to be drained")
+			s.log().Debug().Msg("tunnel client asked to be drained")
 		}
 	}
 }
@@ -66,15 +86,15 @@ func (s *session) refresh(token string) {
 	if err != nil {
 		if s.refusals++; s.refusals > maxRefusals {
 			const fault = "too many refused tokens"
-			s.log.Warn().Msg(fault + ": session ends")
+			s.log().Warn().Msg(fault + ": session ends")
 			s.cut(wire.CloseProtocol, fault)
 			return
 		}
 	}
 	if err = s.renew(g, err); err == nil {
-		s.log.Debug().Time("expires", g.expires).Msg("token refreshed")
+		s.log().Debug().Time("expires", g.expires).Msg("token refreshed")
 	} else {
-		s.log.Warn().Err(err).Msg("fresh token refused; the old one stays in force")
+		s.log().Warn().Err(err).Msg("fresh token refused; the old one stays in force")
 	}
 }
 
@@ -119,7 +139,7 @@ func (s *session) send() <-chan struct{} {
 		defer close(sent)
 		for _, m := range outbox {
 			if err := s.conn.SendControl(m.Encode()); err != nil {
-				s.log.Debug().Err(err).Str("type", m.Type).Msg("control message not sent")
+				s.log().Debug().Err(err).Str("type", m.Type).Msg("control message not sent")
 			}
 		}
 	}()

@@ -168,7 +168,9 @@ func TestEndOfClientThatTakesNothing(t *testing.T) {
 			token := wire.Control{Type: wire.TypeToken, Token: mint(t, "a")}.Encode()
 			waitFor(t, func() bool {
 				c.conn.SendControl(token)
-				return len(sess.control) >= 3 // their answers cannot be sent
+				sess.mu.Lock()
+				defer sess.mu.Unlock()
+				return len(sess.inbox) >= 3 // their answers cannot be sent
 			})
 			begun := time.Now()
 			end(s, sess)
