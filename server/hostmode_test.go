@@ -82,7 +82,7 @@ func TestHostMode(t *testing.T) {
 
 	t.Run("nobody's", func(t *testing.T) {
 		unknown := withoutDate(get("/x", "unknown.t.example"))
-		if !strings.HasPrefix(unknown, "HTTP/1.1 404 ") || !strings.Contains(unknown, "Proxy-Status: websocktunnel; error=destination_not_found\r\n") {
+		if !strings.HasPrefix(unknown, "HTTP/1.1 404 ") || !strings.Contains(unknown, "Proxy-Status: websocktunnel; error=destination_not_found; details=\"WT-NO-TUNNEL") {
 			t.Errorf("unknown: %q", unknown)
 		}
 		for _, host := range []string{"t.example", "a.build-42.t.example", "team%2fbuild.t.example", "x--build-42.t.example", "build_42.t.example", ".t.example"} {

@@ -206,8 +206,8 @@ func TestBusyConnectionsLeaveRoomToRegister(t *testing.T) {
 	for range 3 {
 		<-inside
 	}
-	resp, _ := s.get("/a/")
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !resp.Close {
+	resp, text := s.get("/a/")
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !resp.Close || !strings.Contains(text, string(codeConnectionLimit)) {
 		t.Errorf("a viewer got %v", resp)
 	}
 	if resp, _ := s.get("/__heartbeat__"); resp.StatusCode != 200 {

@@ -221,6 +221,9 @@ func TestTunnelHeaderLimit(t *testing.T) {
 	if get(low) != 200 || get(high) != 431 || low < 3000 {
 		t.Errorf("the limit is between %d and %d", low, high)
 	}
+	if _, text := s.get("/a/", "X", strings.Repeat("x", high)); !strings.Contains(text, string(codeHeaderTooLarge)) {
+		t.Errorf("no code in %q", text)
+	}
 	if s.waitActive(c); get(0) != 200 {
 		t.Error("the session has gone")
 	}

@@ -46,6 +46,7 @@ type Metrics struct {
 	pings         prometheus.Histogram
 
 	requests  *prometheus.CounterVec // method, code, failed_hop
+	failures  *prometheus.CounterVec // error_code
 	durations [2]duration            // of ordinary requests, and of upgrades
 	waits     prometheus.Histogram
 
@@ -98,6 +99,8 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 		requests: counters("websocktunnel_requests_total",
 			"Requests by method, status that the viewer got (none: nothing), and the party because of which there is no whole answer (none: there is one).",
 			"method", "code", "failed_hop"),
+		failures: counters("websocktunnel_failures_total",
+			"Requests without a whole answer of the target, and registrations that were refused or failed, by error code: docs/errors.md.", "error_code"),
 		durations: [2]duration{
 			{firstByte.WithLabelValues("request"), whole.WithLabelValues("request")},
 			{firstByte.WithLabelValues("upgrade"), whole.WithLabelValues("upgrade")},
@@ -112,8 +115,11 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 	for _, reason := range endReasons {
 		m.ends.WithLabelValues(reason)
 	}
+	for _, code := range errorCodes {
+		m.failures.WithLabelValues(string(code))
+	}
 	all := []prometheus.Collector{
-		m.registrations, m.handshake, m.replacements, m.ends, m.pings, m.requests, firstByte, whole, m.waits,
+		m.registrations, m.handshake, m.replacements, m.ends, m.pings, m.requests, m.failures, firstByte, whole, m.waits,
 		serverCollector{m},
 	}
 	if m.perTunnel > 0 {
@@ -198,11 +204,12 @@ func (m *Metrics) request(method string, o *outcome) {
 	if m == nil {
 		return
 	}
-	hop, _ := o.failed()
-	if hop == hopNone {
-		hop = "none"
+	by := hop("none")
+	if f := o.reason(); f != nil {
+		by = f.hop
+		m.failed(f.code)
 	}
-	m.requests.WithLabelValues(methodLabel(method), codeLabel(o.status), string(hop)).Inc()
+	m.requests.WithLabelValues(methodLabel(method), codeLabel(o.status), string(by)).Inc()
 	d := &m.durations[0]
 	if o.status == http.StatusSwitchingProtocols {
 		d = &m.durations[1]
@@ -218,6 +225,14 @@ func (m *Metrics) request(method string, o *outcome) {
 func (m *Metrics) decline(method string, f *failure) {
 	if m != nil {
 		m.requests.WithLabelValues(methodLabel(method), codeLabel(f.status), string(f.hop)).Inc()
+		m.failed(f.code)
+	}
+}
+
+// failed counts a request or registration that failed, or was refused.
+func (m *Metrics) failed(code errorCode) {
+	if m != nil {
+		m.failures.WithLabelValues(string(code)).Inc()
 	}
 }
 

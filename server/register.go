@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -35,15 +34,6 @@ func isRegistration(r *http.Request, rt route) bool {
 	return r.Method == http.MethodGet && rt.kind == routeNone && rt.id == "" && !rt.ownHost && len(r.Header[wire.HeaderID]) > 0
 }
 
-// refuse answers a registration with a reason in one sentence of plain text.
-func refuse(w http.ResponseWriter, status int, reason string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	io.WriteString(w, reason+"\n")
-}
-
 // register answers a registration.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
@@ -66,46 +56,30 @@ func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind strin
 
 	id, err := s.claimedID(r)
 	if err != nil {
-		return s.refuseStranger(w, log, addr, grant{}, http.StatusBadRequest, err.Error(), err.Error())
+		return s.refuseStranger(w, log, addr, grant{}, badID(err))
 	}
 	log = tunnelLog(s.log, remote, id)
 
 	g, err := s.authorize(r, id)
 	if err != nil {
-		// One answer for every reason, which is for the log alone, unless a right
-		// signature shows that the caller is no stranger.
-		answer, fault := "a valid token for this client id is required", (*tokenFault)(nil)
-		var reason wire.TokenFault
-		if errors.As(err, &fault) {
-			answer, reason = fault.told, fault.reason
-		}
-		w.Header().Set("WWW-Authenticate", reason.Challenge())
-		return s.refuseStranger(w, log, addr, g, http.StatusUnauthorized, answer, err.Error())
+		return s.refuseStranger(w, log, addr, g, badToken(err))
 	}
 
-	if status, reason := checkUpgrade(w, r); status != 0 {
-		if log, ok := s.audit.holder(log, id, refusedKind(status)); ok {
-			logRefusal(log, zerolog.WarnLevel, g, status, reason)
+	if f := checkUpgrade(w, r); f != nil {
+		h := w.Header()
+		switch {
+		case f.status == http.StatusBadRequest:
+			h.Set("Sec-WebSocket-Version", "13")
+		case r.ProtoMajor == 1 && !h2conn.TranslatedConnect(w):
+			h.Set("Upgrade", "websocket")
+			h.Set("Connection", "Upgrade")
 		}
-		if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && !h2conn.TranslatedConnect(w) {
-			w.Header().Set("Upgrade", "websocket")
-			w.Header().Set("Connection", "Upgrade")
-		}
-		if status == http.StatusBadRequest {
-			w.Header().Set("Sec-WebSocket-Version", "13")
-		}
-		refuse(w, status, reason)
-		return refusedKind(status)
+		return s.refuseHolder(w, log, g, f)
 	}
 
-	p, retry, reason := s.admit(id)
-	if p == nil {
-		if log, ok := s.audit.holder(log, id, refusedKind(http.StatusServiceUnavailable)); ok {
-			logRefusal(log, zerolog.InfoLevel, g, http.StatusServiceUnavailable, reason)
-		}
-		w.Header().Set("Retry-After", retryAfter(retry))
-		refuse(w, http.StatusServiceUnavailable, reason)
-		return refusedKind(http.StatusServiceUnavailable)
+	p, f := s.admit(id)
+	if f != nil {
+		return s.refuseHolder(w, log, g, f)
 	}
 	return s.handshake(w, r, g, remote, log, p)
 }
@@ -146,7 +120,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	if err != nil {
 		s.registry.withdraw(a)
 		p.memory.Release()
-		s.logFailure(log, g, err)
+		s.registrationFailed(log, g, codeUpgradeFailed, err)
 		return eventFailed
 	}
 	viewer := requestConn(r)
@@ -165,26 +139,27 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	}
 	p.release() // not only after the close handshake, which a silent client draws out
 	s.registry.abandon(a, conn)
-	sess.abandon(failureCode(err))
+	code, closeCode, fault := whyFailed(err)
+	sess.abandon(closeCode, fault)
 	s.registry.closed(sess.label, conn)
-	s.logFailure(log, g, err)
+	s.registrationFailed(log, g, code, err)
 	return eventFailed
 }
 
-// failureCode returns the close code for a registration that came to nothing
-// after the 101, and what its client has done wrong, if that is why.
-func failureCode(err error) (code wire.CloseCode, fault string) {
+// whyFailed returns what to say of a registration that came to nothing after the
+// 101: its code, the close code, and what its client has done wrong, if that is why.
+func whyFailed(err error) (code errorCode, closeCode wire.CloseCode, fault string) {
 	switch {
 	case errors.Is(err, errDraining):
-		return wire.CloseDraining, ""
+		return codeShuttingDown, wire.CloseDraining, ""
 	case errors.Is(err, errOvertaken):
-		return wire.CloseReplaced, ""
+		return codeOvertaken, wire.CloseReplaced, ""
 	case errors.Is(err, errEvicted):
-		return wire.CloseEvicted, ""
+		return codeEvicted, wire.CloseEvicted, ""
 	case errors.Is(err, errFewStreams):
-		return wire.CloseProtocol, errFewStreams.Error()
+		return codeFewStreams, wire.CloseProtocol, errFewStreams.Error()
 	}
-	return wire.CloseProtocol, "no answer to the first HTTP/2 ping"
+	return codeNoHTTP2, wire.CloseProtocol, "no answer to the first HTTP/2 ping"
 }
 
 // authorize returns what r's bearer token entitles to. The texts of errors are for
@@ -211,34 +186,34 @@ func (s *Server) admitToken(token, id string) (grant, error) {
 	return g, s.registry.checkEvicted(g, s.cfg.now())
 }
 
-// checkUpgrade returns status 0 if r is a websocket handshake of the tunnel
-// protocol, and otherwise the refusal.
-func checkUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason string) {
+// checkUpgrade returns nil if r is a websocket handshake of the tunnel protocol, and
+// otherwise the refusal.
+func checkUpgrade(w http.ResponseWriter, r *http.Request) *refusal {
 	h := r.Header
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || h2conn.TranslatedConnect(w) ||
 		!httpguts.HeaderValuesContainsToken(h["Connection"], "upgrade") ||
 		!httpguts.HeaderValuesContainsToken(h["Upgrade"], "websocket") {
-		return http.StatusUpgradeRequired, "a registration is a websocket upgrade over HTTP/1.1"
+		return &refusal{code: codeNoUpgrade, status: http.StatusUpgradeRequired, told: "a registration is a websocket upgrade over HTTP/1.1"}
 	}
 	if h.Get("Sec-Websocket-Version") != "13" {
-		return http.StatusBadRequest, "the websocket version must be 13"
+		return badHandshake(codeWebsocketVersion, "the websocket version must be 13")
 	}
 	keys := h["Sec-Websocket-Key"]
 	if len(keys) != 1 {
-		return http.StatusBadRequest, "there must be one Sec-WebSocket-Key header"
+		return badHandshake(codeWebsocketKey, "there must be one Sec-WebSocket-Key header")
 	}
 	if b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err != nil || len(b) != 16 {
-		return http.StatusBadRequest, "the Sec-WebSocket-Key must be 16 bytes in base64"
+		return badHandshake(codeWebsocketKey, "the Sec-WebSocket-Key must be 16 bytes in base64")
 	}
 	for _, v := range h["Sec-Websocket-Protocol"] {
 		for p := range strings.SplitSeq(v, ",") {
 			if strings.TrimSpace(p) == wire.Subprotocol {
-				return 0, ""
+				return nil
 			}
 		}
 	}
-	return http.StatusBadRequest, "the websocket subprotocol " + wire.Subprotocol +
-		" must be offered: clients of the predecessor must be replaced by this project's"
+	return badHandshake(codeSubprotocol, "the websocket subprotocol "+wire.Subprotocol+
+		" must be offered: clients of the predecessor must be replaced by this project's")
 }
 
 // place is a registration's among those that are under way, with the memory of its
@@ -248,58 +223,71 @@ type place struct {
 	release func() // gives the place back; may be called more than once
 }
 
-// admit gives a registration a place. If there is none, reason says why, and retry
+// admit gives a registration a place. If there is none, the refusal says why, and
 // when to come again: soon if another process takes over, and spread out if there
 // are too many. A registration that replaces a session needs no room among the
 // tunnels.
-func (s *Server) admit(id string) (p *place, retry time.Duration, reason string) {
+func (s *Server) admit(id string) (*place, *refusal) {
 	spread := time.Second + rand.N(5*time.Second)
 	l := labelOf(id)
+	crowded := noPlace(codeTooManyHandshakes, spread, "too many tunnels connect at this moment")
 	switch {
 	case s.isDraining():
-		return nil, time.Second, "the service is shutting down"
+		return nil, noPlace(codeShuttingDown, time.Second, "the service is shutting down")
 	case s.cfg.MaxTunnels > 0 && !s.registry.hasRoom(l, s.cfg.MaxTunnels):
-		return nil, spread, "the service has no room for more tunnels"
+		return nil, noPlace(codeTunnelLimit, spread, "the service has no room for more tunnels")
 	case !s.handshakes.allow(l):
-		return nil, spread, "too many tunnels connect at this moment"
+		return nil, crowded
 	}
 	m := s.memory.holdTunnel(nil, l)
 	if m.Admit(sessionCost) != nil {
 		m.Release()
-		return nil, spread, "the service is short of memory"
+		return nil, noPlace(codeNoMemoryForTunnel, spread, "the service is short of memory")
 	}
 	select {
 	case s.handshaking <- struct{}{}:
-		return &place{m, sync.OnceFunc(func() { <-s.handshaking })}, 0, ""
+		return &place{m, sync.OnceFunc(func() { <-s.handshaking })}, nil
 	default:
 		m.Release()
-		return nil, spread, "too many tunnels connect at this moment"
+		return nil, crowded
 	}
 }
 
-// refuseStranger refuses a registration from addr without a valid token, with
-// status and answer; or, after too many of those, with 429. A caller with a valid
-// token never gets here, even if others at addr do. g is the grant of a token
-// that was valid once, if there is one. It returns the outcome.
-func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, status int, answer, reason string) (kind string) {
+// refuseStranger refuses a registration from addr without a valid token; or, after
+// too many of those, with 429. A caller with a valid token never gets here, even if
+// others at addr do. g is the grant of a token that was valid once, if there is one.
+// It returns the outcome.
+func (s *Server) refuseStranger(w http.ResponseWriter, log zerolog.Logger, addr addrKey, g grant, f *refusal) (kind string) {
 	if wait, ok := s.failures.allow(addr); !ok {
-		status, answer = http.StatusTooManyRequests, "too many failed registrations from this address"
-		reason = answer
-		w.Header().Del("WWW-Authenticate")
-		w.Header().Set("Retry-After", retryAfter(wait))
+		f = tooManyFailures(wait)
 	}
-	if s.audit.stranger(addr, refusedKind(status)) {
-		logRefusal(log, zerolog.WarnLevel, g, status, reason)
+	if s.audit.stranger(addr, f.kind()) {
+		f.log(log, g)
 	}
-	refuse(w, status, answer)
-	return refusedKind(status)
+	return s.refuse(w, f)
 }
 
-// logFailure writes the audit line of a registration that was admitted and
-// came to nothing.
-func (s *Server) logFailure(log zerolog.Logger, g grant, err error) {
+// refuseHolder refuses a registration with a valid token, of which g is the grant. It
+// returns the outcome.
+func (s *Server) refuseHolder(w http.ResponseWriter, log zerolog.Logger, g grant, f *refusal) (kind string) {
+	if log, ok := s.audit.holder(log, g.id, f.kind()); ok {
+		f.log(log, g)
+	}
+	return s.refuse(w, f)
+}
+
+func (s *Server) refuse(w http.ResponseWriter, f *refusal) (kind string) {
+	s.cfg.Metrics.failed(f.code)
+	f.write(w)
+	return f.kind()
+}
+
+// registrationFailed counts and logs a registration that was admitted and came to
+// nothing.
+func (s *Server) registrationFailed(log zerolog.Logger, g grant, code errorCode, err error) {
+	s.cfg.Metrics.failed(code)
 	if log, ok := s.audit.holder(log, g.id, eventFailed); ok {
-		log.Warn().Str("event", eventFailed).Str("reason", fmt.Sprintf("%.*s", maxReason, err)).EmbedObject(g).Msg("registration failed")
+		log.Warn().Str("event", eventFailed).Str("error_code", string(code)).Str("reason", fmt.Sprintf("%.*s", maxReason, err)).EmbedObject(g).Msg("registration failed")
 	}
 }
 

@@ -132,9 +132,3 @@ func (g grant) MarshalZerologObject(e *zerolog.Event) {
 		e.Int64("token_iat", g.issued).Int64("token_exp", g.expires.Unix())
 	}
 }
-
-// logRefusal writes the audit line of a refusal.
-func logRefusal(log zerolog.Logger, level zerolog.Level, g grant, status int, reason string) {
-	log.WithLevel(level).Str("event", eventRefused).Int("status", status).Str("reason", fmt.Sprintf("%.*s", maxReason, reason)).
-		EmbedObject(g).Msg("registration refused")
-}

@@ -91,9 +91,9 @@ func TestAuditLines(t *testing.T) {
 		"token_iat": now - 7, "token_exp": now + 1000, "replaces": first.conn.LocalAddr().String(), "replacements": int64(1),
 	})
 
-	refused := func(name string, status int64, reason string, more ...string) {
+	refused := func(name string, status int64, code errorCode, reason string, more ...string) {
 		t.Helper()
-		fields := map[string]any{"event": "refused", "remote": nil, "status": status, "reason": nil}
+		fields := map[string]any{"event": "refused", "error_code": string(code), "remote": nil, "status": status, "reason": nil}
 		if reason != "" {
 			fields["reason"] = reason
 		}
@@ -103,33 +103,33 @@ func TestAuditLines(t *testing.T) {
 		want(name, fields)
 	}
 	raw(good, "id: a\r", "id: a/b\r")
-	refused("bad id", 400, "")
+	refused("bad id", 400, codeBadID, "")
 	raw(good, "id: a\r", "id: "+strings.Repeat("x/", 20_000)+"\r")
-	refused("long bad id", 400, "")
+	refused("long bad id", 400, codeBadID, "")
 	raw("x.y.z")
-	refused("bad token", 401, "token header is not base64url", "id")
+	refused("bad token", 401, codeToken, "token header is not base64url", "id")
 	raw(tokenSigned(testSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"tid":"a","iat":1,"nbf":%d,"exp":%d}`, now-100, now-61)))
-	refused("expired", 401, "token has expired", "id")
+	refused("expired", 401, codeTokenExpired, "token has expired", "id")
 	<-time.After(time.Second) // a tunnel has so many lines in one
 	raw(good, "Upgrade: websocket", "Upgrade: x")
-	refused("no upgrade", 426, "a registration is a websocket upgrade over HTTP/1.1", "id", "token_iat", "token_exp")
+	refused("no upgrade", 426, codeNoUpgrade, "a registration is a websocket upgrade over HTTP/1.1", "id", "token_iat", "token_exp")
 	raw(good, "websocktunnel.h2.v1", "x")
-	refused("no subprotocol", 400, "", "id", "token_iat", "token_exp")
+	refused("no subprotocol", 400, codeSubprotocol, "", "id", "token_iat", "token_exp")
 	s.handshakes.all.SetBurst(0)
 	raw(good)
 	s.handshakes.all.SetBurst(handshakeBurst)
-	refused("too many", 503, "too many tunnels connect at this moment", "id", "token_iat", "token_exp")
+	refused("too many", 503, codeTooManyHandshakes, "too many tunnels connect at this moment", "id", "token_iat", "token_exp")
 
 	s.Evict("a")
 	want("evicted", map[string]any{"event": "evicted", "id": "a"})
 	raw(good)
-	refused("blocked token", 401, errEvicted.Error(), "id", "token_iat", "token_exp")
+	refused("blocked token", 401, codeToken, errEvicted.Error(), "id", "token_iat", "token_exp")
 	s.Unblock("a")
 	want("unblocked", map[string]any{"event": "unblocked", "id": "a"})
 
 	s.failures.exhaust(netip.MustParseAddr("127.0.0.1"))
 	raw("x.y.z")
-	refused("too many failures", 429, "too many failed registrations from this address", "id")
+	refused("too many failures", 429, codeTooManyFailures, "too many failed registrations from this address", "id")
 
 	waitFor(t, func() bool { return len(lines(true)) == 2 })
 	for i, reason := range []string{"replaced", "evicted"} {

@@ -51,30 +51,31 @@ func TestRegistrationRefusals(t *testing.T) {
 		name    string
 		replace []string
 		status  string
+		code    errorCode
 		want    []string
 	}{
-		{"bad id", []string{"id: a\r", "id: a/b\r"}, "400", []string{"A-Z a-z 0-9"}},
-		{"dot segment", []string{"id: a\r", "id: %2e%2E\r"}, "400", []string{"dot segment"}},
-		{"reserved id", []string{"id: a\r", "id: __version__\r"}, "400", []string{"reserved"}},
-		{"id that begins with a dot", []string{"id: a\r", "id: .well-known\r"}, "400", []string{"reserved", "whole host"}},
-		{"id that begins with an escaped dot", []string{"id: a\r", "id: %2Ewell-known\r"}, "400", []string{"reserved"}},
-		{"file of the host", []string{"id: a\r", "id: robots.txt\r", good, "x"}, "400", []string{"reserved"}},
-		{"two ids", []string{"id: a\r", "id: a\r\nx-websocktunnel-id: b\r"}, "400", []string{"one is possible"}},
-		{"id before token", []string{"id: a\r", "id: a/b\r", good, "x"}, "400", nil},
-		{"no token", []string{"Authorization: Bearer " + good + "\r\n", ""}, "401", []string{"\r\nWww-Authenticate: Bearer\r\n"}},
-		{"empty token", []string{good, ""}, "401", nil},
-		{"malformed header", []string{"Bearer ", "Token "}, "401", nil},
-		{"wrong token", []string{good, mint(t, "b")}, "401", nil},
-		{"token before upgrade", []string{good, "x", "Upgrade: websocket", "Upgrade: x"}, "401", nil},
-		{"two authorizations", []string{"Authorization: ", "Authorization: Bearer x\r\nAuthorization: "}, "401", nil},
-		{"no upgrade", []string{"Connection: Upgrade\r\nUpgrade: websocket\r\n", "Connection: close\r\n"}, "426", []string{"\r\nUpgrade: websocket\r\n"}},
-		{"other upgrade", []string{"Upgrade: websocket", "Upgrade: tcp"}, "426", nil},
-		{"HTTP/1.0", []string{"HTTP/1.1", "HTTP/1.0"}, "426", nil},
-		{"websocket version", []string{"Version: 13", "Version: 8"}, "400", []string{"\r\nSec-Websocket-Version: 13\r\n"}},
-		{"no key", []string{"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", ""}, "400", nil},
-		{"bad key", []string{"AAAAAAAAAAAAAAAAAAAAAA==", "AAAA"}, "400", nil},
-		{"no subprotocol", []string{"Sec-WebSocket-Protocol: websocktunnel.h2.v1\r\n", ""}, "400", []string{"websocktunnel.h2.v1", "predecessor"}},
-		{"other subprotocol", []string{"websocktunnel.h2.v1", "wsmux"}, "400", []string{"predecessor"}},
+		{"bad id", []string{"id: a\r", "id: a/b\r"}, "400", codeBadID, []string{"A-Z a-z 0-9"}},
+		{"dot segment", []string{"id: a\r", "id: %2e%2E\r"}, "400", codeBadID, []string{"dot segment"}},
+		{"reserved id", []string{"id: a\r", "id: __version__\r"}, "400", codeBadID, []string{"reserved"}},
+		{"id that begins with a dot", []string{"id: a\r", "id: .well-known\r"}, "400", codeBadID, []string{"reserved", "whole host"}},
+		{"id that begins with an escaped dot", []string{"id: a\r", "id: %2Ewell-known\r"}, "400", codeBadID, []string{"reserved"}},
+		{"file of the host", []string{"id: a\r", "id: robots.txt\r", good, "x"}, "400", codeBadID, []string{"reserved"}},
+		{"two ids", []string{"id: a\r", "id: a\r\nx-websocktunnel-id: b\r"}, "400", codeBadID, []string{"one is possible"}},
+		{"id before token", []string{"id: a\r", "id: a/b\r", good, "x"}, "400", codeBadID, nil},
+		{"no token", []string{"Authorization: Bearer " + good + "\r\n", ""}, "401", codeToken, []string{"\r\nWww-Authenticate: Bearer\r\n"}},
+		{"empty token", []string{good, ""}, "401", codeToken, nil},
+		{"malformed header", []string{"Bearer ", "Token "}, "401", codeToken, nil},
+		{"wrong token", []string{good, mint(t, "b")}, "401", codeTokenID, nil},
+		{"token before upgrade", []string{good, "x", "Upgrade: websocket", "Upgrade: x"}, "401", codeToken, nil},
+		{"two authorizations", []string{"Authorization: ", "Authorization: Bearer x\r\nAuthorization: "}, "401", codeToken, nil},
+		{"no upgrade", []string{"Connection: Upgrade\r\nUpgrade: websocket\r\n", "Connection: close\r\n"}, "426", codeNoUpgrade, []string{"\r\nUpgrade: websocket\r\n"}},
+		{"other upgrade", []string{"Upgrade: websocket", "Upgrade: tcp"}, "426", codeNoUpgrade, nil},
+		{"HTTP/1.0", []string{"HTTP/1.1", "HTTP/1.0"}, "426", codeNoUpgrade, nil},
+		{"websocket version", []string{"Version: 13", "Version: 8"}, "400", codeWebsocketVersion, []string{"\r\nSec-Websocket-Version: 13\r\n"}},
+		{"no key", []string{"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", ""}, "400", codeWebsocketKey, nil},
+		{"bad key", []string{"AAAAAAAAAAAAAAAAAAAAAA==", "AAAA"}, "400", codeWebsocketKey, nil},
+		{"no subprotocol", []string{"Sec-WebSocket-Protocol: websocktunnel.h2.v1\r\n", ""}, "400", codeSubprotocol, []string{"websocktunnel.h2.v1", "predecessor"}},
+		{"other subprotocol", []string{"websocktunnel.h2.v1", "wsmux"}, "400", codeSubprotocol, []string{"predecessor"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			request := registrationBy(good, "a", append([]string{"Host: h\r\n", "Host: h\r\nX-Test: 1\r\n"}, tc.replace...)...)
@@ -82,6 +83,9 @@ func TestRegistrationRefusals(t *testing.T) {
 			got := s.raw(request)
 			if !strings.HasPrefix(got, "HTTP/1.1 "+tc.status+" ") && !strings.HasPrefix(got, "HTTP/1.0 "+tc.status+" ") {
 				t.Fatalf("got %q, want status %s", got, tc.status)
+			}
+			if !strings.HasSuffix(got, " ("+string(tc.code)+")\n") {
+				t.Errorf("the body of %q does not end with %s", got, tc.code)
 			}
 			for _, w := range tc.want {
 				if !strings.Contains(got, w) {
@@ -209,8 +213,11 @@ func TestRefusalsSayWhy(t *testing.T) {
 				!strings.Contains(got, "\r\nDate: ") {
 				t.Errorf("got %q, want 401 with the reason %s", got, tc.reason)
 			}
-			if !strings.Contains(got, "\r\n\r\n"+tc.body) {
-				t.Errorf("got %q, want the body %q", got, tc.body)
+			code := map[string]errorCode{
+				"expired": codeTokenExpired, "not_yet_valid": codeTokenNotYetValid, "id": codeTokenID, "audience": codeTokenAudience, "claims": codeTokenClaims,
+			}[tc.reason]
+			if !strings.Contains(got, "\r\n\r\n"+tc.body) || code == "" || !strings.HasSuffix(got, " ("+string(code)+")\n") {
+				t.Errorf("got %q, want the body %q and the code %s", got, tc.body, code)
 			}
 			for _, secret := range []string{"here", "elsewhere", "away", "our-audience", "their-audience", "soon"} {
 				if strings.Contains(got, secret) {
@@ -318,12 +325,12 @@ func TestHandshakesAreShared(t *testing.T) {
 			t.Fatal(err)
 		}
 		admitted := func(id string) bool {
-			p, retry, reason := s.admit(id)
+			p, refused := s.admit(id)
 			if p != nil {
 				p.release()
 				p.memory.Release()
-			} else if retry < time.Second || reason == "" {
-				t.Fatalf("%s is refused with %v, %q", id, retry, reason)
+			} else if refused.retryAfter < time.Second || refused.told == "" || refused.code != codeTooManyHandshakes {
+				t.Fatalf("%s is refused with %+v", id, refused)
 			}
 			return p != nil
 		}

@@ -169,7 +169,7 @@ func TestFailureDuringUpload(t *testing.T) {
 			if err != nil {
 				t.Errorf("%q: %v", head, err)
 			} else if b, err := io.ReadAll(resp.Body); resp.StatusCode != 502 || err != nil || len(b) == 0 ||
-				resp.Header.Get("Proxy-Status") != "websocktunnel-client; error=connection_refused" {
+				!strings.HasPrefix(resp.Header.Get("Proxy-Status"), `websocktunnel-client; error=connection_refused; details="WT-TARGET-REFUSED`) {
 				t.Errorf("%q: got %d %q %v, %v", head, resp.StatusCode, b, resp.Header, err)
 			}
 			c.Close()

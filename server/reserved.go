@@ -6,14 +6,10 @@ import (
 	"net/http"
 )
 
-// serveReserved answers the paths in [wire.ReservedIDs]. It returns the status.
+// serveReserved answers GET and HEAD for the paths in [wire.ReservedIDs]. It returns
+// the status.
 func (s *Server) serveReserved(w http.ResponseWriter, r *http.Request, id string) (status int) {
 	leaveRest(w, r)
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "use GET", http.StatusMethodNotAllowed)
-		return http.StatusMethodNotAllowed
-	}
 	w.Header().Set("Cache-Control", "no-store")
 	if id == "__version__" {
 		w.Header().Set("Content-Type", "application/json")

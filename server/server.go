@@ -150,6 +150,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.decline(w, r, rt, failCrowded)
 	case rt.kind == routeTunnel:
 		s.serveViewer(w, r, rt, m)
+	case rt.kind == routeReserved && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		s.decline(w, r, rt, failReservedMethod)
 	case rt.kind == routeReserved:
 		info := s.record(r, rt)
 		status := s.serveReserved(w, r, rt.id)
@@ -157,10 +159,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.kind == routeNone:
 		s.decline(w, r, rt, s.miss(r, s.notFound(rt)))
 	default:
-		s.decline(w, r, rt, &failure{
-			status: http.StatusBadRequest, kind: "http_request_error", hop: hopService,
-			text: "Malformed request: " + rt.err.Error() + ".",
-		})
+		s.decline(w, r, rt, malformedTarget(rt.err))
 	}
 	well = true
 }

@@ -118,10 +118,11 @@ type SessionInfo struct {
 // RequestFailure says why there was no whole answer to a request. It tells
 // nothing of the request itself.
 type RequestFailure struct {
-	Time   time.Time
-	Status int    // what the viewer got; zero: nothing
-	Hop    string // the party that is the reason: viewer, service, client (the tunnel client) or target
-	Error  string // an error type of RFC 9209, such as connection_refused
+	Time      time.Time
+	Status    int    // what the viewer got; zero: nothing
+	Hop       string // the party that is the reason: viewer, service, client (the tunnel client) or target
+	Error     string // an error type of RFC 9209, such as connection_refused
+	ErrorCode string // one of the codes in docs/errors.md, such as WT-TARGET-REFUSED
 }
 
 // maxFailures is how many failures of a tunnel are remembered.

@@ -152,7 +152,7 @@ func TestServiceWorkerOfBarePath(t *testing.T) {
 		for _, header := range []string{"Service-Worker: script", "service-worker: Script", "Sec-Fetch-Dest: serviceworker"} {
 			for _, path := range []string{"/a", "/a?v=2"} {
 				got := s.raw("GET " + path + " HTTP/1.1\r\nHost: h\r\n" + header + "\r\nConnection: close\r\n\r\n")
-				if !strings.HasPrefix(got, "HTTP/1.1 403") || !strings.Contains(got, "Proxy-Status: websocktunnel; error=http_request_denied") {
+				if !strings.HasPrefix(got, "HTTP/1.1 403") || !strings.Contains(got, `Proxy-Status: websocktunnel; error=http_request_denied; details="WT-WORKER-SCOPE`) {
 					t.Errorf("%s, %s: got %q", path, header, got)
 				}
 			}

@@ -28,7 +28,7 @@ code { opacity: .7 }
 </style>
 <h1>{{.Status}} {{.Title}}</h1>
 <p>{{.Text}}</p>
-<p><code>{{.Hop}}: {{.Kind}}</code></p>
+<p><a href="{{.Help}}" rel="noreferrer">{{.Code}}</a> <code>{{.Hop}}: {{.Kind}}</code></p>
 </html>
 `))
 
@@ -68,8 +68,8 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) (sent int) {
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", retryAfter(f.retryAfter))
 	}
-	if f.status == http.StatusMethodNotAllowed {
-		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	if f.allow != "" {
+		h.Set("Allow", f.allow)
 	}
 	var body strings.Builder
 	switch form {
@@ -77,20 +77,22 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) (sent int) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		_ = errorPage.Execute(&body, struct {
-			Status                 int
-			Title, Text, Hop, Kind string
-		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind})
+			Status                             int
+			Title, Text, Hop, Kind, Code, Help string
+		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind, string(f.code), f.code.help()})
 	case bodyJSON:
 		h.Set("Content-Type", "application/json")
 		_ = json.NewEncoder(&body).Encode(struct {
-			Status int    `json:"status"`
-			Error  string `json:"error"`
-			Hop    string `json:"hop"`
-			Detail string `json:"detail"`
-		}{f.status, f.kind, f.reporter(), f.text})
+			Status int       `json:"status"`
+			Code   errorCode `json:"error_code"`
+			Error  string    `json:"error"`
+			Hop    string    `json:"hop"`
+			Detail string    `json:"detail"`
+			Help   string    `json:"help"`
+		}{f.status, f.code, f.kind, f.reporter(), f.text, f.code.help()})
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintln(&body, f.text)
+		fmt.Fprintf(&body, "%s (%s)\n", f.text, f.code)
 	}
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(f.status)

@@ -203,8 +203,8 @@ func (x *exchange) finish() {
 			x.answer.report(&x.out)
 		}
 		x.out.end = time.Now()
-		if by, kind := x.out.failed(); by != hopNone && by != hopViewer {
-			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(by), Error: kind})
+		if f := x.out.reason(); f != nil && f.hop != hopViewer {
+			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(f.hop), Error: f.kind, ErrorCode: string(f.code)})
 		}
 		x.srv.cfg.Metrics.request(x.in.Method, &x.out)
 		x.done()
@@ -314,7 +314,7 @@ func (x *exchange) fail(err error) {
 	}
 	x.out.failure = f
 	log := x.srv.lines.of(x.tunnel).limited(x.srv.log, linesPerSecond-1)
-	log.Debug().Str("id", x.route.name()).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
+	log.Debug().Str("id", x.route.name()).Str("error_code", string(f.code)).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
 	x.waits()
 	defer x.moves()
 	f.write(x.w, x.in)
@@ -324,47 +324,9 @@ func (x *exchange) fail(err error) {
 // too many of those, 429.
 func (s *Server) miss(r *http.Request, f *failure) *failure {
 	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
-		f = &failure{
-			status: http.StatusTooManyRequests, kind: "http_request_denied", hop: hopService,
-			text: "Too many requests from this address for things that are not here.", retryAfter: wait,
-		}
+		return tooManyMisses(wait)
 	}
 	return f
-}
-
-// clientFailure is a failure that the tunnel client reports.
-func clientFailure(status int, kind string) *failure {
-	if kind == failLoop.kind {
-		return failLoop
-	}
-	if !knownErrors[kind] {
-		kind = "proxy_internal_response"
-	}
-	f := &failure{
-		status: http.StatusBadGateway, kind: kind, hop: hopTarget, byClient: true,
-		text: "The tunnel client could not get an answer from its target.",
-	}
-	if status == http.StatusGatewayTimeout {
-		f.status = status
-		f.text = "The tunnel client's target did not answer in time."
-	}
-	return f
-}
-
-// knownErrors are the error types of RFC 9209, section 2.3, that a tunnel
-// client may report.
-var knownErrors = map[string]bool{
-	"dns_timeout": true, "dns_error": true,
-	"destination_not_found": true, "destination_unavailable": true,
-	"destination_ip_prohibited": true, "destination_ip_unroutable": true,
-	"connection_refused": true, "connection_terminated": true, "connection_timeout": true,
-	"connection_read_timeout": true, "connection_write_timeout": true, "connection_limit_reached": true,
-	"tls_protocol_error": true, "tls_certificate_error": true, "tls_alert_received": true,
-	"http_request_error": true, "http_response_incomplete": true,
-	"http_response_header_section_size": true, "http_response_header_size": true,
-	"http_response_body_size": true, "http_response_trailer_section_size": true,
-	"http_response_timeout": true, "http_upgrade_failed": true, "http_protocol_error": true,
-	"proxy_internal_error": true, "proxy_configuration_error": true,
 }
 
 // errFor translates the error of a round trip into what the viewer gets.

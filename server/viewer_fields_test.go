@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,11 @@ func TestAnswerFitsViewer(t *testing.T) {
 					case *http2.MetaHeadersFrame:
 						if s := f.PseudoValue("status"); s != "" {
 							status = s
+						}
+						if status == "502" && !slices.ContainsFunc(f.RegularFields(), func(h hpack.HeaderField) bool {
+							return h.Name == "proxy-status" && strings.Contains(h.Value, string(codeAnswerHeaderLarge))
+						}) {
+							t.Errorf("no code in %v", f.RegularFields())
 						}
 						over = f.StreamEnded()
 					case *http2.DataFrame:

@@ -49,7 +49,7 @@ func (g loopGuard) mark(out http.Header) {
 // round. Then the whole way leads round, and this service says so itself, for what a
 // target says in a service's name does not pass.
 func keepLoopEnd(resp *http.Response) {
-	if resp.StatusCode == failLoop.status && resp.Header.Get("Proxy-Status") == failLoop.proxyStatus() {
+	if cause, _, _ := strings.Cut(resp.Header.Get("Proxy-Status"), detailsParam); resp.StatusCode == failLoop.status && cause == failLoop.proxyError() {
 		resp.Header.Set(wire.HeaderError, failLoop.kind)
 	}
 }

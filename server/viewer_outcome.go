@@ -40,16 +40,24 @@ const (
 	hopTarget       hop = "target"
 )
 
+// reason returns why there is no whole answer of the target, or nil if there is one.
+func (o *outcome) reason() *failure {
+	switch {
+	case o.failure != nil:
+		return o.failure
+	case o.tunnelBroke:
+		return failAnswerBroke
+	case o.broken:
+		return failViewerLeft
+	}
+	return nil
+}
+
 // failed returns the party because of which there is no whole answer of the
 // target, and why, as an RFC 9209 error type. Both are empty if there is one.
 func (o *outcome) failed() (by hop, kind string) {
-	switch {
-	case o.failure != nil:
-		return o.failure.hop, o.failure.kind
-	case o.tunnelBroke:
-		return hopTunnelClient, "connection_terminated"
-	case o.broken:
-		return hopViewer, "connection_terminated"
+	if f := o.reason(); f != nil {
+		return f.hop, f.kind
 	}
 	return hopNone, ""
 }

@@ -185,7 +185,7 @@ func TestOutcomeOfViewerWhoLeaves(t *testing.T) {
 	})
 	c.Close()
 	got := <-outcomes
-	if by, _ := got.failed(); by != hopViewer || !got.broken || got.status != 0 {
+	if by, _ := got.failed(); by != hopViewer || !got.broken || got.status != 0 || got.reason().code != codeViewerLeft {
 		t.Errorf("failed at %q: %+v", by, got)
 	}
 }

@@ -48,9 +48,10 @@ type RequestInfo struct {
 	Producer string
 
 	// FailedHop is the party because of which there is no whole answer of the
-	// target, viewer, service, client or target, and Error an error type of RFC
-	// 9209. Both are empty if there is one.
-	FailedHop, Error string
+	// target, viewer, service, client or target, Error an error type of RFC 9209,
+	// and ErrorCode one of the codes in docs/errors.md. All are empty if there is
+	// one.
+	FailedHop, Error, ErrorCode string
 
 	// Received and Sent are the bytes of the bodies from and to the viewer. After
 	// an upgrade they are those of its two directions.
@@ -115,6 +116,13 @@ func (i *RequestInfo) setRequestID(h http.Header) {
 	}
 }
 
+// failed says why there is no whole answer of the target, unless f is nil.
+func (i *RequestInfo) failed(f *failure) {
+	if f != nil {
+		i.FailedHop, i.Error, i.ErrorCode = string(f.hop), f.kind, string(f.code)
+	}
+}
+
 // done completes the record of an exchange and gives it away.
 func (x *exchange) done() {
 	i := x.info
@@ -124,8 +132,7 @@ func (x *exchange) done() {
 	o := &x.out
 	i.Start, i.Begun, i.End = o.start, o.begun, o.end
 	i.Status, i.Received, i.Sent, i.Broken = o.status, o.received, o.sent, o.broken || o.tunnelBroke
-	hop, kind := o.failed()
-	i.FailedHop, i.Error = string(hop), kind
+	i.failed(o.reason())
 	switch {
 	case o.status == 0:
 	case o.failure != nil && o.failure.byClient:
@@ -147,8 +154,6 @@ func (s *Server) declined(i *RequestInfo, status, sent int, f *failure) {
 	}
 	i.End = time.Now()
 	i.Begun, i.Status, i.Sent, i.Producer = i.End, status, int64(sent), string(hopService)
-	if f != nil {
-		i.FailedHop, i.Error = string(f.hop), f.kind
-	}
+	i.failed(f)
 	s.cfg.RequestDone(i)
 }

@@ -66,19 +66,19 @@ func TestRequestDone(t *testing.T) {
 		},
 		"target down": {
 			raw("GET /a/refused?secret HTTP/1.1"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/refused", Prefix: "/a", Status: 502, Producer: "client", FailedHop: "target", Error: "connection_refused", Sent: -1},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/refused", Prefix: "/a", Status: 502, Producer: "client", FailedHop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED", Sent: -1},
 		},
 		"broken off": {
 			raw("GET /a/broken HTTP/1.1"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, Producer: "target", FailedHop: "client", Error: "connection_terminated", Sent: 4, Broken: true},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, Producer: "target", FailedHop: "client", Error: "connection_terminated", ErrorCode: "WT-ANSWER-BROKE", Sent: 4, Broken: true},
 		},
 		"no tunnel, over HTTP/2": {
 			overHTTP2("/nobody/x?secret"),
-			RequestInfo{Method: "GET", Host: s.addr(), Proto: "HTTP/2.0", UserAgent: "ua", Referer: "http://r/", Tunnel: "nobody", Path: "/nobody/x", Prefix: "/nobody", Status: 404, Producer: "service", FailedHop: "service", Error: "destination_not_found", Sent: -1},
+			RequestInfo{Method: "GET", Host: s.addr(), Proto: "HTTP/2.0", UserAgent: "ua", Referer: "http://r/", Tunnel: "nobody", Path: "/nobody/x", Prefix: "/nobody", Status: 404, Producer: "service", FailedHop: "service", Error: "destination_not_found", ErrorCode: "WT-NO-TUNNEL", Sent: -1},
 		},
 		"nothing there, over HTTP/2": {
 			overHTTP2("/?secret"),
-			RequestInfo{Method: "GET", Host: s.addr(), Proto: "HTTP/2.0", UserAgent: "ua", Referer: "http://r/", Path: "/", Status: 404, Producer: "service", FailedHop: "service", Error: "destination_not_found", Sent: -1},
+			RequestInfo{Method: "GET", Host: s.addr(), Proto: "HTTP/2.0", UserAgent: "ua", Referer: "http://r/", Path: "/", Status: 404, Producer: "service", FailedHop: "service", Error: "destination_not_found", ErrorCode: "WT-NOT-FOUND", Sent: -1},
 		},
 		"path of our own": {
 			raw("GET /__heartbeat__?secret HTTP/1.1"),
@@ -86,7 +86,7 @@ func TestRequestDone(t *testing.T) {
 		},
 		"malformed": {
 			raw("GET //secret?secret HTTP/1.1"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Status: 400, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Status: 400, Producer: "service", FailedHop: "service", Error: "http_request_error", ErrorCode: "WT-MALFORMED-TARGET", Sent: -1},
 		},
 		"too many trailers": { // net/http of Go 1.27 has a limit of fields of its own
 			func() {
@@ -96,11 +96,11 @@ func TestRequestDone(t *testing.T) {
 				}
 				s.raw("POST /a/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: " + strings.Join(names, ",") + "\r\n\r\n0\r\n\r\n")
 			},
-			RequestInfo{Method: "POST", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/", Prefix: "/a", Status: 431, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+			RequestInfo{Method: "POST", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/", Prefix: "/a", Status: 431, Producer: "service", FailedHop: "service", Error: "http_request_error", ErrorCode: "WT-TOO-MANY-FIELDS", Sent: -1},
 		},
 		"CONNECT": {
 			raw("CONNECT /a/ HTTP/1.1"),
-			RequestInfo{Method: "CONNECT", Host: "h", Proto: "HTTP/1.1", Status: 405, Producer: "service", FailedHop: "service", Error: "http_request_error", Sent: -1},
+			RequestInfo{Method: "CONNECT", Host: "h", Proto: "HTTP/1.1", Status: 405, Producer: "service", FailedHop: "service", Error: "http_request_error", ErrorCode: "WT-CONNECT-METHOD", Sent: -1},
 		},
 		"Go code": {
 			func() {

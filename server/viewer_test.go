@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/docs"
 	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -32,16 +33,16 @@ func TestErrorPages(t *testing.T) {
 		io.WriteString(w, "dial tcp 10.0.0.1:80: secret detail")
 	}))
 	for _, tc := range []struct {
-		path, proxyStatus string
-		status            int
+		path, proxyStatus, code string
+		status                  int
 	}{
-		{"/nobody/x", "websocktunnel; error=destination_not_found", 404},
-		{"/", "websocktunnel; error=destination_not_found", 404},
-		{"/__heartbeat__/x", "websocktunnel; error=destination_not_found", 404},
-		{"//x", "websocktunnel; error=http_request_error", 400},
-		{"/%2e%2e/x", "websocktunnel; error=http_request_error", 400},
-		{"/down/?kind=connection_refused", "websocktunnel-client; error=connection_refused", 502},
-		{"/down/?kind=<script>", "websocktunnel-client; error=proxy_internal_response", 502},
+		{"/nobody/x", "websocktunnel; error=destination_not_found", "WT-NO-TUNNEL", 404},
+		{"/", "websocktunnel; error=destination_not_found", "WT-NOT-FOUND", 404},
+		{"/__heartbeat__/x", "websocktunnel; error=destination_not_found", "WT-RESERVED-PATH", 404},
+		{"//x", "websocktunnel; error=http_request_error", "WT-MALFORMED-TARGET", 400},
+		{"/%2e%2e/x", "websocktunnel; error=http_request_error", "WT-MALFORMED-TARGET", 400},
+		{"/down/?kind=connection_refused", "websocktunnel-client; error=connection_refused", "WT-TARGET-REFUSED", 502},
+		{"/down/?kind=<script>", "websocktunnel-client; error=proxy_internal_response", "WT-TARGET-NO-ANSWER", 502},
 	} {
 		for accept, typ := range map[string]string{
 			"text/html,application/xhtml+xml,*/*;q=0.8": "text/html; charset=utf-8",
@@ -49,17 +50,24 @@ func TestErrorPages(t *testing.T) {
 			"*/*":                                       "text/plain; charset=utf-8",
 		} {
 			resp, b := s.get(tc.path, "Accept", accept)
-			if resp.StatusCode != tc.status || resp.Header.Get("Proxy-Status") != tc.proxyStatus || resp.Header.Get("Content-Type") != typ {
+			if resp.StatusCode != tc.status || !strings.HasPrefix(resp.Header.Get("Proxy-Status"), tc.proxyStatus+`; details="`+tc.code) || resp.Header.Get("Content-Type") != typ {
 				t.Errorf("%s, Accept %s: got %d, %q, %q", tc.path, accept, resp.StatusCode, resp.Header.Get("Proxy-Status"), resp.Header.Get("Content-Type"))
 			}
 			if strings.Contains(b, "secret detail") || resp.Header.Get(wire.HeaderError) != "" || strings.Contains(b, "<script>") {
 				t.Errorf("%s: the tunnel client's own words got through: %q", tc.path, b)
 			}
 			if typ == "application/json" {
-				var m struct{ Status int }
-				if err := json.Unmarshal([]byte(b), &m); err != nil || m.Status != tc.status {
+				var m struct {
+					Status int
+					Code   string `json:"error_code"`
+					Help   string
+				}
+				if err := json.Unmarshal([]byte(b), &m); err != nil || m.Status != tc.status || m.Code != tc.code || m.Help != docs.BaseURL+"errors.md#"+strings.ToLower(tc.code) {
 					t.Errorf("%s: JSON body %q", tc.path, b)
 				}
+			}
+			if !strings.Contains(b, tc.code) || strings.HasPrefix(typ, "text/html") != strings.Contains(b, `<a href="`+docs.BaseURL+`errors.md#`) {
+				t.Errorf("%s: no code %s, or a wrong link: %q", tc.path, tc.code, b)
 			}
 		}
 	}
@@ -240,9 +248,9 @@ func TestTunnelFull(t *testing.T) {
 	}
 	<-arrived
 	<-arrived
-	resp, _ := s.get("/a/")
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("got %d", resp.StatusCode)
+	resp, text := s.get("/a/")
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(text, string(codeTunnelBusy)) {
+		t.Errorf("got %d, %q", resp.StatusCode, text)
 	}
 	waiting := make(chan int, 1)
 	go func() {
@@ -305,7 +313,7 @@ func TestTunnelDies(t *testing.T) {
 				if resp, err = http.ReadResponse(br, nil); err != nil {
 					t.Fatal(err)
 				}
-				if resp.StatusCode != 502 || resp.Header.Get("Proxy-Status") != "websocktunnel; error=connection_terminated" {
+				if resp.StatusCode != 502 || !strings.HasPrefix(resp.Header.Get("Proxy-Status"), `websocktunnel; error=connection_terminated; details="WT-TUNNEL-BROKE`) {
 					t.Errorf("got %d, %q", resp.StatusCode, resp.Header.Get("Proxy-Status"))
 				}
 				return
@@ -334,7 +342,7 @@ func TestResponseHeaderTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 504 || resp.Header.Get("Proxy-Status") != "websocktunnel; error=http_response_timeout" {
+		if resp.StatusCode != 504 || !strings.HasPrefix(resp.Header.Get("Proxy-Status"), `websocktunnel; error=http_response_timeout; details="WT-ANSWER-OVERDUE`) {
 			t.Errorf("got %d, %q", resp.StatusCode, resp.Header.Get("Proxy-Status"))
 		}
 	}
@@ -356,7 +364,7 @@ func TestStalledUpload(t *testing.T) {
 	resp, err := s.http.Do(req)
 	if err == nil {
 		resp.Body.Close()
-		if resp.StatusCode != 502 || resp.Header.Get("Proxy-Status") != "websocktunnel; error=connection_write_timeout" {
+		if resp.StatusCode != 502 || !strings.HasPrefix(resp.Header.Get("Proxy-Status"), `websocktunnel; error=connection_write_timeout; details="WT-STALLED`) {
 			t.Errorf("got %d, %q", resp.StatusCode, resp.Header.Get("Proxy-Status"))
 		}
 	}
@@ -684,7 +692,7 @@ func TestBadInterimAnswers(t *testing.T) {
 		}
 	}))
 	resp, _ := s.get("/a/")
-	if resp.StatusCode != 502 || resp.Header.Get("Proxy-Status") != "websocktunnel; error=http_protocol_error" {
+	if resp.StatusCode != 502 || !strings.HasPrefix(resp.Header.Get("Proxy-Status"), `websocktunnel; error=http_protocol_error; details="WT-BAD-ANSWER`) {
 		t.Errorf("got %d, %q", resp.StatusCode, resp.Header.Get("Proxy-Status"))
 	}
 }

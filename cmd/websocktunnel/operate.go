@@ -264,9 +264,9 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 	if err := o.table(rows); err != nil || len(d.Failures) == 0 {
 		return err
 	}
-	rows = [][]string{{"\nFAILED", "STATUS", "BECAUSE OF", "ERROR"}}
+	rows = [][]string{{"\nFAILED", "STATUS", "BECAUSE OF", "ERROR", "CODE"}}
 	for _, f := range d.Failures {
-		rows = append(rows, []string{since(f.Time) + " ago", fmt.Sprint(f.Status), f.Hop, f.Error})
+		rows = append(rows, []string{since(f.Time) + " ago", fmt.Sprint(f.Status), f.Hop, f.Error, f.ErrorCode})
 	}
 	return o.table(rows)
 }

@@ -59,7 +59,7 @@ func (m *manyTunnels) Tunnel(id string) (server.TunnelDetails, bool) {
 	t, ok := m.here[id]
 	return server.TunnelDetails{
 		ID: id, Active: &t, Sessions: []server.SessionInfo{{RemoteAddr: t.RemoteAddr, State: "active", ConnectedAt: t.ConnectedAt}},
-		Failures: []server.RequestFailure{{Time: time.Now(), Status: 502, Hop: "target", Error: "connection_refused"}},
+		Failures: []server.RequestFailure{{Time: time.Now(), Status: 502, Hop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED"}},
 	}, ok
 }
 

@@ -356,7 +356,7 @@ func TestSilentTarget(t *testing.T) {
 				}
 				text, _ := io.ReadAll(resp.Body)
 				resp.Body.Close()
-				if got := resp.Header.Get("Proxy-Status"); resp.StatusCode != http.StatusGatewayTimeout || got != "websocktunnel; error=http_response_timeout" || len(text) == 0 {
+				if got := resp.Header.Get("Proxy-Status"); resp.StatusCode != http.StatusGatewayTimeout || !strings.HasPrefix(got, `websocktunnel; error=http_response_timeout; details="WT-ANSWER-OVERDUE`) || len(text) == 0 {
 					t.Errorf("got %d with %q and %q", resp.StatusCode, got, text)
 				}
 				wait(t, arrived, "the request")

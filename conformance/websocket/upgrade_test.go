@@ -328,7 +328,7 @@ func TestUpgradeNever(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer a.body.Close()
-			if cause := a.header.Get("Proxy-Status"); a.status != http.StatusGatewayTimeout || cause != "websocktunnel; error=http_response_timeout" {
+			if cause := a.header.Get("Proxy-Status"); a.status != http.StatusGatewayTimeout || !strings.HasPrefix(cause, `websocktunnel; error=http_response_timeout; details="WT-ANSWER-OVERDUE`) {
 				t.Errorf("got %d with %q", a.status, cause)
 			}
 			<-asked

@@ -33,7 +33,7 @@ func (s *service) Tunnel(id string) (server.TunnelDetails, bool) {
 		if t.ID == id {
 			return server.TunnelDetails{
 				ID: id, Active: &t, Sessions: []server.SessionInfo{{State: "active"}},
-				Failures: []server.RequestFailure{{Status: 502, Hop: "target", Error: "connection_refused"}},
+				Failures: []server.RequestFailure{{Status: 502, Hop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED"}},
 			}, true
 		}
 	}

@@ -51,10 +51,11 @@ type Session struct {
 
 // Failure says why there was no whole answer to a request.
 type Failure struct {
-	Time   time.Time `json:"time" doc:"When the request ended."`
-	Status int       `json:"status" doc:"What the viewer got; 0: nothing."`
-	Hop    string    `json:"hop" doc:"The party that is the reason: service, client (the tunnel client) or target."`
-	Error  string    `json:"error" doc:"Error type of RFC 9209, such as connection_refused."`
+	Time      time.Time `json:"time" doc:"When the request ended."`
+	Status    int       `json:"status" doc:"What the viewer got; 0: nothing."`
+	Hop       string    `json:"hop" doc:"The party that is the reason: service, client (the tunnel client) or target."`
+	Error     string    `json:"error" doc:"Error type of RFC 9209, such as connection_refused."`
+	ErrorCode string    `json:"error_code" doc:"One of the codes in docs/errors.md, such as WT-TARGET-REFUSED."`
 }
 
 // Status is the service as a whole.

@@ -77,7 +77,7 @@ func TestLoop(t *testing.T) {
 				r.Header["Cdn-Loop"] = forged
 				resp := roundTrip(t, client, r)
 				body := tunneltest.ReadAll(t, resp)
-				if resp.StatusCode != http.StatusLoopDetected || resp.Header.Get("Proxy-Status") != "websocktunnel; error=proxy_loop_detected" || !strings.Contains(body, "round") {
+				if resp.StatusCode != http.StatusLoopDetected || !strings.HasPrefix(resp.Header.Get("Proxy-Status"), `websocktunnel; error=proxy_loop_detected; details="WT-LOOP`) || !strings.Contains(body, "round") {
 					t.Errorf("%s, %s with %q: %s %q %q", resp.Proto, base, forged, resp.Status, resp.Header, body)
 				}
 			}

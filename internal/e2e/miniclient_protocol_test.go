@@ -373,17 +373,17 @@ func TestMiniErrors(t *testing.T) {
 		wantStatus    int
 		wantError     string
 	}{
-		{"502", "connection_refused", 502, "connection_refused"},
-		{"504", "http_response_timeout", 504, "http_response_timeout"},
-		{"200", "dns_error", 502, "dns_error"},
-		{"502", "what", 502, "proxy_internal_response"},
+		{"502", "connection_refused", 502, `connection_refused; details="WT-TARGET-REFUSED`},
+		{"504", "http_response_timeout", 504, `http_response_timeout; details="WT-TARGET-TIMEOUT`},
+		{"200", "dns_error", 502, `dns_error; details="WT-TARGET-DNS`},
+		{"502", "what", 502, `proxy_internal_response; details="WT-TARGET-NO-ANSWER`},
 	} {
 		req := request(t, "GET", c.URL, nil)
 		req.Header.Set("X-Status", tt.status)
 		req.Header.Set("X-Error", tt.error)
 		resp := roundTrip(t, tunneltest.NewViewer(t), req)
 		want := "websocktunnel-client; error=" + tt.wantError
-		if got := resp.Header.Get("Proxy-Status"); resp.StatusCode != tt.wantStatus || got != want {
+		if got := resp.Header.Get("Proxy-Status"); resp.StatusCode != tt.wantStatus || !strings.HasPrefix(got, want) {
 			t.Errorf("%s %s: %s, Proxy-Status %q, want %q", tt.status, tt.error, resp.Status, got, want)
 		}
 	}

@@ -64,8 +64,8 @@ func TestTargetGoneInQuietUpload(t *testing.T) {
 					t.Fatalf("no answer: %v", err)
 				}
 				got := all[len(all)-1]
-				const want = "websocktunnel-client; error=connection_terminated"
-				if status := got.header("proxy-status"); got.status() != "502" || len(status) != 1 || status[0] != want {
+				const want = `websocktunnel-client; error=connection_terminated; details="WT-TARGET-BROKE`
+				if status := got.header("proxy-status"); got.status() != "502" || len(status) != 1 || !strings.HasPrefix(status[0], want) {
 					t.Errorf("got %q, %v; want 502, %q", got.lines(), err, want)
 				}
 			})

@@ -144,7 +144,7 @@ var answers = []attack{
 	{name: "private headers", answer: bodied("ok", ":status", "200", "x-websocktunnel-upgrade", "websocket", "x-websocktunnel-secret", "1"), viewer: "200",
 		check: without("X-Websocktunnel-Upgrade", "X-Websocktunnel-Secret")},
 	{name: "a failure of its own making", answer: header(":status", "200", "x-websocktunnel-error", "<script>"), viewer: "502", check: func(t *testing.T, o outcome) {
-		if p := o.header.Get("Proxy-Status"); p != "websocktunnel-client; error=proxy_internal_response" || strings.Contains(o.body, "script") {
+		if p := o.header.Get("Proxy-Status"); !strings.HasPrefix(p, `websocktunnel-client; error=proxy_internal_response; details="WT-TARGET-NO-ANSWER`) || strings.Contains(o.body, "script") {
 			t.Errorf("the viewer got %q, %q", p, o.body)
 		}
 	}},

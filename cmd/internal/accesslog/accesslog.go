@@ -101,6 +101,7 @@ func (l *Log) writeJSON(i *server.RequestInfo, path, referer string) {
 	e = optional(e, "producer", i.Producer)
 	e = optional(e, "failed_hop", i.FailedHop)
 	e = optional(e, "error", i.Error)
+	e = optional(e, "error_code", i.ErrorCode)
 	e = e.Int64("received_bytes", i.Received).Int64("sent_bytes", i.Sent)
 	if !i.Begun.IsZero() {
 		e = e.Float64("first_byte_ms", milliseconds(i.Begun.Sub(i.Start)))

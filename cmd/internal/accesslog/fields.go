@@ -31,6 +31,7 @@ var fields = map[string]func(line []byte, e *entry) []byte{
 	"producer":       func(b []byte, e *entry) []byte { return escape(b, e.Producer) },
 	"failed_hop":     func(b []byte, e *entry) []byte { return escape(b, e.FailedHop) },
 	"error":          func(b []byte, e *entry) []byte { return escape(b, e.Error) },
+	"error_code":     func(b []byte, e *entry) []byte { return escape(b, e.ErrorCode) },
 	"received_bytes": func(b []byte, e *entry) []byte { return strconv.AppendInt(b, e.Received, 10) },
 	"sent_bytes":     func(b []byte, e *entry) []byte { return strconv.AppendInt(b, e.Sent, 10) },
 	"first_byte_ms":  appendFirstByte,
