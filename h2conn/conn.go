@@ -63,6 +63,7 @@ func (e *CloseError) Error() string {
 type Conn struct {
 	ws            *websocket.Conn
 	carrier       *carrier
+	socket        net.Conn // to which the carrier writes; nil: not known
 	local, remote net.Addr
 	onControl     func([]byte)      // set before the first Read
 	ownControl    func([]byte) bool // likewise; whether it was the Transport's

@@ -67,7 +67,9 @@ func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*Conn, err
 	if err != nil {
 		return nil, fmt.Errorf("h2conn: %w", err)
 	}
-	return newConn(ws, h.carrier, h.conn.LocalAddr(), h.conn.RemoteAddr()), nil
+	c := newConn(ws, h.carrier, h.conn.LocalAddr(), h.conn.RemoteAddr())
+	c.socket = h.conn
+	return c, nil
 }
 
 // combiningHijacker is a ResponseWriter whose hijacked connection is a carrier

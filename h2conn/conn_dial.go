@@ -85,7 +85,9 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 		limitUnsent(tr.conn)
 		local, remote = tr.conn.LocalAddr(), tr.conn.RemoteAddr()
 	}
-	return newConn(ws, tr.carrier, local, remote), resp, nil
+	c := newConn(ws, tr.carrier, local, remote)
+	c.socket = tr.socket
+	return c, resp, nil
 }
 
 // dialTransport is not a clone of http.DefaultTransport: that has HTTP/2
@@ -105,11 +107,13 @@ type combiningTransport struct {
 	flood        *flood
 
 	conn    net.Conn // what the base transport uses, if it tells
+	socket  net.Conn // the same, if what is written to the carrier goes there as it is
 	carrier *carrier
 }
 
 func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := throughProxy(t.base, req).RoundTrip(req)
+	base := throughProxy(t.base, req)
+	resp, err := base.RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
 	}
@@ -118,6 +122,9 @@ func (t *combiningTransport) RoundTrip(req *http.Request) (*http.Response, error
 		return resp, nil // websocket.Dial says so
 	}
 	t.carrier = newCarrier(rwc, rwc, t.flood, t.writeTimeout, true)
+	if _, ok := base.(*http.Transport); ok { // others may do something to rwc
+		t.socket = t.conn
+	}
 	resp.Body = t.carrier
 	return resp, nil
 }

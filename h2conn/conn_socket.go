@@ -26,3 +26,29 @@ func limitUnsent(conn net.Conn) {
 	}
 	_ = raw.Control(func(fd uintptr) { setNotSentLowat(fd, maxUnsent) })
 }
+
+// directWriter returns what writes to the TCP connection under conn as much as it
+// takes at once, or nil if there is none, if layers between change what is written, or
+// if the system cannot do that.
+func directWriter(conn net.Conn) func([]byte) int {
+	tcp := netconn.Socket(conn)
+	if tcp == nil {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	var p []byte
+	var n int
+	write := writeOnce(func() []byte { return p }, &n) // made once, not with each write
+	if write == nil {
+		return nil
+	}
+	return func(b []byte) int {
+		p, n = b, 0
+		_ = raw.Write(write) // an error comes again with the next blocking write
+		p = nil
+		return n
+	}
+}

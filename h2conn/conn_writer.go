@@ -26,6 +26,9 @@ const (
 	maxQuantum = 64 << 10
 	minQuantum = 4 << 10
 
+	// directSize is how many bytes are worth a system call of their own.
+	directSize = 16 << 10
+
 	// closeLinger is how long closing waits for bytes already accepted.
 	closeLinger = 500 * time.Millisecond
 )
@@ -49,6 +52,10 @@ func putBuffer(b *[]byte) {
 // takes all that has gathered in one go. HTTP/2 flushes its HEADERS and its DATA:
 // without this, each is a system call.
 //
+// What is large enough for a system call of its own is handed to the kernel by the one
+// who writes it, which spares a wake-up. That never blocks: what the kernel does not
+// take at once is left to the goroutine. Small writes gain nothing by that.
+//
 // Bytes that are written at a time stay together: messages come by writeMessage, and the
 // websocket library's control frames by Write.
 //
@@ -61,10 +68,15 @@ type combiner struct {
 	timeout time.Duration // of one flush; zero: none
 	keys    *maskKeys     // of a client; guarded by mu
 
+	// direct writes to the socket of w what it takes without blocking, and returns
+	// how much that is. Guarded by mu, and called only by the one who has set
+	// flushing. Nil: there is none.
+	direct func(p []byte) int
+
 	// quantum is how many bytes the link takes within maxHold, as far as is
 	// known, between minQuantum and maxQuantum.
 	quantum atomic.Int32
-	pace    pace // owned by the goroutine that flushes
+	pace    pace // owned by the one who has set flushing
 
 	timer *time.Timer // of timeout; owned by the same; nil before the first flush
 
@@ -122,6 +134,12 @@ func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
 	return nil
 }
 
+func (c *combiner) setDirect(direct func([]byte) int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.direct = direct
+}
+
 func (c *combiner) bufferLocked() *[]byte {
 	if c.pending == nil {
 		c.pending = combineBuffers.Get().(*[]byte)
@@ -129,11 +147,40 @@ func (c *combiner) bufferLocked() *[]byte {
 	return c.pending
 }
 
+// startLocked makes what is pending leave, unless that is under way.
 func (c *combiner) startLocked() {
-	if !c.flushing {
-		c.flushing = true
-		go c.flush()
+	if c.flushing {
+		return
 	}
+	c.flushing = true
+	var buf *[]byte
+	var rest []byte
+	if c.direct != nil && len(*c.pending) >= directSize {
+		buf, c.pending = c.pending, nil
+		direct := c.direct
+		c.mu.Unlock()
+		if rest = c.tryWrite(direct, *buf); len(rest) == 0 {
+			putBuffer(buf)
+			buf = nil
+		}
+		c.mu.Lock()
+		c.changedLocked()
+		if buf == nil && c.pending == nil {
+			c.flushing = false
+			return
+		}
+	}
+	go c.flush(buf, rest)
+}
+
+// tryWrite writes what the socket takes at once, and returns the rest of p.
+func (c *combiner) tryWrite(direct func([]byte) int, p []byte) []byte {
+	if direct == nil {
+		return p
+	}
+	n := direct(p)
+	c.pace.wrote(n, 0, &c.quantum)
+	return p[n:]
 }
 
 // waitLocked waits for the next change of state, or until expired.
@@ -210,8 +257,43 @@ func (c *combiner) changedLocked() {
 	}
 }
 
-// flush writes until nothing is pending.
-func (c *combiner) flush() {
+// flush writes rest, which is of buf, if that is not nil, and then until nothing is
+// pending.
+func (c *combiner) flush(buf *[]byte, rest []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && (buf != nil || c.pending != nil) {
+		tried := buf != nil
+		if !tried {
+			buf = c.pending
+			c.pending, rest = nil, *buf
+			c.changedLocked()
+		}
+		direct := c.direct
+		c.mu.Unlock()
+		if !tried {
+			rest = c.tryWrite(direct, rest)
+		}
+		err := c.writeAll(rest)
+		putBuffer(buf)
+		buf = nil
+		c.mu.Lock()
+		if err != nil && c.err == nil {
+			c.err = err
+		}
+	}
+	if buf != nil {
+		putBuffer(buf)
+	}
+	c.flushing = false
+	c.changedLocked()
+}
+
+// writeAll writes p, which may take as long as there is progress.
+func (c *combiner) writeAll(p []byte) (err error) {
+	if len(p) == 0 {
+		return nil
+	}
 	timer := c.timer
 	if c.timeout > 0 {
 		if timer == nil {
@@ -220,47 +302,29 @@ func (c *combiner) flush() {
 		} else {
 			timer.Reset(c.timeout)
 		}
+		defer timer.Stop() // the next one has the same
 	}
-	piece := firstPiece
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.pending != nil && c.err == nil {
-		buf := c.pending
-		c.pending = nil
-		c.changedLocked()
-		c.mu.Unlock()
-
-		var err error
-		for rest := *buf; len(rest) > 0 && err == nil; {
-			begun := time.Now()
-			p := rest[:min(len(rest), piece)]
-			_, err = c.w.Write(p)
-			rest = rest[len(p):]
-			c.pace.wrote(len(p), time.Since(begun), &c.quantum)
-			if timer != nil {
-				timer.Reset(c.timeout)
-				// The timeout is about no progress at all: on a slow link
-				// that can be seen in small pieces only.
-				switch took := time.Since(begun); {
-				case took > c.timeout/10:
-					piece = max(piece/4, slowPiece)
-				case took < c.timeout/100:
-					piece = min(piece*2, maxPending)
-				}
-			}
+	for size := firstPiece; len(p) > 0 && err == nil; {
+		begun := time.Now()
+		piece := p[:min(len(p), size)]
+		_, err = c.w.Write(piece)
+		p = p[len(piece):]
+		took := time.Since(begun)
+		c.pace.wrote(len(piece), took, &c.quantum)
+		if timer == nil {
+			continue
 		}
-		putBuffer(buf)
-
-		c.mu.Lock()
-		if err != nil && c.err == nil {
-			c.err = err
+		timer.Reset(c.timeout)
+		// The timeout is about no progress at all: on a slow link
+		// that can be seen in small pieces only.
+		switch {
+		case took > c.timeout/10:
+			size = max(size/4, slowPiece)
+		case took < c.timeout/100:
+			size = min(size*2, maxPending)
 		}
 	}
-	if timer != nil {
-		timer.Stop() // before the next flush, which has the same one
-	}
-	c.flushing = false
-	c.changedLocked()
+	return err
 }
 
 // setWriteDeadline bounds the time that waitRoom waits.

@@ -80,6 +80,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 		flood: func() error { return c.violation(m.fault) },
 	}
 	c.meter = m
+	c.carrier.setDirect(directWriter(c.socket))
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	if interval > 0 && timeout > 0 {
 		h.silence = interval + timeout

@@ -135,6 +135,14 @@ func (w *WatchedConn) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
+// PassThrough is for [netconn.Socket].
+func (w *WatchedConn) PassThrough() net.Conn {
+	if w.is(watchOff) {
+		return w.Conn
+	}
+	return nil
+}
+
 // timeHeaders minds header blocks that come in pieces.
 func (w *WatchedConn) timeHeaders() {
 	if w.frames.meter.inHeaders() == w.unfinished {

@@ -131,6 +131,15 @@ func writeMoving(c net.Conn, p []byte, stall time.Duration, deadline int64) (n i
 	}
 }
 
+// PassThrough is for [netconn.Socket]: writes are not timed any more once the connection
+// is a tunnel.
+func (c *viewerConn) PassThrough() net.Conn {
+	if c.stall.Load() > 0 {
+		return nil
+	}
+	return c.Conn
+}
+
 // SetWriteDeadline sets a deadline beside the one that each Write has.
 func (c *viewerConn) SetWriteDeadline(t time.Time) error {
 	if t.IsZero() {

@@ -27,6 +27,23 @@ func beneath(c net.Conn) net.Conn {
 	return nil
 }
 
+// Socket returns the TCP connection under c if what is written to c goes there as it
+// is: each layer above has a PassThrough method, which returns the connection beneath
+// or, as long as it does anything to writes, nil. Otherwise Socket returns nil.
+func Socket(c net.Conn) *net.TCPConn {
+	for c != nil {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			return tcp
+		}
+		layer, ok := c.(interface{ PassThrough() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = layer.PassThrough()
+	}
+	return nil
+}
+
 // Find returns the first layer of c that is a T, which may be c. It reports
 // false if there is none, or c is nil.
 func Find[T any](c net.Conn) (layer T, ok bool) {

@@ -1,0 +1,102 @@
+package h2conn
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// tcpPair returns both ends of a TCP connection.
+func tcpPair(t *testing.T) (a, b *net.TCPConn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ca, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cb, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ca.Close(); cb.Close() })
+	return ca.(*net.TCPConn), cb.(*net.TCPConn)
+}
+
+// TestDirectWrites: large writes go to the socket by the one who writes, the rest by the
+// goroutine, and all bytes arrive in order, also when the reader is slower.
+func TestDirectWrites(t *testing.T) {
+	a, b := tcpPair(t)
+	direct := directWriter(a)
+	if direct == nil {
+		t.Skip("not on this system")
+	}
+	full := make(chan struct{}) // closed when the socket takes no more, or all
+	isFull := sync.OnceFunc(func() { close(full) })
+	c := newCombiner(a, 10*time.Second, false)
+	whole, partly := 0, 0
+	c.setDirect(func(p []byte) int {
+		n := direct(p)
+		if n == len(p) {
+			whole++
+		} else {
+			partly++
+			isFull()
+		}
+		return n
+	})
+	const messages = 400
+	size := func(i int) int { return 1 + i*977%(60<<10) }
+	go func() {
+		for i := range messages {
+			p := make([]byte, size(i))
+			for j := range p {
+				p[j] = byte(i + j)
+			}
+			if _, err := c.Write(p); err != nil {
+				t.Error(err)
+			}
+		}
+		isFull()
+		c.Close()
+	}()
+	<-full
+	for i := range messages {
+		p := make([]byte, size(i))
+		if _, err := io.ReadFull(b, p); err != nil {
+			t.Fatal(err)
+		}
+		for j := range p {
+			if p[j] != byte(i+j) {
+				t.Fatalf("message %d differs at %d", i, j)
+			}
+		}
+	}
+	if n, err := b.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+		t.Errorf("then %d bytes, %v", n, err)
+	}
+	if whole == 0 || partly == 0 {
+		t.Errorf("%d writes were taken whole, %d partly: want some of each", whole, partly)
+	}
+}
+
+// TestDirectWriterNeedsPlainTCP: nothing is written past a layer that changes it.
+func TestDirectWriterNeedsPlainTCP(t *testing.T) {
+	a, _ := tcpPair(t)
+	p, _ := net.Pipe()
+	for name, c := range map[string]net.Conn{
+		"nil": nil, "pipe": p, "TLS": tls.Client(a, new(tls.Config)),
+		"unknown layer":     struct{ net.Conn }{a},
+		"watched, sniffing": Watch(a, WatchConfig{}),
+	} {
+		if directWriter(c) != nil {
+			t.Errorf("%s: there is one", name)
+		}
+	}
+}
