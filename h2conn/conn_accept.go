@@ -18,7 +18,7 @@ import (
 // Sizes of the buffers under an accepted websocket. Thousands of them are
 // idle, and bulk data passes large buffers by; see docs/adr.
 const (
-	acceptReadBuffer  = 2 << 10
+	acceptReadBuffer  = 64      // an answer to a ping; the carrier reads ahead
 	acceptWriteBuffer = 2 + 125 // a whole control frame; messages pass it by
 )
 

@@ -7,12 +7,24 @@ import (
 	"time"
 )
 
-// carrier is the byte stream below a websocket: reads go straight to the
-// network connection, writes through a combiner.
+// readAheadSize is how much a carrier reads ahead at a time.
+const readAheadSize = 16 << 10
+
+// readBuffers holds buffers of readAheadSize bytes, so that an idle connection holds
+// none.
+var readBuffers = sync.Pool{New: func() any { return new([readAheadSize]byte) }}
+
+// carrier is the byte stream below a websocket: writes go through a combiner, and
+// small reads through a buffer that it has only while bytes come.
 type carrier struct {
 	r     io.Reader
 	flood *flood
 	*combiner
+
+	// Owned by the goroutine that reads.
+	buffer *[readAheadSize]byte // nil while nothing is read ahead
+	ahead  []byte               // of buffer
+	more   bool                 // the last read has filled what it had, so there may be more
 
 	closeOnce sync.Once
 	closeErr  error
@@ -27,9 +39,33 @@ func (c *carrier) Read(p []byte) (int, error) {
 	if err := c.flood.err(); err != nil {
 		return 0, err
 	}
-	n, err := c.r.Read(p)
+	if len(c.ahead) > 0 {
+		return c.take(p), nil
+	}
+	if !c.more || len(p) >= readAheadSize {
+		n, err := c.r.Read(p)
+		c.more = n == len(p)
+		c.flood.arrived(n)
+		return n, err
+	}
+	c.buffer = readBuffers.Get().(*[readAheadSize]byte)
+	n, err := c.r.Read(c.buffer[:])
+	c.ahead, c.more = c.buffer[:n], n == readAheadSize
 	c.flood.arrived(n)
-	return n, err
+	if n > 0 {
+		err = nil // it comes again
+	}
+	return c.take(p), err
+}
+
+// take moves bytes that have been read ahead to p.
+func (c *carrier) take(p []byte) int {
+	n := copy(p, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		readBuffers.Put(c.buffer)
+		c.buffer, c.ahead = nil, nil
+	}
+	return n
 }
 
 // Close lets what was written leave, within closeLinger, and closes.

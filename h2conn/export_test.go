@@ -5,6 +5,25 @@ import "io"
 // SendsGoaway tells tests whether this build's x/net sends GOAWAY.
 const SendsGoaway = sendsGoaway
 
+// FindsClientBuffers tells tests whether this build finds x/net's buffers.
+var FindsClientBuffers = findsClientBuffers
+
+// ClientBuffers are those of one Transport.
+type ClientBuffers struct{ b *clientBuffers }
+
+func BuffersOf(t *Transport) *ClientBuffers { return &ClientBuffers{buffersOf(t.cc)} }
+
+// Reading returns the bytes that the buffers for reading have. It is for the goroutine
+// that reads.
+func (b *ClientBuffers) Reading() int64 { return int64(b.b.reader.Size() + cap(*b.b.frame)) }
+
+// Writing is the same for writing.
+func (b *ClientBuffers) Writing() int64 {
+	b.b.writeMu.Lock()
+	defer b.b.writeMu.Unlock()
+	return int64(b.b.writer.Size() + cap(*b.b.out) + b.b.header.Cap())
+}
+
 // EndingBody returns r as a body that calls ended when it has been read to its
 // end.
 func EndingBody(r io.Reader, ended func()) io.Reader { return &endingBody{Reader: r, ended: ended} }

@@ -2,6 +2,7 @@ package h2conn
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -67,6 +68,11 @@ type http2Conn struct {
 	*Conn
 	frames frameReader
 
+	// At the asking end, from the first Read on.
+	started chan struct{}  // closed when buffers is set; nil after the first Read
+	buffers *clientBuffers // nil: x/net's stay as they are
+
+	quiet    time.Duration // when nothing has come for so long, buffers for writing are given up
 	silence  time.Duration // after which x/net gives the peer up; zero: never
 	lastRead atomic.Int64  // time since start
 	start    time.Time
@@ -82,6 +88,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 	c.meter = m
 	c.carrier.setDirect(directWriter(c.socket))
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
+	h.quiet = cmp.Or(interval, defaultPingInterval) / 2
 	if interval > 0 && timeout > 0 {
 		h.silence = interval + timeout
 	}
@@ -100,7 +107,28 @@ func (r timedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *http2Conn) Read(p []byte) (int, error) { return c.frames.Read(p) }
+func (c *http2Conn) Read(p []byte) (int, error) {
+	if c.started != nil {
+		<-c.started
+		c.started = nil
+		c.buffers.shrinkReader(c)
+		return 0, nil
+	}
+	// x/net has used what it has read, and that were whole frames.
+	if c.buffers == nil || c.frames.meter.left > 0 {
+		return c.frames.Read(p)
+	}
+	c.buffers.takeFrame()
+	before := c.lastRead.Load()
+	n, err := c.frames.Read(p)
+	if n > 0 {
+		c.buffers.lendFrame()
+	}
+	if c.lastRead.Load()-before >= int64(c.quiet) {
+		c.buffers.shrinkWriter()
+	}
+	return n, err
+}
 
 func (c *http2Conn) Write(p []byte) (int, error) {
 	out := &c.frames.meter.out

@@ -58,10 +58,19 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 		return nil, err
 	}
 	c.ownControl = t.upgrades.control
-	t.cc, err = t2.NewClientConn(newHTTP2Conn(c, t.peer, m, cfg.Config, cfg.Memory))
+	h := newHTTP2Conn(c, t.peer, m, cfg.Config, cfg.Memory)
+	if findsClientBuffers {
+		h.started = make(chan struct{})
+	}
+	t.cc, err = t2.NewClientConn(h)
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("h2conn: starting HTTP/2: %w", err)
+	}
+	if started := h.started; started != nil {
+		h.buffers = buffersOf(t.cc)
+		h.buffers.shrinkWriter()
+		close(started)
 	}
 	return t, nil
 }

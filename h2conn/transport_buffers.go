@@ -1,0 +1,102 @@
+package h2conn
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"reflect"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/net/http2"
+)
+
+// x/net gives each ClientConn two buffers of 4 KiB, and three that grow to the
+// largest frame that has come or gone and never shrink. An idle tunnel needs none of
+// them, and x/net has no option for their sizes. So they are found by the names of
+// private fields. Where there are no such fields, as with Go 1.27 and later without
+// the build tag http2legacy, they stay as they are. A test pins both cases.
+const (
+	clientReadBuffer  = 512
+	clientWriteBuffer = 512
+)
+
+// clientBuffers are the buffers of one ClientConn.
+type clientBuffers struct {
+	// Owned by the goroutine that reads.
+	reader *bufio.Reader
+	frame  *[]byte // the last frame that has come
+
+	writeMu *sync.Mutex // guards the following
+	writer  *bufio.Writer
+	out     *[]byte       // the last frame that has gone
+	header  *bytes.Buffer // the last header
+}
+
+// findsClientBuffers says whether this x/net has the fields that buffersOf needs.
+var findsClientBuffers = hasField[http2.ClientConn, *bufio.Reader]("br") && hasField[http2.ClientConn, *http2.Framer]("fr") &&
+	hasField[http2.ClientConn, sync.Mutex]("wmu") && hasField[http2.ClientConn, *bufio.Writer]("bw") && hasField[http2.ClientConn, bytes.Buffer]("hbuf") &&
+	hasField[http2.Framer, []byte]("readBuf") && hasField[http2.Framer, []byte]("wbuf") && hasField[bufio.Writer, []byte]("buf")
+
+func hasField[S, T any](name string) bool {
+	f, ok := reflect.TypeFor[S]().FieldByName(name)
+	return ok && f.Type == reflect.TypeFor[T]()
+}
+
+// field returns a field of *s for which hasField is true.
+func field[T, S any](s *S, name string) *T {
+	f, _ := reflect.TypeFor[S]().FieldByName(name)
+	return (*T)(unsafe.Add(unsafe.Pointer(s), f.Offset))
+}
+
+// buffersOf returns the buffers of cc. It needs findsClientBuffers.
+func buffersOf(cc *http2.ClientConn) *clientBuffers {
+	framer := *field[*http2.Framer](cc, "fr")
+	return &clientBuffers{
+		reader: *field[*bufio.Reader](cc, "br"), frame: field[[]byte](framer, "readBuf"),
+		writeMu: field[sync.Mutex](cc, "wmu"), writer: *field[*bufio.Writer](cc, "bw"),
+		out: field[[]byte](framer, "wbuf"), header: field[bytes.Buffer](cc, "hbuf"),
+	}
+}
+
+// shrinkReader makes the buffer for reading, from r, small. It has to be called in
+// the first Read of r, which then has to return nothing.
+func (b *clientBuffers) shrinkReader(r io.Reader) {
+	*b.reader = *bufio.NewReaderSize(r, clientReadBuffer)
+}
+
+// shrinkWriter makes the buffer for writing small, and gives up the others of that
+// direction where they are large. It does nothing while something is being written.
+func (b *clientBuffers) shrinkWriter() {
+	if !b.writeMu.TryLock() {
+		return
+	}
+	defer b.writeMu.Unlock()
+	if b.writer.Buffered() == 0 && b.writer.Size() > clientWriteBuffer {
+		*field[[]byte](b.writer, "buf") = make([]byte, clientWriteBuffer)
+	}
+	if cap(*b.out) > clientWriteBuffer {
+		*b.out = nil
+	}
+	if b.header.Cap() > clientWriteBuffer {
+		*b.header = bytes.Buffer{}
+	}
+}
+
+// frameBuffers are for the frames of connections on which something comes.
+var frameBuffers = sync.Pool{New: func() any { return new([defaultMaxFrameSize]byte) }}
+
+// lendFrame provides a buffer for frames.
+func (b *clientBuffers) lendFrame() {
+	if *b.frame == nil {
+		*b.frame = frameBuffers.Get().(*[defaultMaxFrameSize]byte)[:]
+	}
+}
+
+// takeFrame takes it away. No frame may be in use.
+func (b *clientBuffers) takeFrame() {
+	if cap(*b.frame) == defaultMaxFrameSize {
+		frameBuffers.Put((*[defaultMaxFrameSize]byte)((*b.frame)[:defaultMaxFrameSize]))
+	}
+	*b.frame = nil
+}

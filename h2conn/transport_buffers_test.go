@@ -1,0 +1,54 @@
+package h2conn_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+)
+
+// TestClientBuffers: after a download and an upload, an idle connection has no
+// buffer of the size of its frames.
+func TestClientBuffers(t *testing.T) {
+	t.Parallel()
+	if h2conn.FindsClientBuffers != h2conn.ExtendedConnect { // where x/net is no wrapper
+		t.Fatalf("x/net's buffers are found: %v; they are there: %v", h2conn.FindsClientBuffers, h2conn.ExtendedConnect)
+	}
+	if !h2conn.FindsClientBuffers {
+		t.Skip("the buffers of this build are net/http's")
+	}
+	var (
+		buffers  atomic.Pointer[h2conn.ClientBuffers]
+		forReads atomic.Int64 // what the buffers had before the last Read between frames
+	)
+	cfg := h2conn.TransportConfig{Memory: h2conn.Memory{Room: func() {
+		if b := buffers.Load(); b != nil {
+			forReads.Store(b.Reading())
+		}
+	}}}
+	cfg.PingInterval = 20 * time.Millisecond
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), cfg, h2conn.ServeConfig{})
+	buffers.Store(h2conn.BuffersOf(tr))
+
+	body := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", bytes.NewReader(body))
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, body) {
+		t.Fatalf("%d bytes came back, %v", len(got), err)
+	}
+	const most = 2 << 10
+	small := func() bool { return forReads.Load() <= most && buffers.Load().Writing() <= most }
+	for end := time.Now().Add(10 * time.Second); !small(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the buffers have %d bytes for reading and %d for writing, want at most %d", forReads.Load(), buffers.Load().Writing(), most)
+		}
+	}
+}
