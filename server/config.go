@@ -136,6 +136,13 @@ type Config struct {
 	// (x-websocktunnel-request-id, and X-Request-Id where the viewer sent none).
 	RequestDone func(*RequestInfo)
 
+	// TraceRequest, if not nil, is called with each of these requests when its
+	// headers h are there, which it must not keep or change. i has what is known
+	// then: ID, Start and what comes of the viewer. It must not block. What it
+	// returns, if not nil, follows the request: for distributed tracing. As with
+	// RequestDone, targets get the request's name.
+	TraceRequest func(i *RequestInfo, h http.Header) *RequestTrace
+
 	// Metrics, if not nil, count what the service does. They belong to one Server.
 	Metrics *Metrics
 

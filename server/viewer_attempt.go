@@ -28,6 +28,9 @@ type attempt struct {
 	written atomic.Bool           // the request's headers have been written
 	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
 
+	traceOver func(status int) // nil if nobody traces it
+	status    int              // of the answer; 0: there is none
+
 	interims interim.Limit // owned by the session's goroutine that reads
 }
 
@@ -39,6 +42,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	a.memory.Pins(pinned)
 	a.x.inTunnel.Store(a.memory)
 	out := req.WithContext(a.traced())
+	a.traceSending(out)
 	body := &a.x.body
 	body.attach(req, out, &a.sess.traffic, a.cancel)
 
@@ -66,6 +70,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 		get.Method = http.MethodGet
 		resp.Request = &get
 	}
+	a.status = resp.StatusCode
 	a.x.answer = newAnswerBody(a, resp)
 	return resp, nil
 }
@@ -83,6 +88,9 @@ func (a *attempt) over() {
 	a.cancel(nil)
 	a.memory.Release()
 	a.sess.end()
+	if a.traceOver != nil {
+		a.traceOver(a.status)
+	}
 }
 
 // explain returns the cause of a round trip's error.

@@ -13,7 +13,8 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// RequestInfo tells what has become of one request, for [Config.RequestDone]. It
+// RequestInfo tells what has become of one request, for [Config.RequestDone] and
+// [Config.TraceRequest]. It
 // has nothing of the query, of bodies or of headers but the ones named here, and
 // what a viewer has chosen in it is as it came: escape it.
 type RequestInfo struct {
@@ -59,11 +60,13 @@ type RequestInfo struct {
 
 	// Broken says that the answer broke off.
 	Broken bool
+
+	trace *RequestTrace // nil if there is none
 }
 
 // record begins the RequestInfo of r, or returns nil if nobody wants it.
 func (s *Server) record(r *http.Request, rt route) *RequestInfo {
-	if s.cfg.RequestDone == nil {
+	if !s.recording() {
 		return nil
 	}
 	i := &RequestInfo{
@@ -86,15 +89,15 @@ func (s *Server) record(r *http.Request, rt route) *RequestInfo {
 	case routeNone:
 		i.Path = rt.rawPath()
 	}
-	return i
+	return s.begin(i, r.Header)
 }
 
 // recordCode is record for a request of Go code to the tunnel of id.
 func (s *Server) recordCode(req *http.Request, id string) *RequestInfo {
-	if s.cfg.RequestDone == nil {
+	if !s.recording() {
 		return nil
 	}
-	return &RequestInfo{ID: newRequestID(), Method: cmp.Or(req.Method, http.MethodGet), Host: req.Host, Tunnel: id}
+	return s.begin(&RequestInfo{ID: newRequestID(), Start: time.Now(), Method: cmp.Or(req.Method, http.MethodGet), Host: req.Host, Tunnel: id}, req.Header)
 }
 
 // maxRequestID bounds the length of what a trusted proxy calls a request.
@@ -142,7 +145,7 @@ func (x *exchange) done() {
 	default:
 		i.Producer = string(hopTarget)
 	}
-	x.srv.cfg.RequestDone(i)
+	x.srv.tell(i)
 }
 
 // declined completes the record of a request that has become no exchange, and gives
@@ -155,5 +158,5 @@ func (s *Server) declined(i *RequestInfo, status, sent int, f *failure) {
 	i.End = time.Now()
 	i.Begun, i.Status, i.Sent, i.Producer = i.End, status, int64(sent), string(hopService)
 	i.failed(f)
-	s.cfg.RequestDone(i)
+	s.tell(i)
 }

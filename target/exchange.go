@@ -56,7 +56,8 @@ type exchange struct {
 	interims interim.Limit
 	flooded  atomic.Bool // by interim answers
 
-	outcome outcome
+	outcome   outcome
+	traceOver func(status int, failure string) // nil if nobody traces it
 }
 
 func newExchange(p *Proxy, w http.ResponseWriter, r *http.Request) *exchange {
@@ -280,4 +281,7 @@ func (ex *exchange) finish() {
 	}
 	o.status = ex.w.status
 	o.ended = time.Now()
+	if ex.traceOver != nil {
+		ex.traceOver(o.status, o.failure())
+	}
 }

@@ -33,6 +33,14 @@ type outcome struct {
 	fault *fault
 }
 
+// failure returns the error type of RFC 9209 of a fault of the target, or "".
+func (o *outcome) failure() string {
+	if o.fault == nil || o.fault.hop != hopTarget {
+		return ""
+	}
+	return classify(o.fault.err).kind
+}
+
 // fault says on which side an exchange went wrong, and how.
 type fault struct {
 	hop hop

@@ -37,6 +37,9 @@ func (ex *exchange) rewrite(pr *httputil.ProxyRequest) {
 	if len(out.Trailer) > 0 && len(p.request.names) > 0 {
 		out.Trailer, ex.body.atEnd = p.request.trailer(out.Trailer)
 	}
+	if p.trace != nil {
+		ex.traceOver = p.trace(out)
+	}
 }
 
 // forwardedPrefix returns the prefix under which the viewer sees the target,

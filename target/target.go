@@ -77,6 +77,14 @@ type Options struct {
 	// for RewriteRedirects.
 	RedirectHeaders []string
 
+	// TraceRequest, if not nil, is called with each request before it goes to the
+	// target, as the target gets it. It may set headers, which is meant for
+	// traceparent, must not keep the request, and must not block. What it returns, if
+	// not nil, is called once, when the exchange is over, with the status that the
+	// tunnel got (0: none), and an error type of RFC 9209 if the target gave no whole
+	// answer.
+	TraceRequest func(out *http.Request) (over func(status int, failure string))
+
 	// Logger receives a warning for each request that the target failed, and one if
 	// the target asks for passwords that browsers would send to other tunnels too.
 	// The zero value is silent. Its writer must not block: lines are written on
@@ -154,6 +162,7 @@ func New(target string, o Options) (*Proxy, error) {
 		response: newHeaderChanges(o.ResponseHeader, o.RemoveResponseHeader),
 		log:      errorlog.Bounded(o.Logger),
 		errorLog: errorlog.New(o.Logger),
+		trace:    o.TraceRequest,
 	}
 	p.connect(t, o)
 	for _, name := range o.RedirectHeaders {
@@ -230,6 +239,7 @@ type Proxy struct {
 	log      zerolog.Logger
 	password passwordWarning
 	errorLog *log.Logger // for httputil
+	trace    func(*http.Request) func(int, string)
 
 	// The ways to the target. Of an https target's plain, an attempt to connect may
 	// end in http2; for upgrades it is offered HTTP/1.1 only.

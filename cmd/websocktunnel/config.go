@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/tracing"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/server"
@@ -47,6 +48,8 @@ type config struct {
 
 	admin  adminConfig
 	access accessConfig
+
+	tracing *tracing.Config // nil: off
 
 	// warnings are about settings that work but are probably not meant.
 	warnings []string
@@ -90,6 +93,7 @@ func readConfig(in input) (config, error) {
 
 	c.readAdmin(s)
 	c.readAccess(s)
+	c.readTracing(s)
 	c.admin.settings = effective(s)
 	c.checkServer(s, urlVariable)
 

@@ -107,6 +107,11 @@ func serve(c config) error {
 			return err
 		}
 	}
+	tracer, err := startTracing(&c, log)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
 	c.server.PublicURL = c.publicURL(port)
 	srv, err := server.New(c.server)
 	if err != nil {
@@ -166,7 +171,8 @@ func serve(c config) error {
 		adm.Close()
 	}
 	serving.Wait()
-	if err == nil {
+	if err == nil { // otherwise there is no time left
+		tracer.Close()
 		log.Info().Msg("stopped")
 	}
 	return err

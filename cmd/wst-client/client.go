@@ -83,6 +83,7 @@ func runClient(c config, signals <-chan os.Signal) error {
 			case <-time.After(announceTimeout): // nobody reads the URL
 			}
 			c.target.CloseIdleConnections()
+			c.tracer.Close()
 			if err == nil {
 				err = e
 			}

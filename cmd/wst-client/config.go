@@ -16,6 +16,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/tracing"
 	"github.com/websocktunnel/websocktunnel/target"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -33,6 +34,8 @@ type config struct {
 	outFile       string
 	json          bool
 	exitWithStdin bool // the end of standard input asks to stop
+
+	tracer *tracing.Tracer // nil: off; must be closed
 
 	log      zerolog.Logger
 	logQueue *logqueue.Queue // writes log; never nil, and must be closed
@@ -97,6 +100,9 @@ func (c *config) readArguments(cmd *cli.Command, faults *cliapp.Faults) {
 		ServerName:         cmd.String("target-server-name"),
 		InsecureSkipVerify: cmd.Bool("target-insecure-skip-verify"),
 		Logger:             c.log,
+	}
+	if c.startTracing(faults); c.tracer != nil {
+		opts.TraceRequest = c.traceRequest
 	}
 	opts.TLSConfig = &tls.Config{
 		RootCAs:              rootCAs(cmd, "target-ca-file", faults),

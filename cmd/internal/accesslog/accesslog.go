@@ -63,7 +63,7 @@ func (l *Log) Done(i *server.RequestInfo) {
 	if !l.wants(i) {
 		return
 	}
-	path, referer := l.path(i), l.referer(i.Referer)
+	path, referer := Path(i, l.cfg.Paths), l.referer(i.Referer)
 	if l.cfg.Format == JSON {
 		l.writeJSON(i, path, referer)
 		return
@@ -131,12 +131,13 @@ func optional(e *zerolog.Event, name, value string) *zerolog.Event {
 // mask stands for what is not shown.
 const mask = "/…"
 
-// path returns what the line says of the path.
-func (l *Log) path(i *server.RequestInfo) string {
+// Path returns what a line says of a request's path: without whole, what comes behind
+// the name of the tunnel is masked.
+func Path(i *server.RequestInfo, whole bool) string {
 	switch rest := strings.TrimPrefix(i.Path, i.Prefix); {
 	case i.Path == "":
 		return ""
-	case l.cfg.Paths, rest == "", rest == "/", rest == "*":
+	case whole, rest == "", rest == "/", rest == "*":
 		return i.Path
 	}
 	return i.Prefix + mask
