@@ -29,6 +29,7 @@ const maxFrameOverhead = 14
 type maskKeys struct {
 	made []byte
 	left []byte
+	pad  [64]byte // a key again and again, for long messages
 }
 
 func (k *maskKeys) next() (key [4]byte) {
@@ -65,20 +66,35 @@ func appendFrame(dst []byte, op byte, p []byte, keys *maskKeys) []byte {
 	}
 	key := keys.next()
 	dst = append(dst, key[:]...)
-	return appendMasked(dst, p, key)
+	return keys.appendMasked(dst, p, key)
 }
 
-// appendMasked appends p, masked with key.
-func appendMasked(dst, p []byte, key [4]byte) []byte {
-	var pad [64]byte // the key again and again; small, since x/net writes from new goroutines
-	n := min(len(p), len(pad))
-	for i := 0; i < n; i += len(key) {
-		copy(pad[i:], key[:])
-	}
+// maxWordwise is up to how many bytes are masked a word at a time: what x/net gathers
+// of small frames.
+const maxWordwise = 4 << 10
+
+// appendMasked appends p, masked with key. It needs little stack for few bytes: x/net
+// writes from new goroutines, and to let their stacks grow costs more than all of this.
+func (k *maskKeys) appendMasked(dst, p []byte, key [4]byte) []byte {
 	at := len(dst)
 	dst = append(dst, p...)
-	for rest := dst[at:]; len(rest) > 0; {
-		rest = rest[subtle.XORBytes(rest, rest, pad[:]):]
+	rest := dst[at:]
+	if len(rest) <= maxWordwise {
+		word := uint64(binary.LittleEndian.Uint32(key[:]))
+		word |= word << 32
+		for ; len(rest) >= 8; rest = rest[8:] {
+			binary.LittleEndian.PutUint64(rest, binary.LittleEndian.Uint64(rest)^word)
+		}
+		for i := range rest {
+			rest[i] ^= key[i%len(key)]
+		}
+		return dst
+	}
+	for i := 0; i < len(k.pad); i += len(key) {
+		copy(k.pad[i:], key[:])
+	}
+	for len(rest) > 0 {
+		rest = rest[subtle.XORBytes(rest, rest, k.pad[:]):]
 	}
 	return dst
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +50,8 @@ func putBuffer(b *[]byte) {
 
 // combiner gathers small writes into large ones. A write appends to a buffer
 // and returns; a goroutine that lives only while there is something to write
-// takes all that has gathered in one go. HTTP/2 flushes its HEADERS and its DATA:
+// takes all that has gathered in one go. Go would run it at once, before others that
+// are ready to write, so it lets these go first. HTTP/2 flushes its HEADERS and its DATA:
 // without this, each is a system call.
 //
 // What is large enough for a system call of its own is handed to the kernel by the one
@@ -72,6 +74,9 @@ type combiner struct {
 	// how much that is. Guarded by mu, and called only by the one who has set
 	// flushing. Nil: there is none.
 	direct func(p []byte) int
+
+	// several says that more than one may have something to write at the same time.
+	several atomic.Bool
 
 	// quantum is how many bytes the link takes within maxHold, as far as is
 	// known, between minQuantum and maxQuantum.
@@ -213,17 +218,24 @@ func (c *combiner) waitRoomLocked(n, most int, timed bool) error {
 		if c.pending == nil || len(*c.pending)+n <= most {
 			return nil
 		}
-		var expired <-chan time.Time
-		if left > 0 {
-			t := time.NewTimer(left)
-			defer t.Stop()
-			expired = t.C
-		}
-		c.waitLocked(expired)
+		c.waitForLocked(left)
 		if timed {
 			most = int(c.quantum.Load())
 		}
 	}
+}
+
+// waitForLocked waits for the next change of state, no longer than d unless that is 0. It
+// is a function of its own since a defer in a loop makes the function cost more stack
+// than the new goroutines have that x/net writes from.
+func (c *combiner) waitForLocked(d time.Duration) {
+	if d <= 0 {
+		c.waitLocked(nil)
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	c.waitLocked(t.C)
 }
 
 // A pace learns how fast a link is. What a single write takes says little: it
@@ -260,6 +272,9 @@ func (c *combiner) changedLocked() {
 // flush writes rest, which is of buf, if that is not nil, and then until nothing is
 // pending.
 func (c *combiner) flush(buf *[]byte, rest []byte) {
+	if buf == nil && c.several.Load() {
+		runtime.Gosched() // who else is about to write comes first
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.err == nil && (buf != nil || c.pending != nil) {

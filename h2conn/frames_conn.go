@@ -86,6 +86,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 		flood: func() error { return c.violation(m.fault) },
 	}
 	c.meter = m
+	m.streams.several = &c.carrier.several
 	c.carrier.setDirect(directWriter(c.socket))
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	h.quiet = cmp.Or(interval, defaultPingInterval) / 2

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -17,6 +18,8 @@ type openStreams struct {
 	open    map[uint32]streamWindow
 	windows streamWindows
 	rtt     roundTrip
+
+	several *atomic.Bool // is told whether there is more than one; nil: nobody wants to know
 }
 
 // fixedWindow is at least what the peer may have under way on a stream where
@@ -113,11 +116,19 @@ func (s *openStreams) beginLocked(stream uint32) {
 		s.open = make(map[uint32]streamWindow)
 	}
 	s.open[stream] = streamWindow{credit: s.windows.first}
+	s.countLocked()
+}
+
+func (s *openStreams) countLocked() {
+	if s.several != nil {
+		s.several.Store(len(s.open) > 1)
+	}
 }
 
 func (s *openStreams) endLocked(stream uint32) {
 	if w, ok := s.open[stream]; ok {
 		s.windows.over(w)
 		delete(s.open, stream)
+		s.countLocked()
 	}
 }
