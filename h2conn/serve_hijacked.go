@@ -29,7 +29,8 @@ type hijackedConn struct {
 	local  net.Addr
 	remote net.Addr
 
-	read *readAhead
+	read   *readAhead
+	direct atomic.Bool // DirectReader was called: nothing reads ahead
 
 	writeMu sync.Mutex
 	head    *bytes.Buffer  // response head so far; nil once it is complete
@@ -66,6 +67,28 @@ func newHijackedConn(u *upgradeWriter) *hijackedConn {
 }
 
 func (c *hijackedConn) Read(p []byte) (int, error) { return c.read.Read(p) }
+
+// DirectReader returns what reads the bytes that Read would return, without the
+// goroutine that reads ahead for the sake of deadlines: it obeys none. Close ends its
+// Read. Once it was called, Read must not be.
+func (c *hijackedConn) DirectReader() io.Reader {
+	c.direct.Store(true)
+	return directReader{c}
+}
+
+type directReader struct{ c *hijackedConn }
+
+func (r directReader) Read(p []byte) (int, error) {
+	n, err := r.c.u.rest.Read(p)
+	if err != nil {
+		select {
+		case <-r.c.closed:
+			err = net.ErrClosed
+		default:
+		}
+	}
+	return n, err
+}
 
 // Write sends p to the peer. Until the response head is complete it gathers
 // and translates that.
@@ -282,6 +305,9 @@ func (c *hijackedConn) Close() error {
 	c.closeOnce.Do(func() {
 		close(c.closed)
 		c.read.close()
+		if c.direct.Load() {
+			c.u.body.Close()
+		}
 		c.deadlineMu.Lock()
 		defer c.deadlineMu.Unlock()
 		if c.writing { // it holds up the handler, and is not to be waited for

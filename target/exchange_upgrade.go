@@ -95,14 +95,24 @@ func (e *targetEnd) Close() error {
 	return e.ReadWriteCloser.Close()
 }
 
-// tunnelEnd is the hijacked connection of the request.
+// tunnelEnd is the hijacked connection of the request. Nobody sets deadlines for its
+// Read, so that a connection which has a reader without them is read by that.
 type tunnelEnd struct {
 	net.Conn
 	u *upgrade
+	r io.Reader
+}
+
+func newTunnelEnd(c net.Conn, u *upgrade) *tunnelEnd {
+	e := &tunnelEnd{c, u, c}
+	if d, ok := c.(interface{ DirectReader() io.Reader }); ok {
+		e.r = d.DirectReader()
+	}
+	return e
 }
 
 func (e *tunnelEnd) Read(p []byte) (int, error) {
-	n, err := e.Conn.Read(p)
+	n, err := e.r.Read(p)
 	e.u.fromViewer.Add(int64(n))
 	switch {
 	case errors.Is(err, io.EOF):

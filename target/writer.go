@@ -36,7 +36,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err == nil {
 		w.status = http.StatusSwitchingProtocols
 		if u := w.ex.upgrade; u != nil {
-			c = &tunnelEnd{c, u}
+			c = newTunnelEnd(c, u)
 		}
 	}
 	return c, brw, err
