@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"iter"
 	"maps"
@@ -33,7 +34,8 @@ func newManyTunnels(n int) *manyTunnels {
 	for i := range n {
 		id := fmt.Sprintf("build-%05d", i)
 		m.here[id] = server.TunnelInfo{
-			ID: id, RemoteAddr: fmt.Sprintf("203.0.113.%d:50000", i%250), InFlight: i % 7, Sent: int64(i) * 10_000, RoundTrip: 20 * time.Millisecond,
+			ID: id, RemoteAddr: fmt.Sprintf("203.0.113.%d:50000", i%250), InFlight: i % 7, Sent: int64(i) * 10_000, Received: int64(i) * 300,
+			RoundTrip: time.Duration(9+i%23) * time.Millisecond, Failed: uint64(max(0, i%13-9)), Replacements: uint64(i % 5 / 4),
 			ConnectedAt: time.Now().Add(-time.Hour), TokenExpires: time.Now().Add(time.Hour),
 		}
 	}
@@ -44,7 +46,10 @@ func (m *manyTunnels) Status() server.Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sent += 1 << 20
-	return server.Status{Tunnels: len(m.here), InFlight: 12, Slots: 200 * len(m.here), Sent: m.sent, Sessions: map[string]int{"active": len(m.here)}}
+	return server.Status{
+		Tunnels: len(m.here), InFlight: 12, Slots: 200 * len(m.here), Connections: 214, MaxConnections: 50_000,
+		Held: 17 << 20, MaxHeld: 512 << 20, Received: m.sent / 30, Sent: m.sent, Sessions: map[string]int{"active": len(m.here)},
+	}
 }
 
 func (m *manyTunnels) Tunnels() iter.Seq[server.TunnelInfo] {
@@ -74,18 +79,22 @@ func (m *manyTunnels) Evict(id string) bool {
 func (*manyTunnels) Unblock(string) bool { return false }
 func (*manyTunnels) Evicted() []string   { return nil }
 
-// screenshot writes what the tab shows to a file in $WST_SCREENSHOTS, if that is set.
+var updateScreenshots = flag.Bool("update-screenshots", false, "make the pictures in docs/images anew")
+
+// screenshot writes what the tab shows to a file in docs/images, if that is asked for.
 func (tb *tab) screenshot(name string) {
 	tb.t.Helper()
-	dir := os.Getenv("WST_SCREENSHOTS")
-	if dir == "" {
+	if !*updateScreenshots {
 		return
 	}
 	b, err := chromedp.Run(tb.ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		tb.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), b, 0o644); err != nil {
+	if len(b) > 150<<10 {
+		tb.t.Errorf("%s has %d bytes, too many for a repository", name, len(b))
+	}
+	if err := os.WriteFile(filepath.Join("../../docs/images", name+".png"), b, 0o644); err != nil {
 		tb.t.Fatal(err)
 	}
 }
@@ -132,11 +141,13 @@ func TestStatusPage(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(tb.ctx, patience)
 	defer cancel()
+	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1100, 720)); err != nil {
+		t.Fatal(err)
+	}
 	resp, err := chromedp.Run(ctx, chromedp.NavigateResponse(url))
 	if err != nil || resp.Status != http.StatusUnauthorized {
 		t.Fatal(resp, err)
 	}
-	tb.screenshot("admin-login")
 	if err := chromedp.Do(ctx, chromedp.SendKeys("input[name=token]", "wrong\r")); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +175,7 @@ func TestStatusPage(t *testing.T) {
 	if want := []string{"10000 tunnels", "build-00000", "build-00050", "51–100 of 10000", "build-09999", "descending"}; !slices.Equal(got, want) {
 		t.Errorf("the page shows %q, want %q", got, want)
 	}
-	tb.screenshot("admin-light")
+	tb.screenshot("status-page")
 
 	// By keyboard alone from here on.
 	js[any](tb, `document.querySelector('#text').focus()`)
@@ -177,7 +188,7 @@ func TestStatusPage(t *testing.T) {
 	}
 	js[any](tb, until(`document.querySelector('#detail').open && document.querySelector('#detail-body').textContent.includes('connection_refused')`)+
 		`document.querySelector('#evict').focus()`)
-	tb.screenshot("admin-detail")
+	tb.screenshot("status-page-tunnel")
 	if err := chromedp.Do(ctx, chromedp.KeyEvent("\r")); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +212,7 @@ func TestStatusPage(t *testing.T) {
 	if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, dark); err != nil {
 		t.Fatal(err)
 	}
-	tb.screenshot("admin-phone-dark")
+	tb.screenshot("status-page-phone")
 	if wide := js[bool](tb, `return document.documentElement.scrollWidth > window.innerWidth`); wide {
 		t.Error("on a phone the page is wider than the screen")
 	}
