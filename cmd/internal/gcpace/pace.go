@@ -24,6 +24,10 @@ const (
 	memoryPart       = 32
 	minHeap, maxHeap = 4 << 20, 16 << 20
 
+	// goMinimum is the size to which Go lets a heap grow with 100 percent, however
+	// little of it is live.
+	goMinimum = 4 << 20
+
 	// checkInterval is how often is looked whether the process has become quiet.
 	checkInterval = 10 * time.Second
 
@@ -87,7 +91,8 @@ func (p *pace) afterNext() {
 type sentinel struct{ _ [32]byte }
 
 func (p *pace) adapt() {
-	percent := percentFor(read(liveHeap)[0], p.least)
+	v := read(liveHeap, stacks, globals)
+	percent := percentFor(v[0], v[1]+v[2], p.least)
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
@@ -95,15 +100,20 @@ func (p *pace) adapt() {
 	}
 }
 
-// percentFor returns the GOGC with which a live heap grows to least, or doubles.
-func percentFor(live, least int64) int {
-	live = max(live, 1<<20)
-	return max(defaultPercent, int((least-live)*100/live))
+// percentFor returns the GOGC with which a live heap grows to least, or doubles. Go takes
+// the percentage of the live heap and of what else is scanned, roots, together: a small
+// process may have more of those than live heap. And at any size Go lets a heap grow to
+// goMinimum times the percentage.
+func percentFor(live, roots, least int64) int {
+	percent := min((least-live)*100/max(live+roots, 1), least*100/goMinimum)
+	return max(defaultPercent, int(percent))
 }
 
 // Names of [runtime/metrics].
 const (
 	liveHeap  = "/gc/heap/live:bytes"
+	stacks    = "/gc/scan/stack:bytes"
+	globals   = "/gc/scan/globals:bytes"
 	allocated = "/gc/heap/allocs:bytes"
 	objects   = "/memory/classes/heap/objects:bytes"
 	unused    = "/memory/classes/heap/unused:bytes"

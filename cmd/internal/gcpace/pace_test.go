@@ -12,12 +12,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestPercentFor(t *testing.T) {
 	for _, tc := range []struct {
-		live, least int64 // MiB
-		want        int
+		live, roots, least int64 // MiB
+		want               int
 	}{
-		{0, 64, 6300}, {1, 64, 6300}, {8, 64, 700}, {32, 64, 100}, {33, 64, 100}, {1000, 64, 100}, {4, 16, 300},
+		{0, 0, 64, 1600}, {1, 0, 64, 1600}, {8, 0, 64, 700}, {32, 0, 64, 100}, {33, 0, 64, 100}, {1000, 0, 64, 100}, {4, 0, 16, 300},
+		{1, 2, 16, 400}, {2, 2, 16, 350}, {0, 0, 4, 100}, {1, 15, 16, 100}, {6, 4, 16, 100},
 	} {
-		if got := percentFor(tc.live<<20, tc.least<<20); got != tc.want {
+		if got := percentFor(tc.live<<20, tc.roots<<20, tc.least<<20); got != tc.want {
 			t.Errorf("%d MiB of %d: %d, want %d", tc.live, tc.least, got, tc.want)
 		}
 	}
@@ -37,7 +38,7 @@ func TestPaceFollowsHeap(t *testing.T) {
 	defer debug.SetGCPercent(before)
 	stop := Start(1 << 40)
 	defer stop()
-	if n := gcPercent(); n < 500 {
+	if n := gcPercent(); n != 400 { // of 4 MiB
 		t.Errorf("with an empty heap it is %d", n)
 	}
 	ballast := make([]byte, 100<<20)
