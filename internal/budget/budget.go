@@ -15,8 +15,10 @@ const (
 	// others. A peer that takes a little within that time behaves.
 	patience = time.Second
 
-	// interval is how often a limit that is exceeded is looked at.
+	// interval is how often a limit that is exceeded is looked at, and pause how
+	// often at most: looking at thousands of holdings takes milliseconds.
 	interval = 100 * time.Millisecond
+	pause    = 50 * time.Millisecond
 )
 
 var (
@@ -42,8 +44,8 @@ type Budget struct {
 	mu       sync.Mutex
 	started  bool
 	closed   bool
-	holdings map[*Holding]struct{}
 	accounts map[any]*account
+	others   account       // has the holdings without an account of their own
 	eased    chan struct{} // closed and replaced when there may be room again
 }
 
@@ -55,7 +57,6 @@ func New(limit int64) *Budget {
 		limit:    max(limit, 0),
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
-		holdings: make(map[*Holding]struct{}),
 		accounts: make(map[any]*account),
 		eased:    make(chan struct{}),
 	}
@@ -81,7 +82,7 @@ type account struct {
 	key      any
 	limit    int64 // 0: none
 	held     atomic.Int64
-	holdings int // guarded by Budget.mu
+	holdings []*Holding // guarded by Budget.mu
 }
 
 // HeldBy returns how many bytes the holdings of the account of key hold.
@@ -98,7 +99,8 @@ func (b *Budget) HeldBy(key any) int64 {
 // from any goroutine. After Release they change nothing.
 type Holding struct {
 	budget  *Budget
-	account *account // nil: none
+	account *account
+	at      int // in account.holdings; guarded by Budget.mu
 	cut     func()
 
 	bytes  atomic.Int64
@@ -117,18 +119,32 @@ type Holding struct {
 // Release has to follow. cut, in a goroutine of the Budget, must make what holds the
 // memory end soon, and must not block; nil means that it cannot be cut.
 func (b *Budget) Hold(cut func(), key any, limit int64) *Holding {
-	h := &Holding{budget: b, cut: cut}
+	h := &Holding{budget: b, account: &b.others, cut: cut}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.holdings[h] = struct{}{}
 	if key != nil {
 		if h.account = b.accounts[key]; h.account == nil {
 			h.account = &account{key: key, limit: limit}
 			b.accounts[key] = h.account
 		}
-		h.account.holdings++
 	}
+	a := h.account
+	h.at = len(a.holdings)
+	a.holdings = append(a.holdings, h)
 	return h
+}
+
+// forgetLocked takes h out of its account.
+func (b *Budget) forgetLocked(h *Holding) {
+	a := h.account
+	last := len(a.holdings) - 1
+	a.holdings[h.at] = a.holdings[last]
+	a.holdings[h.at].at = h.at
+	a.holdings[last] = nil
+	a.holdings = a.holdings[:last]
+	if last == 0 && a != &b.others {
+		delete(b.accounts, a.key)
+	}
 }
 
 // Admit charges n bytes for something new, or returns ErrPeer or ErrFull and
@@ -148,7 +164,7 @@ func (h *Holding) admit(n, part int64) error {
 		return limit == 0 || held+n <= limit
 	}
 	if b.limit > 0 {
-		if a := h.account; a != nil && !fits(a.held.Load(), a.limit) {
+		if a := h.account; !fits(a.held.Load(), a.limit) {
 			b.relieve() // so that there is room for the next
 			return ErrPeer
 		}
@@ -185,9 +201,7 @@ func (h *Holding) add(n int64) {
 func (h *Holding) addLocked(n int64) {
 	h.bytes.Add(n)
 	h.budget.held.Add(n)
-	if h.account != nil {
-		h.account.held.Add(n)
-	}
+	h.account.held.Add(n)
 }
 
 // Bytes returns how much h holds.
@@ -239,7 +253,7 @@ func (h *Holding) crowded() bool {
 		return false
 	}
 	a := h.account
-	return h.budget.held.Load() > h.budget.limit || a != nil && a.limit > 0 && a.held.Load() > a.limit
+	return h.budget.held.Load() > h.budget.limit || a.limit > 0 && a.held.Load() > a.limit
 }
 
 // Room waits while a limit that h counts for is exceeded, until done is closed. A
@@ -281,12 +295,7 @@ func (h *Holding) Release() {
 	b := h.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.holdings, h)
-	if a := h.account; a != nil {
-		if a.holdings--; a.holdings == 0 {
-			delete(b.accounts, a.key)
-		}
-	}
+	b.forgetLocked(h)
 	b.easedLocked()
 }
 
@@ -336,6 +345,11 @@ func (b *Budget) run() {
 		if b.cutWorst() {
 			t.Reset(interval)
 		}
+		select {
+		case <-b.stop:
+			return
+		case <-time.After(pause):
+		}
 	}
 }
 
@@ -353,33 +367,31 @@ func (b *Budget) cutWorst() (exceeded bool) {
 		}
 		return max(0, held.Load()-lowWater(limit))
 	}
-	var cuts []func()
-	b.mu.Lock()
-	crowded := make(map[*account][]*Holding)
+	type crowd struct {
+		holdings []*Holding
+		excess   int64
+	}
+	var crowds []crowd
+	b.mu.Lock() // which all requests take: copies only
 	for _, a := range b.accounts {
-		if excess(&a.held, a.limit) > 0 {
-			crowded[a] = nil
+		if n := excess(&a.held, a.limit); n > 0 {
+			crowds = append(crowds, crowd{slices.Clone(a.holdings), n})
 		}
 	}
-	full := excess(&b.held, b.limit)
-	var all []*Holding
-	for h := range b.holdings {
-		if list, ok := crowded[h.account]; ok {
-			crowded[h.account] = append(list, h)
+	if n := excess(&b.held, b.limit); n > 0 {
+		all := slices.Clone(b.others.holdings)
+		for _, a := range b.accounts {
+			all = append(all, a.holdings...)
 		}
-		if full > 0 {
-			all = append(all, h)
-		}
+		crowds = append(crowds, crowd{all, n})
 	}
-	for a, list := range crowded {
-		cuts = append(cuts, worst(list, excess(&a.held, a.limit), now)...)
-	}
-	cuts = append(cuts, worst(all, full, now)...)
 	b.mu.Unlock()
-	for _, cut := range cuts {
-		cut()
+	for _, c := range crowds {
+		for _, cut := range worst(c.holdings, c.excess, now) {
+			cut()
+		}
 	}
-	return full > 0 || len(crowded) > 0
+	return len(crowds) > 0
 }
 
 // worst returns the cuts of the holdings that hold most and have moved least,
