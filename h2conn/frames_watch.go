@@ -30,6 +30,9 @@ type WatchConfig struct {
 	// whole yet, and when that has changed. It must not block.
 	Headers func(unfinished bool)
 
+	// Flooded, if not nil, is called when the peer is cut off for its frames.
+	Flooded func()
+
 	// Memory learns what the connection holds.
 	Memory Memory
 }
@@ -72,6 +75,9 @@ func Watch(c net.Conn, cfg WatchConfig) *WatchedConn {
 		source: c, peer: newPeerSettings(len(http2.ClientPreface)), meter: m,
 		passes: w.passes,
 		flood: func() error {
+			if cfg.Flooded != nil {
+				cfg.Flooded()
+			}
 			netconn.Reset(c) // what still comes is not worth a read
 			return errFlood
 		},

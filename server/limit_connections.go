@@ -66,7 +66,10 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 	if ok && !l.exempt(addr) {
 		lc.addr = subscriber(addr)
 	}
-	cut := func() { reset(lc) }
+	cut := func() {
+		lc.turn.slowDown()
+		reset(lc)
+	}
 	lc.memory.init(l.memory.hold(cut, addr), cut)
 	err := lc.memory.hold.AdmitReserved(l.cost, freshReserve)
 	l.mu.Lock()

@@ -150,6 +150,9 @@ func (m *requestMemory) cut() {
 // many such answers wait for their viewers, by the end of its connection, so that
 // what follows on it costs no time either.
 func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route) {
+	if m.conn != nil {
+		m.conn.turn.slowDown()
+	}
 	if m.AdmitReserved(requestCost, refusalReserve) != nil {
 		if m.conn != nil {
 			reset(m.conn)
@@ -169,8 +172,13 @@ func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route)
 // admitAnswer charges the header of resp to the tunnel, or returns an error if there
 // is no room for it.
 func (a *attempt) admitAnswer(resp *http.Response) error {
-	if cost := headerCost(resp.Header); cost > plainAnswer {
-		return a.memory.Admit(cost)
+	cost := headerCost(resp.Header)
+	if cost <= plainAnswer {
+		return nil
 	}
-	return nil
+	err := a.memory.Admit(cost)
+	if err != nil {
+		a.sess.turn.slowDown()
+	}
+	return err
 }

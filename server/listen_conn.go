@@ -28,6 +28,10 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 		}
 		s := l.srv
 		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: s.connections}
+		if addr, ok := parseAddr(c.RemoteAddr().String()); ok && !s.cfg.trusted.has(addr) {
+			vc.turn.addr = subscriber(addr)
+			s.turns.join(&vc.turn, vc.turn.addr)
+		}
 		vc.stall.Store(int64(s.cfg.StallTimeout))
 		vc.reading.Store(true)
 		switch {
@@ -66,6 +70,7 @@ type viewerConn struct {
 	closed  atomic.Bool
 
 	memory  connMemory
+	turn    turn
 	watched atomic.Pointer[h2conn.WatchedConn] // nil while TLS has not chosen HTTP/2
 
 	limit *connLimit
@@ -98,12 +103,19 @@ func (c *viewerConn) becomeTunnel() {
 func (c *viewerConn) uncount() { c.limit.remove(c) }
 
 func (c *viewerConn) Read(p []byte) (int, error) {
+	c.turn.end()
 	n, err := c.Conn.Read(p)
 	c.memory.arrived(n)
+	if n > 0 {
+		c.turn.begin()
+	}
 	return n, err
 }
 
 func (c *viewerConn) Write(p []byte) (int, error) {
+	if !c.memory.http2.Load() {
+		c.turn.end()
+	}
 	if c.reading.Load() {
 		c.linger.Store(true)
 	}
@@ -160,6 +172,7 @@ func (c *viewerConn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
+	c.turn.end()
 	if c.linger.Load() && c.limit.linger(c) && c.CloseWrite() == nil {
 		go c.dropRest()
 		return nil

@@ -140,6 +140,7 @@ func (s *Server) watchConfig(c *viewerConn) h2conn.WatchConfig {
 		HeaderTimeout: s.cfg.headerTimeout,
 		Begun:         m.begun,
 		Headers:       m.unfinished,
+		Flooded:       c.turn.slowDown,
 		Memory:        h2conn.Memory{Held: m.held, Room: m.room},
 	}
 }

@@ -77,6 +77,11 @@ func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind strin
 		return s.refuseHolder(w, log, g, f)
 	}
 
+	if viewer := requestConn(r); viewer != nil {
+		// From here on it is the tunnel's work, whichever address it comes from.
+		s.turns.join(&viewer.turn, labelOf(id))
+		viewer.turn.begin()
+	}
 	p, f := s.admit(id)
 	if f != nil {
 		return s.refuseHolder(w, log, g, f)
@@ -128,6 +133,9 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		viewer.becomeTunnel()
 	}
 	sess := newSession(s, conn, g, p.memory, remote, cancel)
+	if viewer != nil {
+		sess.turn = &viewer.turn
+	}
 	sess.passesBarePath = passesBarePath(r.Header)
 	if err = sess.start(ctx); err != nil {
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)

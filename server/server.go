@@ -62,6 +62,7 @@ type Server struct {
 	audit       *audit
 	memory      *memory
 	connections *connLimit
+	turns       turnLimit
 	failures    addrLimiter     // failed registrations
 	misses      addrLimiter     // viewers' 404s
 	handshakes  *handshakeLimit // registrations

@@ -52,6 +52,7 @@ type session struct {
 	since  time.Time
 	conn   *h2conn.Conn
 	memory *budget.Holding
+	turn   *turn        // of the connection; nil if Serve has not accepted it
 	unread atomic.Int64 // DATA that no viewer has taken
 
 	passesBarePath bool // to its target: see viewer_bare.go
@@ -150,6 +151,9 @@ func (s *session) pingAnswered(took time.Duration) {
 // abandon closes a session that has not come into service.
 func (s *session) abandon(code wire.CloseCode, fault string) {
 	s.enter(stateClosing, code, fault)
+	if code == wire.CloseProtocol {
+		s.turn.slowDown()
+	}
 	s.conn.Close()
 	s.memory.Release()
 	s.enter(stateEnded, 0, "")
@@ -346,6 +350,9 @@ func (s *session) logEnd() {
 	s.mu.Lock()
 	code, cause := s.code, s.fault
 	s.mu.Unlock()
+	if code == wire.CloseProtocol || errors.Is(s.tr.Err(), h2conn.ErrProtocol) {
+		s.turn.slowDown()
+	}
 	reason := endReason(code)
 	if code == wire.CloseDraining && s.stopped.Load() {
 		reason = endStopped

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +62,9 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		err = a.explain(req, err)
+		if errors.Is(err, failBadAnswer) {
+			a.sess.turn.slowDown()
+		}
 		a.over()
 		return nil, err
 	}
@@ -101,6 +106,9 @@ func (a *attempt) explain(req *http.Request, err error) error {
 	}
 	if b := a.bad.Load(); b != nil {
 		err = *b
+	}
+	if strings.Contains(err.Error(), "response header list larger than") { // x/net has no type for it
+		err = fmt.Errorf("%w: %w", failBadAnswer, err)
 	}
 	if e := a.x.body.fault(); e != nil && here {
 		err = fmt.Errorf("%w: %w", failBadBody, e)

@@ -99,6 +99,9 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m
 	if x.body.src != nil {
 		in.Body = &x.body
 	}
+	if x.http1 && m.conn != nil {
+		m.conn.turn.end()
+	}
 	m.Pins(pinned)
 	m.x.Store(x)
 	return x
@@ -203,7 +206,11 @@ func (x *exchange) finish() {
 			x.answer.report(&x.out)
 		}
 		x.out.end = time.Now()
-		if f := x.out.reason(); f != nil && f.hop != hopViewer {
+		f := x.out.reason()
+		if f == nil && x.memory != nil && x.memory.conn != nil {
+			x.srv.turns.prove(&x.memory.conn.turn)
+		}
+		if f != nil && f.hop != hopViewer {
 			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(f.hop), Error: f.kind, ErrorCode: string(f.code)})
 		}
 		x.srv.cfg.Metrics.request(x.in.Method, &x.out)

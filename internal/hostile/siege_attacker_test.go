@@ -5,6 +5,7 @@ package hostile
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -92,7 +93,7 @@ func (a *assailant) again(n int, f func()) {
 
 // dial connects. The connection ends with the attack.
 func (a *assailant) dial() (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(cmp.Or(os.Getenv("WST_SIEGE_FROM"), "127.0.0.2"))}, Timeout: 5 * time.Second}
 	c, err := d.Dial("tcp", a.addr)
 	if err == nil {
 		c.SetDeadline(a.end)

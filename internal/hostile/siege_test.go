@@ -30,6 +30,9 @@ const (
 // against a service that is a process too and has 512 MiB. Beside that a neighbour is
 // served, and must not notice: for comparison the same attacker first sends to a sink.
 //
+// WST_SIEGE_FROM names the address that attackers come from, if it is not to be another
+// one than the neighbour's.
+//
 //	WST_LONG=1 go test -tags http2legacy -run TestSiege -v -timeout 1h ./internal/hostile
 func TestSiege(t *testing.T) {
 	if !long() || raceDetector {

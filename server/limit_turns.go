@@ -1,0 +1,231 @@
+package server
+
+import (
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+)
+
+const (
+	// turnTime is how long a turn lasts at most while others wait for it. It is work
+	// for the processor, so one that lasts longer waits for something else.
+	turnTime = 20 * time.Millisecond
+
+	// Peers that have just broken a limit get a part of one processor only: for
+	// slowTime each of their turns is followed by a rest that is restFactor times as
+	// long.
+	slowTime   = 2 * time.Second
+	restFactor = 3
+)
+
+// turnLimit shares the processors among peers. The Go scheduler does not: it runs what
+// can run in the order in which it came, so an address that sends on a thousand
+// connections delays another's request by a thousand pieces of work, at each of the
+// dozen steps that a request takes. Here a peer, which is an address or a tunnel, has
+// half of the processors at most: as many of its connections have their turn, and what
+// has come on the others waits.
+//
+// A turn begins when bytes have been read, and ends when what they have asked for is
+// done or waits for something else: at the next Read, at a Write over HTTP/1, or when a
+// request goes into a tunnel.
+type turnLimit struct {
+	mu sync.Mutex
+	of map[any]weak.Pointer[turns] // by peer; its connections keep them
+}
+
+// provenPeer is the peer that the connections of an address are on which a tunnel has
+// answered a request. They do not wait for what the others of the address send.
+type provenPeer netip.Addr
+
+// prove says that a tunnel has answered a request that came on the connection of t.
+func (l *turnLimit) prove(t *turn) {
+	if t.addr.IsValid() && !t.proven.Swap(true) {
+		l.join(t, provenPeer(t.addr))
+	}
+}
+
+// join makes t one of the turns of peer.
+func (l *turnLimit) join(t *turn, peer any) {
+	t.end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil {
+		l.of = make(map[any]weak.Pointer[turns])
+	}
+	all := l.of[peer].Value()
+	if all == nil {
+		all = &turns{most: max(1, runtime.GOMAXPROCS(0)/2)}
+		l.of[peer] = weak.Make(all)
+		runtime.AddCleanup(all, l.forget, peer)
+	}
+	t.among.Store(all)
+}
+
+// forget drops the turns of peer unless there are new ones.
+func (l *turnLimit) forget(peer any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of[peer].Value() == nil {
+		delete(l.of, peer)
+	}
+}
+
+// turns are those of one peer.
+type turns struct {
+	most int // at a time
+
+	mu      sync.Mutex
+	holders []*turn   // the longest first
+	resting int       // turns that are over, and count
+	waiting []*turn   // the longest first
+	ended   uint64    // how many have ended
+	given   uint64    // how many have been given to one that waited
+	slow    time.Time // until when turns are followed by a rest
+}
+
+// turn is that of one connection. The zero turn never waits.
+type turn struct {
+	addr   netip.Addr // the zero Addr: none that has turns
+	proven atomic.Bool
+
+	among atomic.Pointer[turns] // nil: none
+	held  atomic.Pointer[turns] // nil: there is no turn; changed with its mu held
+
+	// Guarded by the mu of the turns that it is among.
+	waits bool
+	had   int       // how often it has been given
+	since time.Time // when it began, if its peer was slow
+	come  chan struct{}
+}
+
+// begin waits for the turn.
+func (t *turn) begin() {
+	of := t.among.Load()
+	if of == nil || t.held.Load() != nil {
+		return
+	}
+	of.mu.Lock()
+	if t.waits { // another goroutine does
+		of.mu.Unlock()
+		return
+	}
+	if len(of.holders)+of.resting < of.most {
+		of.giveLocked(t)
+		of.mu.Unlock()
+		return
+	}
+	if t.come == nil {
+		t.come = make(chan struct{}, 1)
+	}
+	t.waits = true
+	of.waiting = append(of.waiting, t)
+	if len(of.waiting) == 1 {
+		of.watch(of.ended)
+	}
+	of.mu.Unlock()
+	<-t.come
+}
+
+// end ends the turn, if there is one.
+func (t *turn) end() {
+	if of := t.held.Load(); of != nil {
+		of.mu.Lock()
+		defer of.mu.Unlock()
+		of.endLocked(t)
+	}
+}
+
+// slowDown has the peer of t, which may be nil, rest between its turns for a while.
+func (t *turn) slowDown() {
+	if t == nil {
+		return
+	}
+	if of := t.among.Load(); of != nil {
+		of.mu.Lock()
+		defer of.mu.Unlock()
+		of.slow = time.Now().Add(slowTime)
+	}
+}
+
+func (of *turns) giveLocked(t *turn) {
+	t.held.Store(of)
+	of.holders = append(of.holders, t)
+	t.had++
+	if t.since = (time.Time{}); !of.slow.IsZero() {
+		t.since = time.Now()
+	}
+}
+
+func (of *turns) endLocked(t *turn) {
+	i := slices.Index(of.holders, t)
+	if i < 0 {
+		return
+	}
+	t.held.Store(nil)
+	of.holders = slices.Delete(of.holders, i, i+1)
+	of.ended++
+	if rest := of.restLocked(t); rest > 0 {
+		of.resting++
+		time.AfterFunc(rest, func() {
+			of.mu.Lock()
+			defer of.mu.Unlock()
+			of.resting--
+			of.nextLocked()
+		})
+	}
+	of.nextLocked()
+}
+
+// restLocked returns how long the rest after the turn of t is.
+func (of *turns) restLocked(t *turn) time.Duration {
+	if of.slow.IsZero() || t.since.IsZero() {
+		return 0
+	}
+	now := time.Now()
+	if now.After(of.slow) {
+		of.slow = time.Time{}
+		return 0
+	}
+	return restFactor * min(now.Sub(t.since), turnTime)
+}
+
+// nextLocked gives a turn to a connection that waits, if there is one: every other time
+// to the one that has had the fewest, since a fresh connection is not to wait for all
+// that the others send, and otherwise to the one that has waited longest.
+func (of *turns) nextLocked() {
+	if len(of.waiting) == 0 || len(of.holders)+of.resting >= of.most {
+		return
+	}
+	i := 0
+	if of.given++; of.given%2 == 0 {
+		for k, t := range of.waiting {
+			if t.had < of.waiting[i].had {
+				i = k
+			}
+		}
+	}
+	t := of.waiting[i]
+	of.waiting = slices.Delete(of.waiting, i, i+1)
+	t.waits = false
+	of.giveLocked(t)
+	t.come <- struct{}{}
+}
+
+// watch ends the longest turn if none has ended by itself since there were so many.
+func (of *turns) watch(ended uint64) {
+	time.AfterFunc(turnTime, func() {
+		of.mu.Lock()
+		defer of.mu.Unlock()
+		if len(of.waiting) == 0 {
+			return
+		}
+		if of.ended == ended && len(of.holders) > 0 {
+			of.endLocked(of.holders[0])
+		}
+		of.watch(of.ended)
+	})
+}

@@ -1,0 +1,218 @@
+package server
+
+import (
+	"net/http"
+	"net/netip"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// oneTurn makes the peers of l have one turn at a time, on any machine.
+func oneTurn(t *testing.T) {
+	old := runtime.GOMAXPROCS(2)
+	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
+}
+
+// begins begins a turn of t in a goroutine, which sends to started when it has.
+func begins(t *turn, started chan *turn) {
+	go func() {
+		t.begin()
+		started <- t
+	}()
+	synctest.Wait()
+}
+
+func TestTurnsOfOnePeer(t *testing.T) {
+	oneTurn(t)
+	synctest.Test(t, func(t *testing.T) {
+		var l turnLimit
+		var first, second, third, other turn
+		for _, c := range []*turn{&first, &second, &third} {
+			l.join(c, "peer")
+		}
+		l.join(&other, "other")
+		started := make(chan *turn, 4)
+
+		begins(&first, started)
+		begins(&other, started)
+		if len(started) != 2 {
+			t.Fatalf("%d turns have begun: two peers have one each", len(started))
+		}
+		<-started
+		<-started
+		begins(&second, started)
+		begins(&third, started)
+		if len(started) != 0 {
+			t.Fatal("a second turn of a peer has begun beside the first")
+		}
+		first.end()
+		if got := <-started; got != &second {
+			t.Error("the turn went to another connection than the one that has waited longest")
+		}
+		second.end()
+		second.end() // twice is once
+		if got := <-started; got != &third {
+			t.Error("the last connection has no turn")
+		}
+		third.end()
+		begins(&first, started)
+		if len(started) != 1 {
+			t.Error("no turn although all have ended")
+		}
+	})
+}
+
+// What waits for something else does not keep the turn from the others.
+func TestTurnsAreOverdue(t *testing.T) {
+	oneTurn(t)
+	synctest.Test(t, func(t *testing.T) {
+		var l turnLimit
+		all := make([]turn, 5)
+		started := make(chan *turn, len(all))
+		begun := time.Now()
+		for i := range all {
+			l.join(&all[i], "peer")
+			begins(&all[i], started)
+		}
+		for range all {
+			<-started
+		}
+		if d := time.Since(begun); d != time.Duration(len(all)-1)*turnTime {
+			t.Errorf("%d turns without an end began within %v", len(all), d)
+		}
+		all[0].end() // of a turn that is over does nothing
+		if n := len(all[4].among.Load().holders); n != 1 {
+			t.Errorf("%d connections have their turn, want the last", n)
+		}
+	})
+}
+
+func TestFreshConnectionsDoNotWaitForAll(t *testing.T) {
+	oneTurn(t)
+	synctest.Test(t, func(t *testing.T) {
+		var l turnLimit
+		busy := make([]turn, 100)
+		var fresh turn
+		l.join(&fresh, "peer")
+		started := make(chan *turn, 1)
+		for i := range busy {
+			l.join(&busy[i], "peer")
+			busy[i].begin()
+			busy[i].end()
+		}
+		for i := range busy {
+			go func() {
+				busy[i].begin()
+				started <- &busy[i]
+			}()
+		}
+		synctest.Wait()
+		begins(&fresh, started)
+		for n := 0; n < len(busy)+1; n++ {
+			c := <-started
+			if c == &fresh {
+				if n > 3 {
+					t.Errorf("%d others had their turn before it", n)
+				}
+				fresh.end()
+				fresh.had = 1000
+				continue
+			}
+			c.end()
+			synctest.Wait()
+		}
+	})
+}
+
+func TestPeersThatBreakLimitsRest(t *testing.T) {
+	oneTurn(t)
+	synctest.Test(t, func(t *testing.T) {
+		var l turnLimit
+		var c turn
+		l.join(&c, "peer")
+		turns := func() (n int) {
+			for begun := time.Now(); time.Since(begun) < time.Second; n++ {
+				c.begin()
+				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // in a synctest bubble
+				c.end()
+			}
+			return n
+		}
+		if n := turns(); n != 100 {
+			t.Errorf("%d turns within a second, want 100", n)
+		}
+		c.slowDown()
+		if n := turns(); n > 26 {
+			t.Errorf("%d turns within a second after a limit was broken, want a quarter", n)
+		}
+		time.Sleep(slowTime) //nolint:forbidigo // in a synctest bubble
+		if n := turns(); n < 97 {
+			t.Errorf("%d turns within a second, later", n)
+		}
+	})
+}
+
+func TestTurnsAreForgotten(t *testing.T) {
+	var l turnLimit
+	c := new(turn)
+	l.join(c, netip.MustParseAddr("192.0.2.1"))
+	l.join(c, "another")
+	waitFor(t, func() bool {
+		runtime.GC()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.of) == 1
+	})
+	runtime.KeepAlive(c)
+}
+
+// A request that waits for its target has no turn, or a few of them would hold up all
+// others of their address.
+func TestRequestsUnderWayHaveNoTurn(t *testing.T) {
+	s := newService(t, Config{})
+	arrived, answer := make(chan struct{}, 10), make(chan struct{})
+	defer close(answer)
+	s.waitActive(s.connect("waits", http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+	})))
+	for _, request := range []string{
+		"GET /waits/ HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /waits/ HTTP/1.1\r\nHost: h\r\n\r\nGET /waits/ HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /waits/ HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+		"POST /waits/ HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab",
+		"GET /waits/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+		"GET /waits/ HTTP/1.0\r\n\r\n",
+	} {
+		s.dialRaw(request)
+		<-arrived
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/waits/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	viewer := s.http2Viewer()
+	go func() {
+		if resp, err := viewer.RoundTrip(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-arrived
+	waitFor(t, func() bool {
+		s.turns.mu.Lock()
+		defer s.turns.mu.Unlock()
+		for _, p := range s.turns.of {
+			if of := p.Value(); of != nil {
+				of.mu.Lock()
+				n := len(of.holders)
+				of.mu.Unlock()
+				if n > 0 {
+					return false
+				}
+			}
+		}
+		return len(s.turns.of) > 0
+	})
+}
