@@ -165,6 +165,9 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 func (c *Conn) read(p []byte) (int, error) {
 	for {
 		if c.reader == nil {
+			if c.between() {
+				c.carrier.wait()
+			}
 			typ, r, err := c.ws.Reader(context.Background())
 			if err != nil {
 				return 0, err
@@ -196,6 +199,14 @@ func (c *Conn) read(p []byte) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// between reports whether the websocket library has read no part of the next message.
+// Close reads too, from the moment it has begun.
+func (c *Conn) between() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.carrier.above != nil && !c.closing && c.carrier.above.Buffered() == 0
 }
 
 func (c *Conn) readControl(r io.Reader) error {

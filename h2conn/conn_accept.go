@@ -2,14 +2,13 @@ package h2conn
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -93,17 +92,15 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	// What the server has read ahead belongs to the websocket.
-	var r io.Reader = conn
-	if n := brw.Reader.Buffered(); n > 0 {
-		ahead := make([]byte, n)
-		if _, err := io.ReadFull(brw.Reader, ahead); err != nil {
-			return nil, nil, errors.Join(err, conn.Close())
-		}
-		r = io.MultiReader(bytes.NewReader(ahead), conn)
+	ahead, err := brw.Reader.Peek(brw.Reader.Buffered())
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
 	}
 	limitUnsent(conn)
 	h.conn = conn
-	h.carrier = newCarrier(r, conn, h.flood, h.writeTimeout, false)
+	h.carrier = newCarrier(conn, conn, h.flood, h.writeTimeout, false)
+	h.carrier.ahead = slices.Clone(ahead)
 	cc := carrierConn{conn, h.carrier}
-	return cc, bufio.NewReadWriter(bufio.NewReaderSize(cc, acceptReadBuffer), bufio.NewWriterSize(cc, acceptWriteBuffer)), nil
+	h.carrier.above = bufio.NewReaderSize(cc, acceptReadBuffer)
+	return cc, bufio.NewReadWriter(h.carrier.above, bufio.NewWriterSize(cc, acceptWriteBuffer)), nil
 }

@@ -1,6 +1,7 @@
 package h2conn
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"sync"
@@ -21,10 +22,13 @@ type carrier struct {
 	flood *flood
 	*combiner
 
-	// Owned by the goroutine that reads.
-	buffer *[readAheadSize]byte // nil while nothing is read ahead
-	ahead  []byte               // of buffer
-	more   bool                 // the last read has filled what it had, so there may be more
+	above *bufio.Reader // the websocket's, which reads from here; nil: not known
+
+	readMu sync.Mutex           // held by Read and wait, also while nothing comes
+	buffer *[readAheadSize]byte // lent to ahead, or nil
+	ahead  []byte               // has been read, and not taken yet
+	small  [acceptReadBuffer]byte
+	more   bool // the last read has filled what it had, so there may be more
 
 	closeOnce sync.Once
 	closeErr  error
@@ -39,6 +43,8 @@ func (c *carrier) Read(p []byte) (int, error) {
 	if err := c.flood.err(); err != nil {
 		return 0, err
 	}
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
 	if len(c.ahead) > 0 {
 		return c.take(p), nil
 	}
@@ -48,7 +54,9 @@ func (c *carrier) Read(p []byte) (int, error) {
 		c.flood.arrived(n)
 		return n, err
 	}
-	c.buffer = readBuffers.Get().(*[readAheadSize]byte)
+	if c.buffer == nil {
+		c.buffer = readBuffers.Get().(*[readAheadSize]byte)
+	}
 	n, err := c.r.Read(c.buffer[:])
 	c.ahead, c.more = c.buffer[:n], n == readAheadSize
 	c.flood.arrived(n)
@@ -58,12 +66,38 @@ func (c *carrier) Read(p []byte) (int, error) {
 	return c.take(p), err
 }
 
+// wait waits until something has come, or there is nothing to wait for. The goroutine
+// that reads calls it, between two messages: the stack on which it waits for most of
+// its life is not as deep here as below the websocket library. Errors come again.
+func (c *carrier) wait() {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if len(c.ahead) == 0 && c.flood.err() == nil {
+		c.putBuffer()
+		n, _ := c.r.Read(c.small[:])
+		c.flood.arrived(n)
+		c.ahead, c.more = c.small[:n], n == len(c.small)
+		if c.more {
+			c.buffer = readBuffers.Get().(*[readAheadSize]byte)
+		}
+	}
+}
+
+func (c *carrier) putBuffer() {
+	if c.buffer != nil {
+		readBuffers.Put(c.buffer)
+		c.buffer = nil
+	}
+}
+
 // take moves bytes that have been read ahead to p.
 func (c *carrier) take(p []byte) int {
 	n := copy(p, c.ahead)
 	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
-		readBuffers.Put(c.buffer)
-		c.buffer, c.ahead = nil, nil
+		c.ahead = nil
+		if !c.more {
+			c.putBuffer()
+		}
 	}
 	return n
 }

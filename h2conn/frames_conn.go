@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // frameReader is what x/net reads the frames of a peer from: it sees the peer's
@@ -82,12 +84,15 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 	h := &http2Conn{Conn: c, start: time.Now()}
 	m.inflow.changed = mem.Held
 	h.frames = frameReader{
-		source: mem.reader(timedReader{c, h}), peer: peer, meter: m,
+		source: &timedReader{h, mem.Room}, peer: peer, meter: m,
 		flood: func() error { return c.violation(m.fault) },
 	}
 	c.meter = m
 	m.streams.several = &c.carrier.several
 	c.carrier.setDirect(directWriter(c.socket))
+	if socket := netconn.Socket(c.socket); socket != nil && c.carrier.above != nil { // otherwise net/http may have read ahead
+		c.carrier.r = socket
+	}
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	h.quiet = cmp.Or(interval, defaultPingInterval) / 2
 	if interval > 0 && timeout > 0 {
@@ -98,37 +103,63 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 
 // timedReader notes when something has come.
 type timedReader struct {
-	source io.Reader
-	conn   *http2Conn
+	conn *http2Conn
+	room func() // nil: there is always room
 }
 
-func (r timedReader) Read(p []byte) (int, error) {
-	n, err := r.source.Read(p)
+func (r *timedReader) Read(p []byte) (int, error) {
+	if r.room != nil {
+		r.room()
+	}
+	n, err := r.conn.Conn.Read(p)
 	r.conn.lastRead.Store(int64(time.Since(r.conn.start)))
 	return n, err
 }
 
 func (c *http2Conn) Read(p []byte) (int, error) {
 	if c.started != nil {
-		<-c.started
-		c.started = nil
-		c.buffers.shrinkReader(c)
+		c.begin()
 		return 0, nil
 	}
 	// x/net has used what it has read, and that were whole frames.
 	if c.buffers == nil || c.frames.meter.left > 0 {
 		return c.frames.Read(p)
 	}
-	c.buffers.takeFrame()
-	before := c.lastRead.Load()
+	before := c.resting()
 	n, err := c.frames.Read(p)
 	if n > 0 {
-		c.buffers.lendFrame()
-	}
-	if c.lastRead.Load()-before >= int64(c.quiet) {
-		c.buffers.shrinkWriter()
+		c.woken(before)
 	}
 	return n, err
+}
+
+// begin is the first Read.
+//
+//go:noinline
+func (c *http2Conn) begin() {
+	<-c.started
+	c.started = nil
+	c.buffers.shrinkReader(c)
+}
+
+// resting gives up what is not needed until something comes. As begin and woken, it is
+// not inlined into Read, so that what it needs is not on the stack while Read waits.
+//
+//go:noinline
+func (c *http2Conn) resting() (lastRead int64) {
+	c.buffers.takeFrame()
+	return c.lastRead.Load()
+}
+
+// woken is the counterpart of resting, which has returned before.
+//
+//go:noinline
+func (c *http2Conn) woken(before int64) {
+	c.buffers.lendFrame()
+	if c.lastRead.Load()-before >= int64(c.quiet) {
+		c.buffers.shrinkWriter()
+		c.frames.meter.streams.shrink()
+	}
 }
 
 func (c *http2Conn) Write(p []byte) (int, error) {

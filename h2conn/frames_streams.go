@@ -107,6 +107,15 @@ func (s *openStreams) timed(kind http2.FrameType, ack bool, now time.Time) {
 	}
 }
 
+// shrink gives up the memory of streams that are over.
+func (s *openStreams) shrink() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) == 0 {
+		s.open = nil
+	}
+}
+
 func (s *openStreams) beginLocked(stream uint32) {
 	if stream <= s.last {
 		return // trailers

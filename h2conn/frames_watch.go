@@ -143,7 +143,7 @@ func (w *WatchedConn) Write(p []byte) (int, error) {
 
 // PassThrough is for [netconn.Socket].
 func (w *WatchedConn) PassThrough() net.Conn {
-	if w.is(watchOff) {
+	if w.is(watchOff) && len(w.frames.rest) == 0 {
 		return w.Conn
 	}
 	return nil

@@ -28,8 +28,9 @@ func beneath(c net.Conn) net.Conn {
 }
 
 // Socket returns the TCP connection under c if what is written to c goes there as it
-// is: each layer above has a PassThrough method, which returns the connection beneath
-// or, as long as it does anything to writes, nil. Otherwise Socket returns nil.
+// is, and what is read comes from there: each layer above has a PassThrough method,
+// which returns the connection beneath or, as long as it does anything to either, nil.
+// Otherwise Socket returns nil.
 func Socket(c net.Conn) *net.TCPConn {
 	for c != nil {
 		if tcp, ok := c.(*net.TCPConn); ok {

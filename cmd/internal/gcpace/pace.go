@@ -153,6 +153,7 @@ func (p *pace) giveBack(done <-chan struct{}) {
 		// It costs a collection, and what is left may be due to fragmentation.
 		again := v[0]-released > max(v[1]/quietPart, worthwhile)
 		if slack := v[2] + v[3] + v[4] - v[1]; quiet && again && slack > max(v[1]/slackPart, worthwhile) {
+			runtime.GC() // pools keep what they have for one collection more
 			debug.FreeOSMemory()
 			released = v[0]
 		}
