@@ -29,7 +29,7 @@ const (
 	goMinimum = 4 << 20
 
 	// checkInterval is how often is looked whether the process has become quiet.
-	checkInterval = 10 * time.Second
+	checkInterval = 5 * time.Second
 
 	// A process is quiet that has allocated less than this part of its live heap,
 	// and quietAlloc, since the last look.
