@@ -92,7 +92,7 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	// What the server has read ahead belongs to the websocket.
-	ahead, err := brw.Reader.Peek(brw.Reader.Buffered())
+	ahead, err := brw.Peek(brw.Reader.Buffered())
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
