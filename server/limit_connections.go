@@ -34,13 +34,13 @@ const (
 // out. If all are busy, a new connection takes a reserved slot, of which there are
 // reservedConnections.
 type connLimit struct {
-	max     int // zero: no limit
-	perAddr int // zero: no limit
-	exempt  func(netip.Addr) bool
-	memory  *memory
-	cost    int64 // of a connection without a request
+	exempt func(netip.Addr) bool
+	memory *memory
+	cost   int64 // of a connection without a request
 
 	mu        sync.Mutex
+	max       int // zero: no limit
+	perAddr   int // zero: no limit
 	open      int
 	byAddr    map[netip.Addr]*addrConns
 	idle      list.List     // of *viewerConn, the one longest without a request first
@@ -57,6 +57,13 @@ type addrConns struct {
 
 func newConnLimit(total, perAddr int, exempt func(netip.Addr) bool, m *memory, cost int64) *connLimit {
 	return &connLimit{max: total, perAddr: perAddr, exempt: exempt, memory: m, cost: cost, byAddr: make(map[netip.Addr]*addrConns)}
+}
+
+// setLimits changes the limits for connections from now on.
+func (l *connLimit) setLimits(total, perAddr int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max, l.perAddr = total, perAddr
 }
 
 // admit counts lc, a new connection, and reports whether there is room for it.

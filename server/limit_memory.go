@@ -47,7 +47,7 @@ const (
 type memory struct {
 	*budget.Budget
 	perAddress, perTunnel int64
-	trusted               trustedProxies
+	trusted               atomic.Pointer[trustedProxies]
 }
 
 // Shares of the budget. The garbage collector takes as much as the budget again,
@@ -69,18 +69,22 @@ const (
 // newMemory returns the account for a limit of the process in bytes; 0 is none.
 func newMemory(limit int64, trusted trustedProxies) *memory {
 	total := limit / budgetPart
-	return &memory{
+	m := &memory{
 		Budget:     budget.New(total),
 		perAddress: min(total/addressPart, maxShare),
 		perTunnel:  min(total/tunnelPart, maxShare),
-		trusted:    trusted,
 	}
+	m.trusted.Store(&trusted)
+	return m
 }
+
+// mayStandForMany is that of the trusted proxies.
+func (m *memory) mayStandForMany(a netip.Addr) bool { return m.trusted.Load().mayStandForMany(a) }
 
 // hold returns a Holding for addr, of nothing yet. A proxy that the operator has named
 // stands for many, and has no account.
 func (m *memory) hold(cut func(), addr netip.Addr) *budget.Holding {
-	if !addr.IsValid() || m.trusted.has(addr) {
+	if !addr.IsValid() || m.trusted.Load().has(addr) {
 		return m.Hold(cut, nil, 0)
 	}
 	return m.Hold(cut, subscriber(addr), m.perAddress)
@@ -113,7 +117,7 @@ type requestMemory struct {
 // admitRequest charges r, whose route is rt, to its viewer. It returns false if there
 // is no room for it; done has to be called when r is over in either case.
 func (s *Server) admitRequest(r *http.Request, rt route) (m *requestMemory, ok bool) {
-	m = &requestMemory{addr: s.forwarding.clientAddr(r), conn: requestConn(r)}
+	m = &requestMemory{addr: s.live.Load().forwarding.clientAddr(r), conn: requestConn(r)}
 	m.Holding = s.memory.hold(m.cut, m.addr)
 	cost := requestCost + headerCost(r.Header) + 3*int64(len(r.RequestURI)+len(r.Host))
 	if rt.kind == routeTunnel {

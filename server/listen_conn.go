@@ -28,11 +28,12 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 		}
 		s := l.srv
 		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: s.connections}
-		if addr, ok := parseAddr(c.RemoteAddr().String()); ok && !s.cfg.trusted.has(addr) {
+		set := s.live.Load()
+		if addr, ok := parseAddr(c.RemoteAddr().String()); ok && !set.trusted.has(addr) {
 			vc.turn.addr = subscriber(addr)
 			s.turns.join(&vc.turn, vc.turn.addr)
 		}
-		vc.stall.Store(int64(s.cfg.StallTimeout))
+		vc.limitStall(set.StallTimeout)
 		vc.reading.Store(true)
 		switch {
 		case !s.connections.admit(vc):
@@ -89,6 +90,13 @@ type viewerConn struct {
 func viewerConnOf(c net.Conn) *viewerConn {
 	vc, _ := netconn.Find[*viewerConn](c)
 	return vc
+}
+
+// limitStall sets the stall limit; zero is none.
+func (c *viewerConn) limitStall(d time.Duration) {
+	if c.stall.Load() != int64(d) { // storing costs more
+		c.stall.Store(int64(d))
+	}
 }
 
 // becomeTunnel is for a connection on which a tunnel client registers: h2conn times
@@ -206,7 +214,7 @@ type upgradedViewer struct {
 func newUpgradedViewer(x *exchange, c net.Conn, brw *bufio.ReadWriter) *upgradedViewer {
 	u := &upgradedViewer{Layer: netconn.Layer{Conn: c}, x: x, early: brw.Reader}
 	if x.translated() {
-		u.stall = x.srv.cfg.StallTimeout
+		u.stall = x.live.StallTimeout
 		brw.Writer.Reset(u)
 	}
 	netconn.SetLinger(c, 0)

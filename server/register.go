@@ -47,7 +47,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 // id is connected. It returns the outcome, one of registrationKinds.
 func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind string) {
 	leaveRest(w, r)
-	addr := s.forwarding.clientAddr(r)
+	addr := s.live.Load().forwarding.clientAddr(r)
 	remote := r.RemoteAddr
 	if peer, ok := parseAddr(remote); ok && addr.IsValid() && addr != peer {
 		remote = addr.String() // what a trusted proxy says
@@ -120,7 +120,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
 		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(g.id)}},
-		WriteTimeout: s.cfg.WriteTimeout,
+		WriteTimeout: s.live.Load().WriteTimeout,
 	})
 	if err != nil {
 		s.registry.withdraw(a)
@@ -187,7 +187,7 @@ func (s *Server) authorize(r *http.Request, id string) (grant, error) {
 
 // admitToken returns what a token entitles to now.
 func (s *Server) admitToken(token, id string) (grant, error) {
-	g, err := s.verifier.verify(token, id)
+	g, err := s.live.Load().verifier.verify(token, id)
 	if err != nil {
 		return grant{}, err
 	}
@@ -242,7 +242,7 @@ func (s *Server) admit(id string) (*place, *refusal) {
 	switch {
 	case s.isDraining():
 		return nil, noPlace(codeShuttingDown, time.Second, "the service is shutting down")
-	case s.cfg.MaxTunnels > 0 && !s.registry.hasRoom(l, s.cfg.MaxTunnels):
+	case !s.registry.hasRoom(l, s.live.Load().MaxTunnels):
 		return nil, noPlace(codeTunnelLimit, spread, "the service has no room for more tunnels")
 	case !s.handshakes.allow(l):
 		return nil, crowded
@@ -309,6 +309,7 @@ func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
+	sess.resize() // in case Reconfigure has not seen it
 	if old != nil {
 		s.cfg.Metrics.replacement()
 	}

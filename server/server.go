@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -48,16 +49,16 @@ const (
 // Server is the service. Create it with [New].
 type Server struct {
 	// Static after construction.
-	cfg        settings
-	log        zerolog.Logger
-	errorLog   *log.Logger // for net/http
-	verifier   *verifier
-	forwarding forwarding
-	loops      loopGuard
-	isolation  isolation
-	hosts      viewerHosts
-	registry   *registry
-	buffers    bufferPool // of answers
+	cfg       settings // but for liveFields, which are in live
+	log       zerolog.Logger
+	errorLog  *log.Logger // for net/http
+	loops     loopGuard
+	isolation isolation
+	registry  *registry
+	buffers   bufferPool // of answers
+
+	live          atomic.Pointer[live]
+	reconfiguring sync.Mutex
 
 	audit       *audit
 	memory      *memory
@@ -92,11 +93,8 @@ func New(cfg Config) (*Server, error) {
 		cfg:         set,
 		log:         set.Logger,
 		errorLog:    NewErrorLog(set.Logger),
-		verifier:    &verifier{secrets: set.Secrets, audience: set.Audience, now: set.now},
-		forwarding:  forwarding{trusted: set.trusted, scheme: set.publicURL.Scheme, prefixPath: set.publicURL.Path},
 		loops:       newLoopGuard(),
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
-		hosts:       viewerHosts{domain: set.ViewerDomain, public: lowerASCII(set.publicURL.Hostname()), trusted: set.trusted},
 		registry:    newRegistry(),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
@@ -107,12 +105,13 @@ func New(cfg Config) (*Server, error) {
 		closing:     make(chan struct{}),
 		headWait:    headWait,
 	}
+	s.live.Store(newLive(set))
 	s.memory = newMemory(set.MemoryLimit, set.trusted)
 	cost := int64(connCost)
 	if set.TLSConfig != nil {
 		cost += tlsCost
 	}
-	s.connections = newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, set.trusted.mayStandForMany, s.memory, cost)
+	s.connections = newConnLimit(set.MaxConnections, set.MaxConnectionsPerAddress, s.memory.mayStandForMany, s.memory, cost)
 	if !set.Metrics.attach(s) {
 		faults := configerror.New("server")
 		faults.Add("Metrics", "", "belong to another Server: make new ones with NewMetrics")
@@ -126,6 +125,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := requestConn(r); c != nil {
 		c.reading.Store(false)
+		c.limitStall(s.live.Load().StallTimeout)
 	}
 	rt := s.route(r)
 	m, ok := s.admitRequest(r, rt)
@@ -238,10 +238,10 @@ func (s *Server) isDraining() bool { return s.registry.draining.Load() }
 func (s *Server) Shutdown(ctx context.Context) error {
 	first := s.registry.drain()
 	sessions := s.registry.sessions()
-	if first && s.cfg.DrainDelay > 0 && len(sessions) > 0 {
-		s.log.Info().Stringer("delay", s.cfg.DrainDelay).Msg("the heartbeat fails from now on")
+	if delay := s.live.Load().DrainDelay; first && delay > 0 && len(sessions) > 0 {
+		s.log.Info().Stringer("delay", delay).Msg("the heartbeat fails from now on")
 		select {
-		case <-time.After(s.cfg.DrainDelay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 		case <-s.closing:
 		}
@@ -249,7 +249,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	if first {
 		s.log.Info().Int("tunnels", len(sessions)).Msg("shutting down")
-		spread := min(time.Duration(len(sessions))*goawaySpacing, s.cfg.DrainTimeout/2)
+		spread := min(time.Duration(len(sessions))*goawaySpacing, s.live.Load().DrainTimeout/2)
 		for i, sess := range sessions {
 			sess.leave(spread * time.Duration(i) / time.Duration(len(sessions)))
 		}

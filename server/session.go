@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -58,8 +59,9 @@ type session struct {
 	passesBarePath bool // to its target: see viewer_bare.go
 
 	// Static from start on, which is before others know the session.
-	tr    *h2conn.Transport
-	slots *fairQueue // one for each request in flight
+	tr       *h2conn.Transport
+	admitted int        // streams that the tunnel client admits
+	slots    *fairQueue // one for each request in flight
 
 	retired chan struct{} // closed when the session takes no requests any more, for those that wait for a slot
 	wake    chan struct{} // capacity 1: what mu guards has changed; never closed
@@ -120,7 +122,7 @@ func tunnelLog(log zerolog.Logger, remote, id string) zerolog.Logger {
 // start begins HTTP/2 and returns when the client has answered a ping, which
 // proves that it is there and that its settings are known.
 func (s *session) start(ctx context.Context) error {
-	cfg := s.srv.cfg.tunnelConfig()
+	cfg := s.srv.live.Load().tunnelConfig()
 	cfg.PingAnswered = s.pingAnswered
 	cfg.Memory = h2conn.Memory{Held: s.held, Room: s.room}
 	tr, err := h2conn.NewTransport(s.conn, cfg)
@@ -131,16 +133,22 @@ func (s *session) start(ctx context.Context) error {
 	if err := tr.Ping(ctx); err != nil {
 		return err
 	}
-	streams := s.srv.cfg.MaxStreams
+	s.admitted = math.MaxInt32
 	if n, ok := tr.MaxConcurrentStreams(); ok {
 		if n < minStreams {
 			return fmt.Errorf("the tunnel client admits %d: %w", n, errFewStreams)
 		}
-		streams = int(min(uint32(streams), n))
+		s.admitted = int(min(n, math.MaxInt32))
 	}
-	s.slots = newFairQueue(streams, maxWaiting)
+	s.slots = newFairQueue(s.streams(), maxWaiting)
 	return nil
 }
+
+// streams returns how many requests the session may carry at a time.
+func (s *session) streams() int { return min(s.srv.live.Load().MaxStreams, s.admitted) }
+
+// resize gives the session the slots that it may have now.
+func (s *session) resize() { s.slots.resize(s.streams) }
 
 // pingAnswered is called by the goroutine that reads, and must not block.
 func (s *session) pingAnswered(took time.Duration) {
@@ -248,7 +256,7 @@ func (s *session) step(sending bool) (next time.Duration, done bool) {
 // look again.
 func (s *session) checkExpiry(expires time.Time) time.Duration {
 	const idle = time.Hour
-	if s.srv.cfg.IgnoreTokenExpiry {
+	if s.srv.live.Load().IgnoreTokenExpiry {
 		return idle
 	}
 	left := expires.Sub(s.srv.cfg.now())

@@ -19,10 +19,9 @@ const maxWaiting = 1000
 // Addresses share the queue, not the slots themselves: a load balancer is one
 // address, and a slot is never taken back.
 type fairQueue struct {
-	slots int // in all
-
 	mu      sync.Mutex
-	free    int
+	slots   int // in all
+	free    int // negative: more are taken than there may be
 	limit   int // of waiting
 	waiting int
 	turns   []*waitingClass // the addresses with waiters, the next one first
@@ -130,11 +129,31 @@ func (q *fairQueue) release() {
 	q.releaseLocked()
 }
 
+// resize makes the number of slots what slots returns. That is called with the lock
+// held, so that of two calls at a time the later word counts. Slots that are taken
+// stay with those who have them.
+func (q *fairQueue) resize(slots func() int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := slots()
+	q.free += n - q.slots
+	q.slots = n
+	for q.free > 0 && len(q.turns) > 0 {
+		q.free--
+		q.grantLocked()
+	}
+}
+
 func (q *fairQueue) releaseLocked() {
-	if len(q.turns) == 0 {
+	if q.free < 0 || len(q.turns) == 0 {
 		q.free++
 		return
 	}
+	q.grantLocked()
+}
+
+// grantLocked gives a slot to the next waiter. There is one.
+func (q *fairQueue) grantLocked() {
 	c := q.turns[0]
 	w := c.waiters[0]
 	c.waiters[0] = nil

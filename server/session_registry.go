@@ -336,7 +336,7 @@ func (g *registry) hasRoom(l label, limit int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	tun := g.tunnels[l]
-	return tun != nil && tun.up || g.up < limit
+	return limit <= 0 || tun != nil && tun.up || g.up < limit
 }
 
 // sessions returns all that have come into service and have not ended.

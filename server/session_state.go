@@ -97,7 +97,7 @@ func (s *session) enterLocked(next state, code wire.CloseCode, fault string) (wa
 		s.conn.SetCloseReason(int(code), cmp.Or(fault, code.String()))
 	}
 	if next == stateDraining {
-		if closeBy := time.Now().Add(s.srv.cfg.DrainTimeout); was == stateActive || closeBy.Before(s.closeBy) {
+		if closeBy := time.Now().Add(s.srv.live.Load().DrainTimeout); was == stateActive || closeBy.Before(s.closeBy) {
 			s.closeBy = closeBy
 		}
 	}
@@ -122,9 +122,9 @@ func (s *session) leave(delay time.Duration) {
 		return // it ends anyway, and its client knows why or will
 	}
 	now := time.Now()
-	gap := delay + min(leaveGap, max(s.srv.cfg.DrainTimeout, time.Second))
+	gap := delay + min(leaveGap, max(s.srv.live.Load().DrainTimeout, time.Second))
 	s.notBefore = now.Add(gap)
-	s.closeBy = now.Add(max(s.srv.cfg.DrainTimeout, gap))
+	s.closeBy = now.Add(max(s.srv.live.Load().DrainTimeout, gap))
 	s.sendLocked(wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonDraining, ReconnectAfterMS: delay.Milliseconds()})
 }
 

@@ -18,8 +18,10 @@ import (
 
 // stateSession is a session in state st that has no connection.
 func stateSession(st state, giveUp func()) *session {
+	srv := new(Server)
+	srv.live.Store(&live{settings: settings{Config: Config{DrainTimeout: time.Hour}}})
 	return &session{
-		srv: &Server{cfg: settings{Config: Config{DrainTimeout: time.Hour}}}, conn: new(h2conn.Conn), giveUp: giveUp,
+		srv: srv, conn: new(h2conn.Conn), giveUp: giveUp,
 		state: st, retired: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 }

@@ -39,11 +39,12 @@ type Status struct {
 // Status returns what the service does now. It looks at each session, one after
 // the other, and holds up none.
 func (s *Server) Status() Status {
+	set := s.live.Load()
 	st := Status{
 		Draining:       s.isDraining(),
-		MaxTunnels:     max(s.cfg.MaxTunnels, 0),
+		MaxTunnels:     max(set.MaxTunnels, 0),
 		Sessions:       map[string]int{},
-		MaxConnections: s.cfg.MaxConnections,
+		MaxConnections: set.MaxConnections,
 		Held:           s.memory.Held(),
 		MaxHeld:        s.cfg.MemoryLimit / budgetPart,
 		Received:       s.traffic.received.Load(),

@@ -37,7 +37,7 @@ func newAnswerBody(a *attempt, resp *http.Response) *answerBody {
 	b := &answerBody{ReadCloser: resp.Body, attempt: a, resp: resp}
 	resp.Body = b
 	if up, ok := b.ReadCloser.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		b.stall.init(a.x, a.sess.srv.cfg.StallTimeout, func() { a.cancel(failStalled) })
+		b.stall.init(a.x, a.x.live.StallTimeout, func() { a.cancel(failStalled) })
 		resp.Body = upgradedAnswer{b, up}
 	}
 	return b

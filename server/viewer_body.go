@@ -77,8 +77,8 @@ const (
 
 func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 	b.x, b.piece = x, maxBodyRead
-	b.stall.init(x, x.srv.cfg.StallTimeout, func() { b.cancel(failStalled) })
-	b.head.init(nil, x.srv.cfg.ResponseHeaderTimeout, func() { b.cancel(failHeaderTimeout) })
+	b.stall.init(x, x.live.StallTimeout, func() { b.cancel(failStalled) })
+	b.head.init(nil, x.live.ResponseHeaderTimeout, func() { b.cancel(failHeaderTimeout) })
 	if src != nil && src != http.NoBody {
 		b.src = src
 		b.kept = replay.New(bodySource{b})
@@ -126,7 +126,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	// Here because what was read before has been taken.
 	b.stall.stop()
 	b.head.stop()
-	if stall := b.x.srv.cfg.StallTimeout; stall > 0 && !b.readAt.IsZero() {
+	if stall := b.x.live.StallTimeout; stall > 0 && !b.readAt.IsZero() {
 		switch took := time.Since(b.readAt); {
 		case took > stall/10:
 			b.piece = max(b.piece/8, slowBodyRead)

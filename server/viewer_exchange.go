@@ -44,6 +44,7 @@ import (
 type exchange struct {
 	// Set by the constructor.
 	srv    *Server
+	live   *live         // for the whole of the exchange
 	in     *http.Request // as it came; its Body is body
 	tunnel label
 	from   netip.Addr // the address that it counts for; the zero Addr for Go code
@@ -85,7 +86,7 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route, m
 func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) *exchange {
 	in := *r
 	x := &exchange{
-		srv: s, in: &in, tunnel: rt.tunnel(),
+		srv: s, live: s.live.Load(), in: &in, tunnel: rt.tunnel(),
 		from:   subscriber(m.addr),
 		route:  rt,
 		http1:  r.ProtoMajor == 1,
@@ -248,7 +249,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	out.Header.Del("Http2-Settings")
 
 	x.srv.loops.mark(out.Header)
-	x.srv.forwarding.apply(out.Header, in, x.route.id, x.route.rawPath())
+	x.live.forwarding.apply(out.Header, in, x.route.id, x.route.rawPath())
 	if id := in.Header[wire.HeaderID]; x.route.ownHost && len(id) > 0 {
 		out.Header[wire.HeaderID] = id // means nothing to us there
 	}
@@ -330,7 +331,7 @@ func (x *exchange) fail(err error) {
 // miss returns the answer to a viewer whose request leads nowhere: f or, after
 // too many of those, 429.
 func (s *Server) miss(r *http.Request, f *failure) *failure {
-	if wait, ok := s.misses.allow(s.forwarding.clientAddr(r)); !ok {
+	if wait, ok := s.misses.allow(s.live.Load().forwarding.clientAddr(r)); !ok {
 		return tooManyMisses(wait)
 	}
 	return f

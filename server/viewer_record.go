@@ -70,10 +70,10 @@ func (s *Server) record(r *http.Request, rt route) *RequestInfo {
 		return nil
 	}
 	i := &RequestInfo{
-		Start: time.Now(), Viewer: s.forwarding.clientAddr(r),
+		Start: time.Now(), Viewer: s.live.Load().forwarding.clientAddr(r),
 		Method: r.Method, Host: r.Host, Proto: r.Proto, UserAgent: r.Header.Get("User-Agent"), Referer: r.Header.Get("Referer"),
 	}
-	if id := r.Header["X-Request-Id"]; len(id) == 1 && s.forwarding.trusted.sent(r) && saneRequestID(id[0]) {
+	if id := r.Header["X-Request-Id"]; len(id) == 1 && s.live.Load().forwarding.trusted.sent(r) && saneRequestID(id[0]) {
 		i.ID = id[0]
 	} else {
 		i.ID = newRequestID()

@@ -28,7 +28,7 @@ type roundTripper struct {
 
 // RoundTrip is an exchange without a viewer.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	x := &exchange{srv: t.srv, in: req, tunnel: labelOf(t.id), out: outcome{start: time.Now()}}
+	x := &exchange{srv: t.srv, live: t.srv.live.Load(), in: req, tunnel: labelOf(t.id), out: outcome{start: time.Now()}}
 	x.info = t.srv.recordCode(req, t.id)
 	x.body.init(x, req.Body)
 	resp, err := x.send(req)

@@ -59,7 +59,7 @@ var (
 
 // route says where r leads.
 func (s *Server) route(r *http.Request) route {
-	if name, ok := s.hosts.nameIn(r); ok {
+	if name, ok := s.live.Load().hosts.nameIn(r); ok {
 		return hostRoute(r, name)
 	}
 	rt := parseRoute(r)
