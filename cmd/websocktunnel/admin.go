@@ -71,15 +71,18 @@ func (c *config) readAdmin(s *settings) {
 }
 
 // effective returns what each variable is set to and where that comes from. Secrets
-// are masked.
-func effective(s *settings) []admin.Setting {
-	var list []admin.Setting
+// are masked in list, and in plain text in values.
+func effective(s *settings) (list []admin.Setting, values map[string]string) {
+	values = make(map[string]string)
 	for _, v := range variables {
 		value, from := s.lookup(v.name)
 		set := admin.Setting{Name: v.name, Value: value, Source: from.String(), Secret: v.secret}
 		file := ""
 		if v.secret {
 			file = s.fileOf(v.name)
+		}
+		if values[v.name] = value; file != "" {
+			values[v.name] = s.files[v.name]
 		}
 		switch {
 		case file != "":
@@ -92,7 +95,7 @@ func effective(s *settings) []admin.Setting {
 		}
 		list = append(list, set)
 	}
-	return list
+	return list, values
 }
 
 // newRegistry returns the metrics of the service and of the process, and what
@@ -129,10 +132,10 @@ func listenAdmin(c config) (net.Listener, error) {
 }
 
 // newAdmin returns the admin listener's handler. drain must not block.
-func newAdmin(c config, srv *server.Server, metrics http.Handler, drain func(), log zerolog.Logger) *admin.Admin {
+func newAdmin(c config, srv *server.Server, metrics http.Handler, drain func(), reload func() (admin.Reloaded, []string), log zerolog.Logger) *admin.Admin {
 	build := buildinfo.Get()
 	return admin.New(admin.Config{
-		Service: srv, Token: c.admin.token, Hosts: slices.Clone(c.admin.hosts), Metrics: metrics, Drain: drain,
+		Service: srv, Token: c.admin.token, Hosts: slices.Clone(c.admin.hosts), Metrics: metrics, Drain: drain, Reload: reload,
 		Settings: c.admin.settings, Logger: log,
 		Version: server.Version{Version: build.Version, Commit: build.Commit, Build: build.Build},
 	})

@@ -24,15 +24,13 @@ const certificatePoll = 2 * time.Second
 // them, so that a renewed one needs no restart. Open connections keep the
 // certificate that they began with.
 type certificate struct {
-	// Static after construction.
-	certFile, keyFile string // "" where the PEM did not come from a file
-	certPEM, keyPEM   []byte // what does not
-
 	current atomic.Pointer[tls.Certificate]
 
-	// Owned by the goroutine that polls.
-	seen   string // what the last poll found
-	judged string // the pair in force, or the last one refused
+	// For one caller of poll or adopt at a time.
+	certFile, keyFile string // "" where the PEM did not come from a file
+	certPEM, keyPEM   []byte // what does not
+	seen              string // what the last poll found
+	judged            string // the pair in force, or the last one refused
 }
 
 // newCertificate makes the certificate of PEM that the variables hold, or that
@@ -118,13 +116,12 @@ func (c *certificate) poll(log zerolog.Logger) {
 	c.judge(cert, key, err, log)
 }
 
-// reload reads the files at once and puts their pair in force: the caller has
-// finished writing them. If the files are no pair, nothing changes and each call
-// logs why.
-func (c *certificate) reload(log zerolog.Logger) {
-	cert, key, found, err := c.read()
-	c.seen, c.judged = found, found
-	c.judge(cert, key, err, log)
+// adopt puts the pair of other in force, and follows the files that other does. It
+// reports whether that is another pair.
+func (c *certificate) adopt(other *certificate, log zerolog.Logger) bool {
+	c.certFile, c.keyFile, c.certPEM, c.keyPEM = other.certFile, other.keyFile, other.certPEM, other.keyPEM
+	c.seen, c.judged = other.judged, other.judged
+	return c.use(other.current.Load(), log)
 }
 
 // read reads the files. found is what they hold, or why they cannot be read.
@@ -148,8 +145,13 @@ func (c *certificate) judge(cert, key []byte, err error, log zerolog.Logger) {
 		log.Warn().Err(err).Msg("certificate files changed but do not match; keeping the old pair")
 		return
 	}
+	c.use(pair, log)
+}
+
+// use puts pair in force, and reports whether it was not yet.
+func (c *certificate) use(pair *tls.Certificate, log zerolog.Logger) bool {
 	if bytes.Equal(bytes.Join(pair.Certificate, nil), bytes.Join(c.current.Load().Certificate, nil)) {
-		return // back to what it was
+		return false // back to what it was
 	}
 	c.current.Store(pair)
 	level := zerolog.InfoLevel
@@ -158,6 +160,7 @@ func (c *certificate) judge(cert, key []byte, err error, log zerolog.Logger) {
 	}
 	log.WithLevel(level).Str("serial", fmt.Sprintf("%x", pair.Leaf.SerialNumber)).Time("not_after", pair.Leaf.NotAfter).Strs("names", pair.Leaf.DNSNames).
 		Msg("using the new TLS certificate")
+	return true
 }
 
 // readPEM returns the PEM in a file, or value if there is none to read. The

@@ -41,3 +41,18 @@ func TestCertificateFromPipe(t *testing.T) {
 		<-polled
 	}
 }
+
+// TestSecretFromPipe: what was in a pipe is known when the configuration is read
+// again.
+func TestSecretFromPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "secret")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	go os.WriteFile(pipe, []byte("canary\n"), 0o600)
+	for range 2 {
+		if got, err := readSecret(pipe); got != "canary" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}

@@ -51,6 +51,10 @@ type config struct {
 
 	tracing *tracing.Config // nil: off
 
+	// values are what the variables are set to, secrets too: to be compared, never
+	// shown.
+	values map[string]string
+
 	// warnings are about settings that work but are probably not meant.
 	warnings []string
 }
@@ -94,7 +98,7 @@ func readConfig(in input) (config, error) {
 	c.readAdmin(s)
 	c.readAccess(s)
 	c.readTracing(s)
-	c.admin.settings = effective(s)
+	c.admin.settings, c.values = effective(s)
 	c.checkServer(s, urlVariable)
 
 	c.syslogAddr = s.text("SYSLOG_ADDR")

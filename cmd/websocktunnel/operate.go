@@ -54,7 +54,7 @@ func adminCommand() *cli.Command {
 		Usage: "see and change what a running service does",
 		UsageText: "websocktunnel admin tunnels [--search TEXT] [--sort FIELD]\n" +
 			"websocktunnel admin show|evict|unblock ID\n" +
-			"websocktunnel admin drain",
+			"websocktunnel admin reload|drain",
 		Description: "Speaks to the service's admin listener, at ADMIN_ADDR with ADMIN_TOKEN.\n" +
 			"An id that begins with a dash goes behind \"--\".",
 		Commands: []*cli.Command{
@@ -66,13 +66,14 @@ func adminCommand() *cli.Command {
 			sub("show", "show one tunnel, its sessions and why its last requests failed", "ID", (*operator).show),
 			sub("evict", "end a tunnel at once and block its token", "ID", (*operator).evict),
 			sub("unblock", "let the token of an evicted tunnel in again", "ID", (*operator).unblock),
+			sub("reload", "read the configuration file and the files of secrets and certificates again", "", (*operator).reload),
 			sub("drain", "shut the service down without losing a request", "", (*operator).drain),
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if cmd.Args().Present() {
-				return cliapp.NewUsageError("admin: %q is no command; it must be tunnels, show, evict, unblock or drain", cmd.Args().First())
+				return cliapp.NewUsageError("admin: %q is no command; it must be tunnels, show, evict, unblock, reload or drain", cmd.Args().First())
 			}
-			return cliapp.NewUsageError("admin: what to do? Name tunnels, show, evict, unblock or drain; see %s --help", cmd.FullName())
+			return cliapp.NewUsageError("admin: what to do? Name tunnels, show, evict, unblock, reload or drain; see %s --help", cmd.FullName())
 		},
 	}
 }
@@ -158,6 +159,9 @@ func (o *operator) ask(ctx context.Context, method, path string, v any) error {
 		hint := ""
 		if resp.StatusCode == http.StatusUnauthorized {
 			hint = "; set ADMIN_TOKEN or ADMIN_TOKEN_FILE"
+		}
+		for _, fault := range p.Faults {
+			hint += "\n" + fault
 		}
 		return fmt.Errorf("%s (%d)%s", p.Detail, p.Status, hint)
 	}
@@ -281,6 +285,24 @@ func (o *operator) unblock(ctx context.Context, cmd *cli.Command) error {
 
 func (o *operator) drain(ctx context.Context, _ *cli.Command) error {
 	return o.change(ctx, "/api/v1/drain")
+}
+
+func (o *operator) reload(ctx context.Context, _ *cli.Command) error {
+	var done admin.Reloaded
+	if err := o.ask(ctx, http.MethodPost, "/api/v1/reload", &done); err != nil {
+		return err
+	}
+	if o.json {
+		return o.printJSON(done)
+	}
+	list := func(names []string) string {
+		if len(names) == 0 {
+			return "nothing"
+		}
+		return strings.Join(names, ", ")
+	}
+	_, err := fmt.Fprintf(o.out, "changed: %s\nneeds a restart: %s\n", list(done.Changed), list(done.Restart))
+	return err
 }
 
 // change asks for a change and says what it has changed.

@@ -44,8 +44,9 @@ func serveCommand() *cli.Command {
 			"DRAIN_TIMEOUT and exits with status 0. A second signal stops it at once, with\n" +
 			"status 1. Configuration errors: status 2.\n" +
 			"\n" +
-			"On SIGHUP, the service reads the files of the TLS certificate again and opens\n" +
-			"the file of the access log again.",
+			"On SIGHUP, the service reads the configuration file and the files of secrets\n" +
+			"and certificates again, and opens the file of the access log again. It logs\n" +
+			"what has changed, and what needs a restart.",
 		Flags: append(checkFlags(), variableFlags()...),
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if err := noArguments(cmd); err != nil {
@@ -54,20 +55,21 @@ func serveCommand() *cli.Command {
 			if cmd.Bool("json") && !cmd.Bool("check") {
 				return cliapp.NewUsageError("flag --json has a meaning only with --check; for a log in JSON, use --log-format json")
 			}
-			c, err := readConfig(readInput(cmd))
+			read := func() (config, error) { return readConfig(readInput(cmd)) }
+			c, err := read()
 			if cmd.Bool("check") {
 				return check(cmd.Root().Writer, cmd.Bool("json"), c, err)
 			}
 			if err != nil {
 				return err
 			}
-			return serve(c)
+			return serve(c, read)
 		},
 	}
 }
 
-// serve runs the service until a signal ends it.
-func serve(c config) error {
+// serve runs the service until a signal ends it. read reads the configuration again.
+func serve(c config, read func() (config, error)) error {
 	cliapp.SurviveReaders()
 	hangups, stopHangups := cliapp.Hangups()
 	defer stopHangups()
@@ -129,14 +131,16 @@ func serve(c config) error {
 	var serving sync.WaitGroup
 	failed := make(chan error, len(listeners)+1)
 	drain := make(chan struct{}, 1) // an operator has asked for it
-	var adm *admin.Admin            // nil if there is none
+	run := &running{read: read, srv: srv, access: access, log: log, config: c}
+	var adm *admin.Admin // nil if there is none
 	if adminListener != nil {
 		adm = newAdmin(c, srv, metrics, func() {
 			select {
 			case drain <- struct{}{}:
 			default:
 			}
-		}, log)
+		}, run.reload, log)
+		run.admin = adm
 		serving.Go(func() {
 			if err := adm.Serve(adminListener); err != nil {
 				failed <- err
@@ -146,7 +150,7 @@ func serve(c config) error {
 	}
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
-	serving.Go(func() { follow(watching, c, access, hangups, log) })
+	serving.Go(func() { run.follow(watching, hangups) })
 	for _, ln := range listeners {
 		serving.Go(func() {
 			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {
@@ -157,10 +161,10 @@ func serve(c config) error {
 	select {
 	case sig := <-signals:
 		log.Info().Stringer("signal", sig).Msg("stopping; a second signal stops at once")
-		err = shutdown(srv, c, signals, log)
+		err = shutdown(srv, run.drainTime(), signals, log)
 	case <-drain:
 		log.Info().Msg("stopping, as an operator has asked; a signal stops at once")
-		err = shutdown(srv, c, signals, log)
+		err = shutdown(srv, run.drainTime(), signals, log)
 	case err = <-failed:
 		log.Error().Err(err).Msg("the service failed")
 		err = cli.Exit("", cliapp.ExitFailure)
@@ -178,13 +182,10 @@ func serve(c config) error {
 	return err
 }
 
-// shutdown drains srv, or closes it at once when another signal comes.
-func shutdown(srv *server.Server, c config, signals <-chan os.Signal, log zerolog.Logger) error {
-	drain := c.server.DrainTimeout
-	if drain == 0 {
-		drain = defaultDrain
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), max(drain, 0)+max(c.server.DrainDelay, 0)+shutdownMargin)
+// shutdown drains srv for that time at most, or closes it at once when another signal
+// comes.
+func shutdown(srv *server.Server, drain time.Duration, signals <-chan os.Signal, log zerolog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain+shutdownMargin)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- srv.Shutdown(ctx) }()

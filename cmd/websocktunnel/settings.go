@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
@@ -23,10 +25,11 @@ type settings struct {
 	faults cliapp.Faults
 	faulty map[string]bool   // the variables that have a fault
 	odd    map[string]string // what to say about white space and quotes, by variable
+	files  map[string]string // what files of secrets hold, by variable
 }
 
 func newSettings(look lookup) *settings {
-	s := &settings{faulty: make(map[string]bool), odd: make(map[string]string)}
+	s := &settings{faulty: make(map[string]bool), odd: make(map[string]string), files: make(map[string]string)}
 	s.lookup = func(name string) (string, origin) {
 		value, from := look(name)
 		return s.trimmed(name, value), from
@@ -200,6 +203,7 @@ func (s *settings) secret(name string) string {
 	if err != nil {
 		s.fault(twin, "%v", err)
 	}
+	s.files[name] = text
 	return text
 }
 
@@ -222,21 +226,44 @@ func (s *settings) isSet(name string) bool {
 // readSecret returns the content of a file, without the line break at its end that
 // editors and echo leave there.
 func readSecret(path string) (string, error) {
-	f, err := os.Open(path)
+	b, _, err := readWhole(path, maxSecretFile)
 	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("cannot be read: %w", err)
-	case len(b) > maxSecretFile:
-		return "", fmt.Errorf("%q: the file must not be larger than %d bytes", path, maxSecretFile)
+		return "", err
 	}
 	text := strings.TrimRight(string(b), "\r\n")
 	if text == "" {
 		return "", fmt.Errorf("%q: the file is empty", path)
 	}
 	return text, nil
+}
+
+// piped has what was in pipes, by path: a pipe can be read once, and opening it again
+// would wait for a writer.
+var piped sync.Map
+
+// readWhole returns the content of a file of at most limit bytes, and its mode.
+func readWhole(path string, limit int64) ([]byte, fs.FileMode, error) {
+	if b, ok := piped.Load(path); ok {
+		return b.([]byte), 0, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot be read: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot be read: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	switch {
+	case err != nil:
+		return nil, 0, fmt.Errorf("cannot be read: %w", err)
+	case int64(len(b)) > limit:
+		return nil, 0, fmt.Errorf("%q: the file must not be larger than %d bytes", path, limit)
+	}
+	if !info.Mode().IsRegular() {
+		piped.Store(path, b)
+	}
+	return b, info.Mode(), nil
 }

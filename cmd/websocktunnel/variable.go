@@ -17,6 +17,7 @@ type variable struct {
 	def      string // the default, for the help
 	secret   bool   // it has a …_FILE twin
 	list     bool   // in a configuration file it may be a list
+	live     bool   // a reload puts a new value in force
 }
 
 // Categories of variables.
@@ -40,28 +41,28 @@ var variables = []variable{
 	{name: "PORT", category: catAddress, usage: "`Port` to listen on; 0 chooses a free one.", def: "443 with TLS, otherwise 80"},
 	{name: "VIEWER_DOMAIN", category: catAddress, usage: "`Domain`, such as tunnels.example.com, in which each tunnel gets its own host: https://<label>.tunnels.example.com. See docs/configuration.md.", def: "tunnels are below URL_PREFIX"},
 	{name: "LISTEN_ADDR", category: catAddress, usage: "`Address` to bind. A socket from systemd overrides it.", def: "all addresses"},
-	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas; unix stands for those on a Unix socket. The service believes their forwarding headers.", def: "none", list: true},
+	{name: "TRUSTED_PROXIES", category: catAddress, usage: "`Addresses` and CIDR prefixes of the proxies in front, separated by commas; unix stands for those on a Unix socket. The service believes their forwarding headers.", def: "none", list: true, live: true},
 
-	{name: "TASKCLUSTER_PROXY_SECRET_A", category: catSecret, usage: "`Secret` that signs tokens, at least 32 bytes. The flag is visible in ps.", secret: true},
-	{name: "TASKCLUSTER_PROXY_SECRET_B", category: catSecret, usage: "Second `secret`, for changing secrets without an interruption.", secret: true},
-	{name: "AUDIENCE", category: catSecret, usage: "`Value` that tokens must have in their aud claim.", def: "aud is ignored"},
-	{name: "ALLOW_SHORT_SECRETS", category: catSecret, usage: "`1` allows secrets shorter than 32 bytes with ENV=production.", def: "0"},
-	{name: "TOKEN_EXPIRY", category: catSecret, usage: "`enforce` or ignore. With ignore, a tunnel may outlive its token.", def: "enforce"},
+	{name: "TASKCLUSTER_PROXY_SECRET_A", category: catSecret, usage: "`Secret` that signs tokens, at least 32 bytes. The flag is visible in ps.", secret: true, live: true},
+	{name: "TASKCLUSTER_PROXY_SECRET_B", category: catSecret, usage: "Second `secret`, for changing secrets without an interruption.", secret: true, live: true},
+	{name: "AUDIENCE", category: catSecret, usage: "`Value` that tokens must have in their aud claim.", def: "aud is ignored", live: true},
+	{name: "ALLOW_SHORT_SECRETS", category: catSecret, usage: "`1` allows secrets shorter than 32 bytes with ENV=production.", def: "0", live: true},
+	{name: "TOKEN_EXPIRY", category: catSecret, usage: "`enforce` or ignore. With ignore, a tunnel may outlive its token.", def: "enforce", live: true},
 
-	{name: "TLS_CERTIFICATE", category: catTLS, usage: "`Certificate`, followed by any intermediate certificates: PEM, or base64 of PEM.", secret: true},
-	{name: "TLS_KEY", category: catTLS, usage: "Private `key` of the certificate: PEM, or base64 of PEM. The flag is visible in ps.", secret: true},
+	{name: "TLS_CERTIFICATE", category: catTLS, usage: "`Certificate`, followed by any intermediate certificates: PEM, or base64 of PEM.", secret: true, live: true},
+	{name: "TLS_KEY", category: catTLS, usage: "Private `key` of the certificate: PEM, or base64 of PEM. The flag is visible in ps.", secret: true, live: true},
 
-	{name: "DRAIN_TIMEOUT", category: catLimit, usage: "`Time` for requests in flight to finish when the service stops.", def: "60s"},
-	{name: "DRAIN_DELAY", category: catLimit, usage: "`Time` between the first failing heartbeat and the closing of tunnels when the service stops, so that a load balancer can react.", def: "off"},
+	{name: "DRAIN_TIMEOUT", category: catLimit, usage: "`Time` for requests in flight to finish when the service stops.", def: "60s", live: true},
+	{name: "DRAIN_DELAY", category: catLimit, usage: "`Time` between the first failing heartbeat and the closing of tunnels when the service stops, so that a load balancer can react.", def: "off", live: true},
 	{name: "STARTUP_WAIT", category: catLimit, usage: "`Time` after the start during which viewers wait for tunnels that have not connected yet.", def: "off"},
-	{name: "STALL_TIMEOUT", category: catLimit, usage: "`Time` after which a request ends if it has bytes to move and none of them moves.", def: "60s"},
+	{name: "STALL_TIMEOUT", category: catLimit, usage: "`Time` after which a request ends if it has bytes to move and none of them moves.", def: "60s", live: true},
 	{name: "IDLE_TIMEOUT", category: catLimit, usage: "`Time` for which a viewer's connection stays open without a request, or off.", def: "620s"},
-	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`Time` for a target to begin its answer.", def: "off"},
-	{name: "PING_INTERVAL", category: catLimit, usage: "`Time` of silence after which the service pings a tunnel.", def: "15s"},
-	{name: "PING_TIMEOUT", category: catLimit, usage: "`Time` for a tunnel to answer a ping before the service closes it.", def: "10s"},
-	{name: "MAX_STREAMS", category: catLimit, usage: "Highest `number` of concurrent requests in one tunnel.", def: "200"},
-	{name: "MAX_CONNECTIONS", category: catLimit, usage: "Highest `number` of open connections, without tunnels, or off.", def: "90% of the open file limit, at most 50000"},
-	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "Highest `number` of open connections from one address, or off. Trusted proxies and loopback addresses have no limit.", def: "2000, at most a quarter of MAX_CONNECTIONS"},
+	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`Time` for a target to begin its answer.", def: "off", live: true},
+	{name: "PING_INTERVAL", category: catLimit, usage: "`Time` of silence after which the service pings a tunnel.", def: "15s", live: true},
+	{name: "PING_TIMEOUT", category: catLimit, usage: "`Time` for a tunnel to answer a ping before the service closes it.", def: "10s", live: true},
+	{name: "MAX_STREAMS", category: catLimit, usage: "Highest `number` of concurrent requests in one tunnel.", def: "200", live: true},
+	{name: "MAX_CONNECTIONS", category: catLimit, usage: "Highest `number` of open connections, without tunnels, or off.", def: "90% of the open file limit, at most 50000", live: true},
+	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "Highest `number` of open connections from one address, or off. Trusted proxies and loopback addresses have no limit.", def: "2000, at most a quarter of MAX_CONNECTIONS", live: true},
 	{name: "MEMORY_LIMIT", category: catLimit, usage: "`Size` such as 512MiB, percentage of the memory of the machine or container, or off: how much memory the service may need.", def: "80%, or GOMEMLIMIT"},
 
 	{name: "H2C", category: catTunnel, usage: "`on` or off: HTTP/2 without TLS.", def: "on"},
@@ -69,7 +70,7 @@ var variables = []variable{
 	{name: "PATH_ISOLATION", category: catTunnel, usage: "`on` or off: keep tunnels apart in a browser. See docs/configuration.md.", def: "on"},
 
 	{name: "ENV", category: catLog, usage: "`production` makes the log JSON lines, and refuses short secrets.", def: "none"},
-	{name: "LOG_LEVEL", category: catLog, usage: "`Level` from which on lines are logged: trace, debug, info, warn or error.", def: "info"},
+	{name: "LOG_LEVEL", category: catLog, usage: "`Level` from which on lines are logged: trace, debug, info, warn or error.", def: "info", live: true},
 	{name: "LOG_FORMAT", category: catLog, usage: "`Form` of the log: console (lines for people), json, mozlog (Mozilla's JSON log format 2.0) or syslog (lines for people with the severity, for systemd).", def: "json with ENV=production, otherwise console"},
 	{name: "SYSLOG_ADDR", category: catLog, usage: "`host:port` of a syslog server that also gets the log, over UDP. Needs ENV=production."},
 	{name: "ACCESS_LOG", category: catLog, usage: "`Form` of the line about each request: off, json, combined, or a template such as '{time} {id} {status}'.", def: "off"},
@@ -78,8 +79,8 @@ var variables = []variable{
 	{name: "ACCESS_LOG_SAMPLE", category: catLog, usage: "`Part` of the requests to log, such as 0.1 or 10%. Failures and statuses from 500 on are logged in any case.", def: "1"},
 
 	{name: "ADMIN_ADDR", category: catAdmin, usage: "`host:port` of the admin listener, such as 127.0.0.1:9090. See docs/operating.md.", def: "none"},
-	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true},
-	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR", list: true},
+	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true, live: true},
+	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR", list: true, live: true},
 	{name: "METRICS_PER_TUNNEL", category: catAdmin, usage: "`on` or off: also metrics of single tunnels, with their ids: those 1000 that have carried most.", def: "off"},
 }
 

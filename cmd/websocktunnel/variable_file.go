@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,12 +40,12 @@ type fileValue struct {
 // are in the result.
 func readConfigFile(path, label string) *configFile {
 	f := &configFile{path: path, values: make(map[string]fileValue)}
-	text, exposed, err := readConfigText(path)
+	text, mode, err := readWhole(path, maxConfigFile)
 	if err != nil {
 		f.broken, f.faults = true, append(f.faults, fmt.Sprintf("%s %v", label, err))
 		return f
 	}
-	f.exposed = exposed
+	f.exposed = mode.Perm()&0o004 != 0 && runtime.GOOS != "windows"
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, next yaml.Node
 	switch err := decoder.Decode(&doc); {
@@ -66,27 +65,6 @@ func readConfigFile(path, label string) *configFile {
 	}
 	f.read(&doc)
 	return f
-}
-
-// readConfigText returns the content of a configuration file, and whether other
-// users of the machine can read it.
-func readConfigText(path string) (text []byte, exposed bool, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", err)
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err == nil && runtime.GOOS != "windows" {
-		exposed = info.Mode().Perm()&0o004 != 0
-	}
-	text, err = io.ReadAll(io.LimitReader(file, maxConfigFile+1))
-	switch {
-	case err != nil:
-		return nil, false, fmt.Errorf("cannot be read: %w", err)
-	case len(text) > maxConfigFile:
-		return nil, false, fmt.Errorf("%q: the file must not be larger than %d bytes", path, maxConfigFile)
-	}
-	return text, exposed, nil
 }
 
 // read reads the whole document.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -67,6 +68,10 @@ type Config struct {
 	// block. Nil: the API says that it cannot.
 	Drain func()
 
+	// Reload is called when an operator asks the service to read its configuration
+	// again. Nil: the API says that it cannot.
+	Reload func() (Reloaded, []string)
+
 	// Settings are the effective configuration, with secrets masked already.
 	Settings []Setting
 
@@ -85,6 +90,8 @@ type Admin struct {
 	http    http.Server
 	started time.Time
 
+	settings atomic.Pointer[[]Setting]
+
 	closing chan struct{} // closed by Close
 	once    sync.Once
 }
@@ -92,6 +99,7 @@ type Admin struct {
 // New returns an Admin for cfg. It starts nothing.
 func New(cfg Config) *Admin {
 	a := &Admin{cfg: cfg, guard: newGuard(cfg), started: time.Now(), closing: make(chan struct{})}
+	a.SetSettings(cfg.Settings)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -130,6 +138,13 @@ func New(cfg Config) *Admin {
 	}
 	return a
 }
+
+// SetSettings changes what the effective configuration is.
+func (a *Admin) SetSettings(list []Setting) { a.settings.Store(&list) }
+
+// SetAccess changes what callers must know, from now on. Another token ends all
+// logins. It is not for concurrent use with itself.
+func (a *Admin) SetAccess(token string, hosts []string) { a.guard.setAccess(token, hosts) }
 
 // ServeHTTP serves one request.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }

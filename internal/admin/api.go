@@ -78,12 +78,29 @@ func (a *Admin) drain(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusAccepted, Done{Done: "draining"})
 }
 
+func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
+	if a.cfg.Reload == nil {
+		problem(w, http.StatusNotImplemented, "this service cannot read its configuration again from here")
+		return
+	}
+	a.logChange(r, "reload", "")
+	done, faults := a.cfg.Reload()
+	if len(faults) > 0 {
+		const status = http.StatusUnprocessableEntity
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(status)
+		encode(w, Problem{Status: status, Title: http.StatusText(status), Detail: "the configuration has faults, so nothing has changed", Faults: faults})
+		return
+	}
+	answer(w, http.StatusOK, done)
+}
+
 func (a *Admin) getVersion(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, a.cfg.Version)
 }
 
 func (a *Admin) getConfig(w http.ResponseWriter, _ *http.Request) {
-	settings := a.cfg.Settings
+	settings := *a.settings.Load()
 	if settings == nil {
 		settings = []Setting{}
 	}

@@ -100,11 +100,18 @@ type Setting struct {
 	Secret bool   `json:"secret" doc:"Whether the value is masked."`
 }
 
+// Reloaded says what reading the configuration again has led to.
+type Reloaded struct {
+	Changed []string `json:"changed" doc:"Variables whose new values are in force."`
+	Restart []string `json:"restart" doc:"Variables that have new values too, which need a restart of the service."`
+}
+
 // Problem is an error (RFC 9457).
 type Problem struct {
-	Status int    `json:"status" doc:"The HTTP status."`
-	Title  string `json:"title" doc:"The status in words."`
-	Detail string `json:"detail" doc:"What is wrong, in one sentence."`
+	Status int      `json:"status" doc:"The HTTP status."`
+	Title  string   `json:"title" doc:"The status in words."`
+	Detail string   `json:"detail" doc:"What is wrong, in one sentence."`
+	Faults []string `json:"faults,omitempty" doc:"All faults of the configuration, where it has some."`
 }
 
 func newTunnel(t server.TunnelInfo) Tunnel {

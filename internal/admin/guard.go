@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -36,20 +37,34 @@ const (
 
 // guard decides who may ask for what.
 type guard struct {
+	access atomic.Pointer[access]
+	log    zerolog.Logger
+	lines  *rate.Limiter
+}
+
+// access is what callers must know.
+type access struct {
 	token string
 	hosts []string
-	log   zerolog.Logger
-	key   []byte // signs cookies; a restart ends all logins
-	lines *rate.Limiter
+	key   []byte // signs cookies; a restart and another token end all logins
 }
 
 func newGuard(cfg Config) *guard {
-	key := make([]byte, sha256.Size)
-	rand.Read(key)
-	return &guard{
-		token: cfg.Token, hosts: cfg.Hosts, log: cfg.Logger, key: key,
-		lines: rate.NewLimiter(linesPerSecond, linesBurst),
+	g := &guard{log: cfg.Logger, lines: rate.NewLimiter(linesPerSecond, linesBurst)}
+	g.setAccess(cfg.Token, cfg.Hosts)
+	return g
+}
+
+// setAccess is not for concurrent use with itself.
+func (g *guard) setAccess(token string, hosts []string) {
+	a := &access{token: token, hosts: hosts}
+	if now := g.access.Load(); now != nil && now.token == token {
+		a.key = now.key
+	} else {
+		a.key = make([]byte, sha256.Size)
+		rand.Read(a.key)
 	}
+	g.access.Store(a)
 }
 
 // open are the paths that everybody may ask for.
@@ -68,7 +83,7 @@ func (g *guard) around(next http.Handler) http.Handler {
 			problem(w, http.StatusForbidden, reason)
 			return
 		}
-		if r.URL.Path == "/login" && r.Method == http.MethodPost && g.token != "" {
+		if r.URL.Path == "/login" && r.Method == http.MethodPost && g.access.Load().token != "" {
 			next.ServeHTTP(w, r) // which looks at the token in the form
 			return
 		}
@@ -139,7 +154,7 @@ func (g *guard) ownHost(hostport string) bool {
 		return true
 	}
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") ||
-		slices.ContainsFunc(g.hosts, func(h string) bool { return strings.EqualFold(h, host) })
+		slices.ContainsFunc(g.access.Load().hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }
 
 // sameOrigin reports whether the header Origin names host, by http or, where a
@@ -155,7 +170,7 @@ func sameOrigin(origins []string, host string) bool {
 // knows reports whether r has the right credentials, and whether these are a
 // browser's cookie. If not, it has answered.
 func (g *guard) knows(w http.ResponseWriter, r *http.Request) (byCookie, ok bool) {
-	if g.token == "" {
+	if g.access.Load().token == "" {
 		return false, true
 	}
 	given := r.Header["Authorization"]
@@ -176,7 +191,7 @@ func (g *guard) knows(w http.ResponseWriter, r *http.Request) (byCookie, ok bool
 
 // rightToken reports whether token is the one, in a time that says nothing of it.
 func (g *guard) rightToken(token string) bool {
-	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(g.token))
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(g.access.Load().token))
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
@@ -202,7 +217,7 @@ func (g *guard) challenge(w http.ResponseWriter, r *http.Request, status int, te
 // the token: browsers send cookies to every port of a host.
 func (g *guard) cookie(until time.Time) string {
 	expires := strconv.FormatInt(until.Unix(), 10)
-	mac := hmac.New(sha256.New, g.key)
+	mac := hmac.New(sha256.New, g.access.Load().key)
 	mac.Write([]byte(expires))
 	return expires + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

@@ -16,7 +16,9 @@ import (
 func TestOpenAPI(t *testing.T) {
 	s := newService(3)
 	a := admin.New(admin.Config{
-		Service: s, Drain: func() {},
+		Service: s, Drain: func() {}, Reload: func() (admin.Reloaded, []string) {
+			return admin.Reloaded{Changed: []string{"A"}, Restart: []string{"B"}}, nil
+		},
 		Settings: []admin.Setting{{Name: "PORT", Value: "80", Source: "default"}},
 	})
 	var doc struct {

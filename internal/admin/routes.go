@@ -59,6 +59,10 @@ func (a *Admin) routes() []route {
 			answers: Done{}, status: 202, fails: []int{501}, serve: a.drain,
 		},
 		{
+			method: "POST", path: "/api/v1/reload", name: "reload", summary: "Read the configuration file and the files of secrets and certificates again, as SIGHUP does. What needs a restart is named. If there is a fault, nothing changes.",
+			answers: Reloaded{}, fails: []int{422, 501}, serve: a.reload,
+		},
+		{
 			method: "GET", path: "/api/v1/version", name: "getVersion", summary: "The build.",
 			answers: server.Version{}, serve: a.getVersion,
 		},
