@@ -173,10 +173,18 @@ func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route)
 	f.write(w, r)
 }
 
-// admitAnswer charges the header of resp to the tunnel, or returns an error if there
-// is no room for it.
+// admitAnswer charges the header of resp and the buffer for its body to the tunnel, or
+// returns an error if there is no room for them. A plain answer costs nothing more.
 func (a *attempt) admitAnswer(resp *http.Response) error {
-	cost := headerCost(resp.Header)
+	values := 0
+	for _, vv := range resp.Header {
+		values += len(vv)
+	}
+	// x/net makes room for as many names as there are values.
+	cost := headerCost(resp.Header) + fieldCost*int64(values-len(resp.Header))
+	if buffer := copyBuffer(resp); buffer > smallBuffer {
+		cost += int64(buffer)
+	}
 	if cost <= plainAnswer {
 		return nil
 	}

@@ -55,7 +55,7 @@ type Server struct {
 	loops     loopGuard
 	isolation isolation
 	registry  *registry
-	buffers   bufferPool // of answers
+	buffers   bufferPools // of answers
 
 	live          atomic.Pointer[live]
 	reconfiguring sync.Mutex

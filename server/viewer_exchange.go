@@ -141,7 +141,7 @@ func (x *exchange) serve() {
 		Rewrite:        x.rewrite,
 		Transport:      x,
 		FlushInterval:  0, // viewerWriter flushes by itself where the length is known
-		BufferPool:     &x.srv.buffers,
+		BufferPool:     (*copyBuffers)(x),
 		ModifyResponse: x.modifyAnswer,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { x.fail(err) },
 		ErrorLog:       x.srv.errorLog,
