@@ -150,10 +150,10 @@ func (m *requestMemory) cut() {
 	}
 }
 
-// refuse answers a request for which there is no room: at once with 503, or, if too
-// many such answers wait for their viewers, by the end of its connection, so that
+// refuse answers a request, which is called id, for which there is no room: at once
+// with 503, or, if too many such answers wait for their viewers, by the end of its connection, so that
 // what follows on it costs no time either.
-func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route) {
+func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route, id string) {
 	if m.conn != nil {
 		m.conn.turn.slowDown()
 	}
@@ -170,7 +170,7 @@ func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route)
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
-	f.write(w, r)
+	f.write(w, r, id)
 }
 
 // admitAnswer charges the header of resp and the buffer for its body to the tunnel, or

@@ -151,12 +151,23 @@ type connKey struct{}
 //	log.SetFlags(0)
 //	log.SetOutput(server.NewErrorLog(logger).Writer())
 func NewErrorLog(l zerolog.Logger) *log.Logger {
-	return log.New(&errorLogWriter{new(lineLimit).limited(l, othersPerSecond)}, "", 0)
+	return log.New(newErrorLogWriter(l), "", 0)
+}
+
+func newErrorLogWriter(l zerolog.Logger) *errorLogWriter {
+	return &errorLogWriter{new(lineLimit).limited(l, othersPerSecond)}
 }
 
 type errorLogWriter struct{ log zerolog.Logger }
 
 func (w *errorLogWriter) Write(p []byte) (int, error) {
+	w.write(p, "")
+	return len(p), nil
+}
+
+// write is Write for a line about the request that is called id, unless that is
+// empty.
+func (w *errorLogWriter) write(p []byte, id string) {
 	text := redact.Text(string(p))
 	level := zerolog.DebugLevel
 	switch {
@@ -165,6 +176,9 @@ func (w *errorLogWriter) Write(p []byte) (int, error) {
 	case strings.Contains(text, "Accept error"): // out of descriptors, usually
 		level = zerolog.WarnLevel
 	}
-	w.log.WithLevel(level).Str("from", "net/http").Msg(text)
-	return len(p), nil
+	e := w.log.WithLevel(level).Str("from", "net/http")
+	if id != "" {
+		e = e.Str("request_id", id)
+	}
+	e.Msg(text)
 }

@@ -49,13 +49,14 @@ const (
 // Server is the service. Create it with [New].
 type Server struct {
 	// Static after construction.
-	cfg       settings // but for liveFields, which are in live
-	log       zerolog.Logger
-	errorLog  *log.Logger // for net/http
-	loops     loopGuard
-	isolation isolation
-	registry  *registry
-	buffers   bufferPools // of answers
+	cfg        settings // but for liveFields, which are in live
+	log        zerolog.Logger
+	errorLog   *log.Logger // for net/http; it writes to errorLines
+	errorLines *errorLogWriter
+	loops      loopGuard
+	isolation  isolation
+	registry   *registry
+	buffers    bufferPools // of answers
 
 	live          atomic.Pointer[live]
 	reconfiguring sync.Mutex
@@ -89,10 +90,12 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	errorLines := newErrorLogWriter(set.Logger)
 	s := &Server{
 		cfg:         set,
 		log:         set.Logger,
-		errorLog:    NewErrorLog(set.Logger),
+		errorLines:  errorLines,
+		errorLog:    log.New(errorLines, "", 0),
 		loops:       newLoopGuard(),
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		registry:    newRegistry(),
@@ -133,8 +136,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { m.done(well) }()
 	if !ok {
 		s.cfg.Metrics.decline(r.Method, failMemory)
-		s.declined(s.record(r, rt), failMemory.status, 0, failMemory)
-		m.refuse(w, r, rt)
+		id := s.requestID(r)
+		s.declined(s.record(r, rt, id), failMemory.status, 0, failMemory)
+		m.refuse(w, r, rt, id)
 		return
 	}
 	if r.ProtoMajor == 2 && rt.kind != routeTunnel {
@@ -154,7 +158,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.kind == routeReserved && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		s.decline(w, r, rt, failReservedMethod)
 	case rt.kind == routeReserved:
-		info := s.record(r, rt)
+		info := s.record(r, rt, s.requestID(r))
 		status := s.serveReserved(w, r, rt.id)
 		s.declined(info, status, 0, nil)
 	case rt.kind == routeNone:
@@ -168,9 +172,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // decline answers with f a request that becomes no exchange.
 func (s *Server) decline(w http.ResponseWriter, r *http.Request, rt route, f *failure) {
 	f = f.answering(r, rt)
-	info := s.record(r, rt)
+	id := s.requestID(r)
+	info := s.record(r, rt, id)
 	leaveRest(w, r)
-	sent := f.write(w, r)
+	sent := f.write(w, r, id)
 	s.cfg.Metrics.decline(r.Method, f)
 	s.declined(info, f.status, sent, f)
 }

@@ -29,6 +29,7 @@ code { opacity: .7 }
 <h1>{{.Status}} {{.Title}}</h1>
 <p>{{.Text}}</p>
 <p><a href="{{.Help}}" rel="noreferrer">{{.Code}}</a> <code>{{.Hop}}: {{.Kind}}</code></p>
+<p>Request <code>{{.ID}}</code></p>
 </html>
 `))
 
@@ -46,21 +47,21 @@ func hurry(w http.ResponseWriter) (flush func()) {
 	return func() { _ = rc.Flush() }
 }
 
-// write answers r with f: Proxy-Status (RFC 9209) for programs, and a body in
+// write answers r, which is called id, with f: Proxy-Status (RFC 9209) for programs, and a body in
 // the form that the viewer accepts. Pages of all origins can read it. It is the
 // last that is done with r, whose headers are given up.
-func (f *failure) write(w http.ResponseWriter, r *http.Request) (sent int) {
+func (f *failure) write(w http.ResponseWriter, r *http.Request, id string) (sent int) {
 	form := errorBody(r.Header["Accept"])
 	if r.ProtoMajor == 2 {
 		defer hurry(w)()
 		clear(r.Header)
 	}
 	h := w.Header()
-	h.Set("Proxy-Status", f.proxyStatus())
+	h.Set("Proxy-Status", f.proxyStatus(id))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if !f.reserved {
-		// It holds no secret and nothing of the request, so any page may read
+		// It holds no secret and nothing that the viewer sent, so any page may read
 		// why its request failed. A preflight fails by its status all the same.
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Access-Control-Expose-Headers", "Proxy-Status, Retry-After")
@@ -77,22 +78,23 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) (sent int) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		_ = errorPage.Execute(&body, struct {
-			Status                             int
-			Title, Text, Hop, Kind, Code, Help string
-		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind, string(f.code), f.code.help()})
+			Status                                 int
+			Title, Text, Hop, Kind, Code, Help, ID string
+		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind, string(f.code), f.code.help(), id})
 	case bodyJSON:
 		h.Set("Content-Type", "application/json")
 		_ = json.NewEncoder(&body).Encode(struct {
-			Status int       `json:"status"`
-			Code   errorCode `json:"error_code"`
-			Error  string    `json:"error"`
-			Hop    string    `json:"hop"`
-			Detail string    `json:"detail"`
-			Help   string    `json:"help"`
-		}{f.status, f.code, f.kind, f.reporter(), f.text, f.code.help()})
+			Status    int       `json:"status"`
+			Code      errorCode `json:"error_code"`
+			Error     string    `json:"error"`
+			Hop       string    `json:"hop"`
+			Detail    string    `json:"detail"`
+			Help      string    `json:"help"`
+			RequestID string    `json:"request_id"`
+		}{f.status, f.code, f.kind, f.reporter(), f.text, f.code.help(), id})
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(&body, "%s (%s)\n", f.text, f.code)
+		fmt.Fprintf(&body, "%s (%s, request %s)\n", f.text, f.code, id)
 	}
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(f.status)

@@ -75,7 +75,7 @@ func TestErrorsAreReadableAcrossOrigins(t *testing.T) {
 	for path, open := range map[string]bool{"/__version__": false, "/__version__/x": false, "/unknown/x": true} {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest("GET", path, nil)
-		failMemory.answering(r, s.route(r)).write(w, r)
+		failMemory.answering(r, s.route(r)).write(w, r, "")
 		if _, ok := w.Header()["Access-Control-Allow-Origin"]; ok != open || w.Code != 503 {
 			t.Errorf("no memory for %s: %d, %q", path, w.Code, w.Header())
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -46,6 +47,7 @@ type exchange struct {
 	srv    *Server
 	live   *live         // for the whole of the exchange
 	in     *http.Request // as it came; its Body is body
+	id     string        // what the request is called: see requestID
 	tunnel label
 	from   netip.Addr // the address that it counts for; the zero Addr for Go code
 	body   requestBody
@@ -59,6 +61,7 @@ type exchange struct {
 	memory *requestMemory // nil for Go code
 
 	info *RequestInfo // nil if nobody wants it
+	log  log.Logger   // for the ReverseProxy: see exchangeLog
 
 	// Set by the steps.
 	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
@@ -84,16 +87,17 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route, m
 // newExchange returns the exchange of a viewer's request r, which is for the
 // tunnel of rt and is answered to w.
 func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) *exchange {
-	in := *r
+	in, id := *r, s.requestID(r)
 	x := &exchange{
-		srv: s, live: s.live.Load(), in: &in, tunnel: rt.tunnel(),
+		srv: s, live: s.live.Load(), in: &in, id: id, tunnel: rt.tunnel(),
 		from:   subscriber(m.addr),
 		route:  rt,
 		http1:  r.ProtoMajor == 1,
 		memory: m,
 		out:    outcome{start: time.Now(), proto: r.Proto},
-		info:   s.record(r, rt),
+		info:   s.record(r, rt, id),
 	}
+	x.log.SetOutput((*exchangeLog)(x))
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	x.w = newViewerWriter(x, w)
 	x.body.init(x, r.Body)
@@ -106,6 +110,14 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m
 	m.Pins(pinned)
 	m.x.Store(x)
 	return x
+}
+
+// exchangeLog is an exchange as the writer of what its ReverseProxy has to say.
+type exchangeLog exchange
+
+func (l *exchangeLog) Write(p []byte) (int, error) {
+	l.srv.errorLines.write(p, l.id)
+	return len(p), nil
 }
 
 // serve answers the viewer.
@@ -144,7 +156,7 @@ func (x *exchange) serve() {
 		BufferPool:     (*copyBuffers)(x),
 		ModifyResponse: x.modifyAnswer,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { x.fail(err) },
-		ErrorLog:       x.srv.errorLog,
+		ErrorLog:       &x.log,
 	}
 	x.out.broken = true // if it panics
 	if !x.answerBare() {
@@ -253,9 +265,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	if id := in.Header[wire.HeaderID]; x.route.ownHost && len(id) > 0 {
 		out.Header[wire.HeaderID] = id // means nothing to us there
 	}
-	if x.info != nil {
-		x.info.setRequestID(out.Header)
-	}
+	setRequestID(out.Header, x.id)
 }
 
 // RoundTrip is the Transport of the exchange's ReverseProxy.
@@ -317,15 +327,15 @@ func (x *exchange) fail(err error) {
 	if f == failNoTunnel {
 		f = x.srv.miss(x.in, f)
 		x.out.failure = f
-		f.write(x.w, x.in)
+		f.write(x.w, x.in, x.id)
 		return
 	}
 	x.out.failure = f
 	log := x.srv.lines.of(x.tunnel).limited(x.srv.log, linesPerSecond-1)
-	log.Debug().Str("id", x.route.name()).Str("error_code", string(f.code)).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
+	log.Debug().Str("id", x.route.name()).Str("request_id", x.id).Str("error_code", string(f.code)).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
 	x.waits()
 	defer x.moves()
-	f.write(x.w, x.in)
+	f.write(x.w, x.in, x.id)
 }
 
 // miss returns the answer to a viewer whose request leads nowhere: f or, after

@@ -70,8 +70,11 @@ func (f *failure) reporter() string {
 	return serviceName
 }
 
-// proxyStatus returns the value of Proxy-Status (RFC 9209).
-func (f *failure) proxyStatus() string { return f.proxyError() + detailsParam + string(f.code) + `"` }
+// proxyStatus returns the value of Proxy-Status (RFC 9209) for the request that is
+// called id.
+func (f *failure) proxyStatus(id string) string {
+	return f.proxyError() + detailsParam + string(f.code) + ", request " + id + `"`
+}
 
 // proxyError is proxyStatus without the details.
 func (f *failure) proxyError() string { return f.reporter() + "; error=" + f.kind }

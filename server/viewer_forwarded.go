@@ -104,16 +104,26 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 		chain = appendElement(chain, peer.String())
 	}
 
-	set(out, headerForwarded, forwarded)
-	set(out, headerForwardedFor, chain)
-	set(out, headerForwardedHost, cmp.Or(said(headerForwardedHost), in.Host))
-	set(out, headerForwardedProto, cmp.Or(saidProto, proto))
+	values := make([]string, 0, 6) // all of them, in one allocation
+	set := func(name, value string) {
+		if value == "" {
+			delete(out, name)
+			return
+		}
+		n := len(values)
+		values = append(values, value)
+		out[name] = values[n : n+1 : n+1]
+	}
+	set(headerForwarded, forwarded)
+	set(headerForwardedFor, chain)
+	set(headerForwardedHost, cmp.Or(said(headerForwardedHost), in.Host))
+	set(headerForwardedProto, cmp.Or(saidProto, proto))
 	prefix := ""
 	if id != "" {
 		prefix = f.prefixPath + "/" + id
 	}
-	set(out, headerForwardedPrefix, prefix)
-	set(out, wire.HeaderOriginalPath, rawPath)
+	set(headerForwardedPrefix, prefix)
+	set(wire.HeaderOriginalPath, rawPath)
 }
 
 // clientAddr returns the address that counts as the viewer's: the peer's or,
@@ -123,8 +133,11 @@ func (f forwarding) apply(out http.Header, in *http.Request, id, rawPath string)
 // such as one on a Unix socket that is not trusted, or names no viewer.
 func (f forwarding) clientAddr(r *http.Request) netip.Addr {
 	addr, _ := parseAddr(r.RemoteAddr)
+	if !f.trusted.sent(r) {
+		return addr
+	}
 	chain := strings.Split(strings.Join(r.Header[headerForwardedFor], ","), ",")
-	for trusted := f.trusted.sent(r); trusted && len(chain) > 0; trusted = f.trusted.has(addr) {
+	for trusted := true; trusted && len(chain) > 0; trusted = f.trusted.has(addr) {
 		next, ok := parseAddr(strings.TrimSpace(chain[len(chain)-1]))
 		if !ok {
 			break
@@ -181,46 +194,56 @@ func forwardedFromChain(chain, host, proto string) string {
 // section 4). The zero Addr becomes "unknown" (section 6.2); an empty host or
 // proto is left out.
 func forwardedElement(addr netip.Addr, host, proto string) string {
-	node := "unknown"
+	b := append(make([]byte, 0, 128), "for="...)
 	switch {
 	case addr.Is4():
-		node = addr.String()
+		b = addr.AppendTo(b)
 	case addr.IsValid():
-		node = "[" + addr.String() + "]"
+		b = append(addr.AppendTo(append(b, `"[`...)), `]"`...)
+	default:
+		b = append(b, "unknown"...)
 	}
-	element := "for=" + forwardedValue(node)
-	if v := forwardedValue(host); v != "" {
-		element += ";host=" + v
-	}
-	if v := forwardedValue(proto); v != "" {
-		element += ";proto=" + v
-	}
-	return element
+	b = appendForwarded(b, ";host=", host)
+	b = appendForwarded(b, ";proto=", proto)
+	return string(b)
 }
 
-// forwardedValue returns s as a token if it is one, and otherwise as a
-// quoted-string (RFC 9110, sections 5.6.2 and 5.6.4). It returns "" if s is empty or
-// can be neither.
-func forwardedValue(s string) string {
-	token := true
+// appendForwarded appends name and s to b: s as a token if it is one, and otherwise
+// as a quoted-string (RFC 9110, sections 5.6.2 and 5.6.4). It appends nothing if s is
+// empty or can be neither.
+func appendForwarded(b []byte, name, s string) []byte {
+	if isToken(s) {
+		return append(append(b, name...), s...)
+	}
+	if s == "" {
+		return b
+	}
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return b
+		}
+	}
+	b = append(append(b, name...), '"')
+	for i := range len(s) {
+		if s[i] == '\\' || s[i] == '"' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
+
+func isToken(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
 			strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		case c < ' ' && c != '\t', c == 0x7f:
-			return ""
 		default:
-			token = false
+			return false
 		}
 	}
-	if token {
-		return s
-	}
-	return `"` + quotedPairs.Replace(s) + `"`
+	return s != ""
 }
-
-// quotedPairs is made once: a Host with a port goes through it with every request.
-var quotedPairs = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // lastProto returns the scheme that the last element of a Forwarded names, which
 // is the nearest proxy's, or "". It looks for no more than a token.
@@ -229,7 +252,7 @@ func lastProto(forwarded string) string {
 	for pair := range strings.SplitSeq(last, ";") {
 		name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
 		value = strings.Trim(value, `"`)
-		if strings.EqualFold(name, "proto") && value != "" && forwardedValue(value) == value {
+		if strings.EqualFold(name, "proto") && isToken(value) {
 			return strings.ToLower(value)
 		}
 	}
@@ -255,13 +278,4 @@ func appendElement(list, element string) string {
 		return element
 	}
 	return list + ", " + element
-}
-
-// set is h.Set, except that an empty value means no header.
-func set(h http.Header, name, value string) {
-	if value == "" {
-		h.Del(name)
-		return
-	}
-	h.Set(name, value)
 }

@@ -36,6 +36,10 @@ func (g loopGuard) passed(h http.Header) bool {
 // mark adds the name to out, the header of the request to the target. It makes one
 // field of all, since some proxies pass on only one.
 func (g loopGuard) mark(out http.Header) {
+	if len(out[headerLoop]) == 0 {
+		out[headerLoop] = []string{string(g)}
+		return
+	}
 	var elements []string
 	for _, v := range out[headerLoop] {
 		if v != "" {

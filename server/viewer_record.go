@@ -2,15 +2,9 @@ package server
 
 import (
 	"cmp"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
-
-	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 // RequestInfo tells what has become of one request, for [Config.RequestDone] and
@@ -18,8 +12,8 @@ import (
 // has nothing of the query, of bodies or of headers but the ones named here, and
 // what a viewer has chosen in it is as it came: escape it.
 type RequestInfo struct {
-	// ID names the request: what a trusted proxy calls it (X-Request-Id), or a
-	// random number in hex. The target gets it too.
+	// ID names the request: what a trusted proxy or Go code calls it
+	// (X-Request-Id), or a random number in hex. The target gets it too.
 	ID string
 
 	// Start is when the request's headers were there, Begun when those of the
@@ -64,19 +58,15 @@ type RequestInfo struct {
 	trace *RequestTrace // nil if there is none
 }
 
-// record begins the RequestInfo of r, or returns nil if nobody wants it.
-func (s *Server) record(r *http.Request, rt route) *RequestInfo {
+// record begins the RequestInfo of r, which is called id, or returns nil if nobody
+// wants it.
+func (s *Server) record(r *http.Request, rt route, id string) *RequestInfo {
 	if !s.recording() {
 		return nil
 	}
 	i := &RequestInfo{
-		Start: time.Now(), Viewer: s.live.Load().forwarding.clientAddr(r),
+		ID: id, Start: time.Now(), Viewer: s.live.Load().forwarding.clientAddr(r),
 		Method: r.Method, Host: r.Host, Proto: r.Proto, UserAgent: r.Header.Get("User-Agent"), Referer: r.Header.Get("Referer"),
-	}
-	if id := r.Header["X-Request-Id"]; len(id) == 1 && s.live.Load().forwarding.trusted.sent(r) && saneRequestID(id[0]) {
-		i.ID = id[0]
-	} else {
-		i.ID = newRequestID()
 	}
 	switch rt.kind {
 	case routeTunnel:
@@ -92,31 +82,12 @@ func (s *Server) record(r *http.Request, rt route) *RequestInfo {
 	return s.begin(i, r.Header)
 }
 
-// recordCode is record for a request of Go code to the tunnel of id.
-func (s *Server) recordCode(req *http.Request, id string) *RequestInfo {
+// recordCode is record for a request of Go code to a tunnel.
+func (s *Server) recordCode(req *http.Request, tunnel, id string) *RequestInfo {
 	if !s.recording() {
 		return nil
 	}
-	return s.begin(&RequestInfo{ID: newRequestID(), Start: time.Now(), Method: cmp.Or(req.Method, http.MethodGet), Host: req.Host, Tunnel: id}, req.Header)
-}
-
-// maxRequestID bounds the length of what a trusted proxy calls a request.
-const maxRequestID = 128
-
-// saneRequestID reports whether id can be the name of a request.
-func saneRequestID(id string) bool {
-	return id != "" && len(id) <= maxRequestID && printable(id) && httpguts.ValidHeaderFieldValue(id)
-}
-
-func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
-
-// setRequestID tells the target what the request is called. A viewer's own name for
-// it stays.
-func (i *RequestInfo) setRequestID(h http.Header) {
-	h[wire.HeaderRequestID] = []string{i.ID}
-	if _, ok := h["X-Request-Id"]; !ok {
-		h["X-Request-Id"] = []string{i.ID}
-	}
+	return s.begin(&RequestInfo{ID: id, Start: time.Now(), Method: cmp.Or(req.Method, http.MethodGet), Host: req.Host, Tunnel: tunnel}, req.Header)
 }
 
 // failed says why there is no whole answer of the target, unless f is nil.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
+
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -162,7 +164,10 @@ func TestRequestID(t *testing.T) {
 		"a viewer's own":           {sent: "mine"},
 		"a trusted proxy's":        {trusted: true, sent: "proxy-1", same: true, taken: true},
 		"a trusted proxy's, silly": {trusted: true, sent: "a\tb"},
-		"nobody wants to know":     {off: true},
+		"one that would end text":  {trusted: true, sent: `a"b`},
+		"one that is too long":     {trusted: true, sent: strings.Repeat("x", maxRequestID+1)},
+		"a long one":               {trusted: true, sent: strings.Repeat("x", maxRequestID), same: true, taken: true},
+		"nobody wants to know":     {off: true, same: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			done := make(chan *RequestInfo, 1)
@@ -183,13 +188,10 @@ func TestRequestID(t *testing.T) {
 			}
 			_, body := s.get("/a/", header...)
 			ours, _, _ := strings.Cut(body, "|")
-			if tc.off {
-				if body != "||00-1-2-01" {
-					t.Errorf("the target got %q", body)
-				}
-				return
+			id := ours
+			if !tc.off {
+				id = (<-done).ID
 			}
-			id := (<-done).ID
 			theirs := tc.sent
 			if tc.same {
 				theirs = id
@@ -201,5 +203,68 @@ func TestRequestID(t *testing.T) {
 				t.Errorf("id %q, sent %q", id, tc.sent)
 			}
 		})
+	}
+}
+
+// TestRequestIDOfCode: Go code's requests have a name too, which it may give itself,
+// and its own request stays as it was.
+func TestRequestIDOfCode(t *testing.T) {
+	s := newService(t, Config{})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s|%s", r.Header.Get("X-Websocktunnel-Request-Id"), r.Header.Get("X-Request-Id"))
+	})))
+	for name, want := range map[string]string{"": "^([0-9a-f]{32})\\|([0-9a-f]{32})$", "mine": `^mine\|mine$`} {
+		req, _ := http.NewRequest(http.MethodGet, "http://g/", nil)
+		if name != "" {
+			req.Header.Set("X-Request-Id", name)
+		}
+		resp, err := s.RoundTripper("a").RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !regexp.MustCompile(want).Match(body) {
+			t.Errorf("the target got %q", body)
+		}
+		if ours, theirs, _ := strings.Cut(string(body), "|"); ours != theirs {
+			t.Errorf("two names: %s", body)
+		}
+		if _, ok := req.Header["X-Websocktunnel-Request-Id"]; ok || resp.Request != req || len(req.Header["X-Request-Id"]) != len(name)/4 {
+			t.Errorf("the request is another now: %v", req.Header)
+		}
+	}
+}
+
+// TestRequestIDOfFailures: an answer of the service's own has the name of the request
+// in its body and in Proxy-Status, and so do the log and the record.
+func TestRequestIDOfFailures(t *testing.T) {
+	done := make(chan *RequestInfo, 1)
+	var log lockedBuffer
+	s := newService(t, Config{RequestDone: func(i *RequestInfo) { done <- i }, Logger: zerolog.New(&log)})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/broken" {
+			w.Header().Set("Content-Length", "100000")
+			w.Write(make([]byte, 50_000))
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set(wire.HeaderError, "connection_refused")
+		w.WriteHeader(http.StatusBadGateway)
+	})))
+	for _, path := range []string{"/a/", "/", "/nobody/", "//"} {
+		for _, accept := range []string{"text/html", "application/json", "*/*"} {
+			resp, body := s.get(path, "Accept", accept)
+			i := <-done
+			if want := `; details="` + i.ErrorCode + `, request ` + i.ID + `"`; !strings.HasSuffix(resp.Header.Get("Proxy-Status"), want) || !strings.Contains(body, i.ID) {
+				t.Errorf("%s as %s: %q and %q, want %s", path, accept, resp.Header.Get("Proxy-Status"), body, want)
+			}
+			if path == "/a/" && !strings.Contains(log.String(), `"request_id":"`+i.ID+`"`) {
+				t.Errorf("%s is not in the log: %s", i.ID, log.String())
+			}
+		}
+	}
+	s.raw("GET /a/broken HTTP/1.1\r\nHost: h\r\n\r\n")
+	if i := <-done; !strings.Contains(log.String(), `"request_id":"`+i.ID+`","message":"httputil: `) {
+		t.Errorf("%s, whose answer broke off, is not in the log: %s", i.ID, log.String())
 	}
 }

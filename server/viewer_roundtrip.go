@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -28,15 +29,23 @@ type roundTripper struct {
 
 // RoundTrip is an exchange without a viewer.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	x := &exchange{srv: t.srv, live: t.srv.live.Load(), in: req, tunnel: labelOf(t.id), out: outcome{start: time.Now()}}
-	x.info = t.srv.recordCode(req, t.id)
+	x := &exchange{srv: t.srv, live: t.srv.live.Load(), in: req, id: codeRequestID(req), tunnel: labelOf(t.id), out: outcome{start: time.Now()}}
+	x.info = t.srv.recordCode(req, t.id, x.id)
 	x.body.init(x, req.Body)
-	resp, err := x.send(req)
+	out := *req
+	if req.Header != nil {
+		out.Header = maps.Clone(req.Header)
+		setRequestID(out.Header, x.id)
+	}
+	resp, err := x.send(&out)
 	if err != nil {
 		x.body.end()
 		x.out.failure = errFor(err)
 		x.finish()
 		return nil, fmt.Errorf("tunnel %s: %w", t.id, err)
+	}
+	if resp.Request == &out {
+		resp.Request = req
 	}
 	x.out.begun, x.out.status = time.Now(), resp.StatusCode
 	return resp, nil

@@ -784,7 +784,8 @@ func TestOfflineIsUnknown(t *testing.T) {
 				return true
 			})
 			ask := func(id string) string {
-				return strings.ReplaceAll(s.raw("GET /"+id+"/x HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\nConnection: close\r\n\r\n"), id, "ID")
+				got := strings.ReplaceAll(s.raw("GET /"+id+"/x HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\nConnection: close\r\n\r\n"), id, "ID")
+				return requestName.ReplaceAllString(got, "REQUEST")
 			}
 			var wg sync.WaitGroup
 			var gone, never string

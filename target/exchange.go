@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
 	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
@@ -35,6 +38,7 @@ import (
 type exchange struct {
 	p     *Proxy
 	proxy httputil.ReverseProxy
+	log   log.Logger    // of proxy
 	in    *http.Request // the viewer's
 	body  requestBody
 	w     writer
@@ -73,14 +77,41 @@ func newExchange(p *Proxy, w http.ResponseWriter, r *http.Request) *exchange {
 		Rewrite:        ex.rewrite,
 		Transport:      ex,
 		FlushInterval:  0, // writer flushes by itself where the length is known
-		ErrorLog:       p.errorLog,
+		ErrorLog:       &ex.log,
 		BufferPool:     copyBuffers{},
 		ModifyResponse: ex.modifyResponse,
 		ErrorHandler:   ex.handleError,
 	}
+	ex.log.SetOutput((*exchangeLog)(ex))
 	ex.outcome.began = time.Now()
 	return ex
 }
+
+// exchangeLog is an exchange as the writer of what its ReverseProxy has to say.
+type exchangeLog exchange
+
+func (l *exchangeLog) Write(p []byte) (int, error) {
+	l.p.errorLog.WriteAbout(p, (*exchange)(l).requestID())
+	return len(p), nil
+}
+
+// requestID returns what the service calls the request, or "".
+func (ex *exchange) requestID() string {
+	id := ex.in.Header.Get(wire.HeaderRequestID)
+	return id[:min(len(id), maxRequestID)]
+}
+
+// logger returns the logger for lines about the request.
+func (ex *exchange) logger() *zerolog.Logger {
+	log := ex.p.log
+	if id := ex.requestID(); id != "" {
+		log = log.With().Str("request_id", id).Logger()
+	}
+	return &log
+}
+
+// maxRequestID bounds what is logged of a service's name for a request.
+const maxRequestID = 128
 
 // serve is the whole exchange. It panics with http.ErrAbortHandler if the answer
 // breaks off.
@@ -188,7 +219,7 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
 	}
 	if ex.p.password.due(ex.in, resp.Header) {
-		ex.p.log.Warn().Str("hint", "host mode keeps tunnels apart: VIEWER_DOMAIN at the service").
+		ex.logger().Warn().Str("hint", "host mode keeps tunnels apart: VIEWER_DOMAIN at the service").
 			Msg("the target asks for a password, which browsers send to other tunnels of the service too: all share one origin")
 	}
 	ex.redirects.apply(resp.Header)
@@ -221,7 +252,7 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 		return
 	}
 	f := classify(err)
-	line := ex.p.log.Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
+	line := ex.logger().Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
 	if text := hint(err, ex.p.h2c); text != "" {
 		line.Str("hint", text)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -161,7 +160,7 @@ func New(target string, o Options) (*Proxy, error) {
 		request:  newHeaderChanges(o.RequestHeader, o.RemoveRequestHeader),
 		response: newHeaderChanges(o.ResponseHeader, o.RemoveResponseHeader),
 		log:      errorlog.Bounded(o.Logger),
-		errorLog: errorlog.New(o.Logger),
+		errorLog: errorlog.NewWriter(o.Logger),
 		trace:    o.TraceRequest,
 	}
 	p.connect(t, o)
@@ -238,7 +237,7 @@ type Proxy struct {
 	origin   string // the target's own, or "" to leave Origin as it is
 	log      zerolog.Logger
 	password passwordWarning
-	errorLog *log.Logger // for httputil
+	errorLog *errorlog.Writer // for httputil
 	trace    func(*http.Request) func(int, string)
 
 	// The ways to the target. Of an https target's plain, an attempt to connect may

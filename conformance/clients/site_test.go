@@ -19,6 +19,7 @@ import (
 // addedByService are the request headers that contract.md has the service add.
 var addedByService = []string{
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Websocktunnel-Original-Path", "Cdn-Loop",
+	"X-Websocktunnel-Request-Id", "X-Request-Id",
 }
 
 // text is what the site serves as a file.

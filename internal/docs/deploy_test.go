@@ -149,7 +149,7 @@ func (q query) check(all map[string]metric) (labels, faults []string) {
 			if values == nil || strings.HasPrefix(m[3], "$") {
 				continue
 			}
-			for _, value := range strings.Split(m[3], "|") {
+			for value := range strings.SplitSeq(m[3], "|") {
 				if !slices.Contains(values, value) {
 					fault("%s of %s is never %q, but one of %q", m[1], name, value, values)
 				}

@@ -27,7 +27,7 @@ var ways = []way{
 // serviceAdds are the headers that the contract says a target gets.
 var serviceAdds = []string{
 	"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix",
-	"x-websocktunnel-original-path", "cdn-loop",
+	"x-websocktunnel-original-path", "cdn-loop", "x-websocktunnel-request-id", "x-request-id",
 }
 
 // TestDifferential makes every exchange directly, over HTTP/1.1, and through a

@@ -157,7 +157,7 @@ func TestProtocolExamples(t *testing.T) {
 			}
 			for _, f := range got {
 				name, _, _ := strings.Cut(f, ": ")
-				leftOut := name == "cdn-loop" || b.more != "" && (strings.HasPrefix(name, "x-forwarded-") || name == "forwarded" || name == "x-websocktunnel-original-path")
+				leftOut := name == "cdn-loop" || name == "x-request-id" || name == "x-websocktunnel-request-id" || b.more != "" && (strings.HasPrefix(name, "x-forwarded-") || name == "forwarded" || name == "x-websocktunnel-original-path")
 				if !leftOut && !slices.Contains(b.fields, f) {
 					t.Errorf("the service sends %q, and the document does not have it", f)
 				}

@@ -185,7 +185,7 @@ func TestHeaderNames(t *testing.T) {
 		return askHTTP1(t, s.Addr, "GET /id/ HTTP/1.1\r\nX-UPPER: 1\r\nHost: h\r\na-first: 1\r\ndnt: 1\r\n\r\n")
 	})
 	names := strings.Join(seen.names, " ")
-	if want := "Host A-First Cdn-Loop Dnt Forwarded X-Forwarded-For X-Forwarded-Host X-Forwarded-Prefix X-Forwarded-Proto X-Upper X-Websocktunnel-Original-Path"; names != want {
+	if want := "Host A-First Cdn-Loop Dnt Forwarded X-Forwarded-For X-Forwarded-Host X-Forwarded-Prefix X-Forwarded-Proto X-Request-Id X-Upper X-Websocktunnel-Original-Path X-Websocktunnel-Request-Id"; names != want {
 		t.Errorf("the target saw %s, want %s", names, want)
 	}
 	if names, want := strings.Join(got[0].names, " "), "A-First Content-Length Etag X-Lower"; names != want {

@@ -16,21 +16,35 @@ import (
 // net/http's and x/net's. Its lines are about single requests or broken
 // connections and go to debug, but a handler that panicked is an error.
 func New(l zerolog.Logger) *log.Logger {
-	return log.New(lineWriter{Bounded(l)}, "", 0)
+	return log.New(NewWriter(l), "", 0)
 }
+
+// A Writer takes the lines of such a logger.
+type Writer struct{ log zerolog.Logger }
+
+// NewWriter returns the writer of [New]'s logger.
+func NewWriter(l zerolog.Logger) *Writer { return &Writer{Bounded(l)} }
 
 // Bounded returns l with at most ten lines a second.
 func Bounded(l zerolog.Logger) zerolog.Logger {
 	return l.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 }
 
-type lineWriter struct{ log zerolog.Logger }
+// Write writes one line.
+func (w *Writer) Write(p []byte) (int, error) {
+	w.WriteAbout(p, "")
+	return len(p), nil
+}
 
-func (w lineWriter) Write(p []byte) (int, error) {
+// WriteAbout writes one line about the request with this id; empty: about none.
+func (w *Writer) WriteAbout(p []byte, requestID string) {
 	level := zerolog.DebugLevel
 	if bytes.Contains(p, []byte("panic serving")) {
 		level = zerolog.ErrorLevel
 	}
-	w.log.WithLevel(level).Msg(redact.Text(string(p)))
-	return len(p), nil
+	e := w.log.WithLevel(level)
+	if requestID != "" {
+		e = e.Str("request_id", requestID)
+	}
+	e.Msg(redact.Text(string(p)))
 }

@@ -63,7 +63,7 @@ const server = http.createServer(async (request, response) => {
       const headers = [];
       for (let i = 0; i < request.rawHeaders.length; i += 2) {
         const name = request.rawHeaders[i].toLowerCase();
-        if (!/^(connection|cdn-loop|forwarded|x-forwarded-.*|x-websocktunnel-.*)$/.test(name)) headers.push([name, request.rawHeaders[i + 1]]);
+        if (!/^(connection|cdn-loop|forwarded|x-forwarded-.*|x-request-id|x-websocktunnel-.*)$/.test(name)) headers.push([name, request.rawHeaders[i + 1]]);
       }
       headers.sort(([a], [b]) => (a < b ? -1 : Number(a > b)));
       response.end(JSON.stringify({
