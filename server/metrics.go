@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -149,7 +150,7 @@ func (m *Metrics) attach(s *Server) bool { return m == nil || m.server.CompareAn
 
 // registrationKinds are all outcomes of registrations.
 var registrationKinds = []string{
-	eventRegistered, eventFailed,
+	logevent.Registered, logevent.Failed,
 	refusedKind(http.StatusBadRequest), refusedKind(http.StatusUnauthorized), refusedKind(http.StatusUpgradeRequired),
 	refusedKind(http.StatusTooManyRequests), refusedKind(http.StatusServiceUnavailable),
 }
@@ -160,7 +161,7 @@ func (m *Metrics) registration(outcome string, took time.Duration) {
 		return
 	}
 	m.registrations.WithLabelValues(outcome).Inc()
-	if outcome == eventRegistered {
+	if outcome == logevent.Registered {
 		m.handshake.Observe(took.Seconds())
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -126,7 +127,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		s.registry.withdraw(a)
 		p.memory.Release()
 		s.registrationFailed(log, g, codeUpgradeFailed, err)
-		return eventFailed
+		return logevent.Failed
 	}
 	viewer := requestConn(r)
 	if viewer != nil {
@@ -143,7 +144,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		if viewer != nil {
 			viewer.uncount()
 		}
-		return eventRegistered
+		return logevent.Registered
 	}
 	p.release() // not only after the close handshake, which a silent client draws out
 	s.registry.abandon(a, conn)
@@ -151,7 +152,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	sess.abandon(closeCode, fault)
 	s.registry.closed(sess.label, conn)
 	s.registrationFailed(log, g, code, err)
-	return eventFailed
+	return logevent.Failed
 }
 
 // whyFailed returns what to say of a registration that came to nothing after the
@@ -294,8 +295,8 @@ func (s *Server) refuse(w http.ResponseWriter, f *refusal) (kind string) {
 // nothing.
 func (s *Server) registrationFailed(log zerolog.Logger, g grant, code errorCode, err error) {
 	s.cfg.Metrics.failed(code)
-	if log, ok := s.audit.holder(log, g.id, eventFailed); ok {
-		log.Warn().Str("event", eventFailed).Str("error_code", string(code)).Str("reason", fmt.Sprintf("%.*s", maxReason, err)).EmbedObject(g).Msg("registration failed")
+	if log, ok := s.audit.holder(log, g.id, logevent.Failed); ok {
+		log.Warn().Str(logevent.Field, logevent.Failed).Str("error_code", string(code)).Str("reason", fmt.Sprintf("%.*s", maxReason, err)).EmbedObject(g).Msg("registration failed")
 	}
 }
 
@@ -313,15 +314,15 @@ func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error
 	if old != nil {
 		s.cfg.Metrics.replacement()
 	}
-	if log, ok := s.audit.holder(log, sess.id, eventRegistered); ok {
-		e := log.Info().Str("event", eventRegistered).EmbedObject(g).
+	if log, ok := s.audit.holder(log, sess.id, logevent.Registered); ok {
+		e := log.Info().Str(logevent.Field, logevent.Registered).EmbedObject(g).
 			Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
 		if old != nil {
 			e = e.Str("replaces", old.remote).Uint64("replacements", count)
 		}
 		e.Msg("tunnel connected")
 		if n := wire.NormalID(sess.id); n != sess.id && !s.cfg.DisablePathMode {
-			log.Warn().Str("normal", n).Msg("clients that normalise URLs ask for another id than this one, by path")
+			log.Warn().Str(logevent.Field, logevent.OddID).Str("normal", n).Msg("clients that normalise URLs ask for another id than this one, by path")
 		}
 	}
 	return nil

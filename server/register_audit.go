@@ -7,18 +7,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
-)
 
-// Values of the field "event" of the audit lines. They and the fields beside
-// them are documented in docs/configuration.md: people have alerts on them.
-const (
-	eventRegistered = "registered" // also where it replaces a session
-	eventRefused    = "refused"
-	eventFailed     = "failed" // admitted, but no session came of it
-	eventEvicted    = "evicted"
-	eventUnblocked  = "unblocked"
-	eventEnded      = "ended"      // of a session
-	eventSuppressed = "suppressed" // lines were left out
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 )
 
 // How many audit lines are written. More are only counted.
@@ -107,7 +97,7 @@ func (a *audit) sum() {
 		lines.Int(kind, n)
 		total += n
 	}
-	a.log.Warn().Str("event", eventSuppressed).Int("count", total).Dict("lines", lines).
+	a.log.Warn().Str(logevent.Field, logevent.Suppressed).Int("count", total).Dict("lines", lines).
 		Msg("too many registrations and refusals to log each")
 }
 
@@ -123,7 +113,7 @@ func (a *audit) close() {
 }
 
 // refusedKind is the kind of a refusal with this status, for sums.
-func refusedKind(status int) string { return fmt.Sprintf("%s_%d", eventRefused, status) }
+func refusedKind(status int) string { return fmt.Sprintf("%s_%d", logevent.Refused, status) }
 
 // MarshalZerologObject adds the times of a valid token, and never the token, to
 // an audit line. Without one it adds nothing.

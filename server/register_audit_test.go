@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 )
 
 // auditLines returns the lines of a log that have an event, oldest first.
@@ -221,7 +223,7 @@ func TestAuditHolder(t *testing.T) {
 		written := 0
 		for range 10 {
 			for range 500 {
-				if _, ok := a.holder(zerolog.Nop(), "a", eventRegistered); ok {
+				if _, ok := a.holder(zerolog.Nop(), "a", logevent.Registered); ok {
 					written++
 				}
 			}
@@ -230,11 +232,11 @@ func TestAuditHolder(t *testing.T) {
 		if most := 10 * (linesPerSecond - 1); written > most {
 			t.Errorf("%d lines in 10 s, want at most %d", written, most)
 		}
-		if _, ok := a.holder(zerolog.Nop(), "b", eventRegistered); !ok {
+		if _, ok := a.holder(zerolog.Nop(), "b", logevent.Registered); !ok {
 			t.Error("the other id has no line")
 		}
 		for range 100 {
-			a.holder(zerolog.Nop(), "a", eventRegistered)
+			a.holder(zerolog.Nop(), "a", logevent.Registered)
 		}
 		a.close() // what is left is said at the end
 		sums := auditLines(t, log.String())

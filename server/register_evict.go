@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 )
 
 var errEvicted = errors.New("token was in force when an operator evicted the tunnel, or is older than that one")
@@ -84,7 +86,7 @@ func (e *evictions) ids(now time.Time) []string {
 func (s *Server) Evict(id string) bool {
 	found := s.registry.evict(labelOf(id), s.cfg.now())
 	if found {
-		s.log.Warn().Str("event", eventEvicted).Str("id", id).Msg("tunnel evicted by an operator")
+		s.log.Warn().Str(logevent.Field, logevent.Evicted).Str("id", id).Msg("tunnel evicted by an operator")
 	}
 	return found
 }
@@ -94,7 +96,7 @@ func (s *Server) Evict(id string) bool {
 func (s *Server) Unblock(id string) bool {
 	lifted := s.registry.unblock(id)
 	if lifted {
-		s.log.Info().Str("event", eventUnblocked).Str("id", id).Msg("evicted tunnel unblocked")
+		s.log.Info().Str(logevent.Field, logevent.Unblocked).Str("id", id).Msg("evicted tunnel unblocked")
 	}
 	return lifted
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -53,7 +54,7 @@ func (f *refusal) log(log zerolog.Logger, g grant) {
 	if reason == "" {
 		reason = f.told
 	}
-	log.WithLevel(level).Str("event", eventRefused).Str("error_code", string(f.code)).Int("status", f.status).
+	log.WithLevel(level).Str(logevent.Field, logevent.Refused).Str("error_code", string(f.code)).Int("status", f.status).
 		Str("reason", fmt.Sprintf("%.*s", maxReason, reason)).EmbedObject(g).Msg("registration refused")
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/internal/configerror"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -244,7 +245,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	first := s.registry.drain()
 	sessions := s.registry.sessions()
 	if delay := s.live.Load().DrainDelay; first && delay > 0 && len(sessions) > 0 {
-		s.log.Info().Stringer("delay", delay).Msg("the heartbeat fails from now on")
+		s.log.Info().Str(logevent.Field, logevent.DrainDelay).Stringer("delay", delay).Msg("the heartbeat fails from now on")
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
@@ -253,7 +254,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		sessions = s.registry.sessions()
 	}
 	if first {
-		s.log.Info().Int("tunnels", len(sessions)).Msg("shutting down")
+		s.log.Info().Str(logevent.Field, logevent.Draining).Int("tunnels", len(sessions)).Msg("shutting down")
 		spread := min(time.Duration(len(sessions))*goawaySpacing, s.live.Load().DrainTimeout/2)
 		for i, sess := range sessions {
 			sess.leave(spread * time.Duration(i) / time.Duration(len(sessions)))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -274,7 +275,7 @@ func (s *session) checkExpiry(expires time.Time) time.Duration {
 		}
 		return left + tokenLeeway
 	}
-	s.log().Info().Msg("token expired and no fresh one came: session drains")
+	s.log().Info().Str(logevent.Field, logevent.Expired).Msg("token expired and no fresh one came: session drains")
 	s.retire(wire.CloseTokenExpired)
 	return 0
 }
@@ -375,7 +376,7 @@ func (s *session) logEnd() {
 			cause = err.Error()
 		}
 	}
-	s.logUpTo(linesPerSecond).Info().Str("event", eventEnded).Str("reason", reason).Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
+	s.logUpTo(linesPerSecond).Info().Str(logevent.Field, logevent.Ended).Str("reason", reason).Str("cause", cause).Stringer("lived", time.Since(s.since).Round(100*time.Millisecond)).Msg("session ended")
 }
 
 // is reports whether the session is in state st.

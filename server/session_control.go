@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -38,7 +39,7 @@ func (s *session) onControl(b []byte) {
 		err = errors.New("they come faster than they can be answered")
 	}
 	if s.cut(wire.CloseProtocol, fault) { // more may come until it has ended
-		s.log().Warn().Err(err).Msg(fault)
+		s.log().Warn().Str(logevent.Field, logevent.Violation).Err(err).Msg(fault)
 	}
 }
 
@@ -72,29 +73,37 @@ func (s *session) handleControl(m wire.Control) {
 	case wire.TypeGoaway:
 		if !s.hasLeft() && s.retire(wire.CloseDraining) {
 			s.stopped.Store(true)
-			s.log().Debug().Msg("tunnel client asked to be drained")
+			s.log().Debug().Str(logevent.Field, logevent.ClientLeaves).Msg("tunnel client asked to be drained")
 		}
 	}
 }
 
 // refresh puts a fresh token in force, or keeps the old one.
 func (s *session) refresh(token string) {
+	var code errorCode
 	g, err := s.srv.admitToken(token, s.id)
-	if err == nil && !s.srv.cfg.now().Before(g.expires) {
-		err = errInLeeway
+	switch {
+	case err != nil:
+		code = badToken(err).code
+	case !s.srv.cfg.now().Before(g.expires):
+		err, code = errInLeeway, codeTokenExpired
 	}
 	if err != nil {
 		if s.refusals++; s.refusals > maxRefusals {
 			const fault = "too many refused tokens"
-			s.log().Warn().Msg(fault + ": session ends")
+			s.log().Warn().Str(logevent.Field, logevent.Violation).Msg(fault + ": session ends")
 			s.cut(wire.CloseProtocol, fault)
 			return
 		}
 	}
 	if err = s.renew(g, err); err == nil {
-		s.log().Debug().Time("expires", g.expires).Msg("token refreshed")
+		s.log().Debug().Str(logevent.Field, logevent.TokenRefreshed).Time("expires", g.expires).Msg("token refreshed")
 	} else {
-		s.log().Warn().Err(err).Msg("fresh token refused; the old one stays in force")
+		line := s.log().Warn().Str(logevent.Field, logevent.TokenRefused).Err(err)
+		if code != "" {
+			line = line.Str("error_code", string(code))
+		}
+		line.Msg("fresh token refused; the old one stays in force")
 	}
 }
 
@@ -139,7 +148,7 @@ func (s *session) send() <-chan struct{} {
 		defer close(sent)
 		for _, m := range outbox {
 			if err := s.conn.SendControl(m.Encode()); err != nil {
-				s.log().Debug().Err(err).Str("type", m.Type).Msg("control message not sent")
+				s.log().Debug().Str(logevent.Field, logevent.ControlUnsent).Err(err).Str("type", m.Type).Msg("control message not sent")
 			}
 		}
 	}()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -332,7 +333,7 @@ func (x *exchange) fail(err error) {
 	}
 	x.out.failure = f
 	log := x.srv.lines.of(x.tunnel).limited(x.srv.log, linesPerSecond-1)
-	log.Debug().Str("id", x.route.name()).Str("request_id", x.id).Str("error_code", string(f.code)).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
+	log.Debug().Str(logevent.Field, logevent.RequestFailed).Str("id", x.route.name()).Str("request_id", x.id).Str("error_code", string(f.code)).Int("status", f.status).Str("error", redact.Error(err)).Msg("request failed")
 	x.waits()
 	defer x.moves()
 	f.write(x.w, x.in, x.id)

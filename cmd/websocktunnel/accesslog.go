@@ -12,6 +12,7 @@ import (
 	"github.com/websocktunnel/websocktunnel/cmd/internal/accesslog"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -120,10 +121,10 @@ func (a *accessLog) reopen(log zerolog.Logger) {
 		return
 	}
 	if err := a.file.Reopen(); err != nil {
-		log.Error().Str("event", "reload").Err(err).Msg("the file of the access log stays open, wherever it is now")
+		log.Error().Str(logevent.Field, logevent.Reload).Err(err).Msg("the file of the access log stays open, wherever it is now")
 		return
 	}
-	log.Info().Str("event", "reload").Msg("opened the file of the access log again")
+	log.Info().Str(logevent.Field, logevent.Reload).Msg("opened the file of the access log again")
 }
 
 // close waits until what is queued has been written, for a moment.

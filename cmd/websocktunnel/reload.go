@@ -12,6 +12,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/internal/admin"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -85,7 +86,7 @@ func (r *running) reload() (done admin.Reloaded, faults []string) {
 		if errors.As(err, &all) {
 			faults = all.Lines
 		}
-		r.log.Error().Str("event", "reload").Strs("faults", faults).Msg("the configuration has faults: it stays as it was")
+		r.log.Error().Str(logevent.Field, logevent.Reload).Strs("faults", faults).Msg("the configuration has faults: it stays as it was")
 		return done, faults
 	}
 	for _, w := range next.warnings {
@@ -98,7 +99,7 @@ func (r *running) reload() (done admin.Reloaded, faults []string) {
 	if len(done.Restart) > 0 {
 		level, text = zerolog.WarnLevel, "read the configuration again; some settings need a restart"
 	}
-	r.log.WithLevel(level).Str("event", "reload").Strs("changed", done.Changed).Strs("restart", done.Restart).Msg(text)
+	r.log.WithLevel(level).Str(logevent.Field, logevent.Reload).Strs("changed", done.Changed).Strs("restart", done.Restart).Msg(text)
 	return done, nil
 }
 

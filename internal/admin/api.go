@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 )
 
 // answer writes v as JSON.
@@ -109,7 +111,7 @@ func (a *Admin) getConfig(w http.ResponseWriter, _ *http.Request) {
 
 // logChange writes who has changed something.
 func (a *Admin) logChange(r *http.Request, action, id string) {
-	e := a.cfg.Logger.Info().Str("event", "admin").Str("action", action).Str("remote", r.RemoteAddr)
+	e := a.cfg.Logger.Info().Str(logevent.Field, logevent.Admin).Str("action", action).Str("remote", r.RemoteAddr)
 	if id != "" {
 		e = e.Str("id", id)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
+
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 )
 
 const (
@@ -198,7 +200,7 @@ func (g *guard) rightToken(token string) bool {
 // refuse answers wrong credentials.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request) {
 	if g.lines.Allow() {
-		g.log.Warn().Str("event", "admin_refused").Str("remote", r.RemoteAddr).Msg("wrong token on the admin listener")
+		g.log.Warn().Str(logevent.Field, logevent.AdminRefused).Str("remote", r.RemoteAddr).Msg("wrong token on the admin listener")
 	}
 	g.challenge(w, r, http.StatusUnauthorized, "wrong token")
 }

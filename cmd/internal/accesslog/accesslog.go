@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -90,7 +91,7 @@ func (l *Log) wants(i *server.RequestInfo) bool {
 }
 
 func (l *Log) writeJSON(i *server.RequestInfo, path, referer string) {
-	e := l.json.Log().Time("time", i.End).Str("event", "request").Str("request_id", i.ID)
+	e := l.json.Log().Time("time", i.End).Str(logevent.Field, logevent.Request).Str("request_id", i.ID)
 	if i.Viewer.IsValid() {
 		e = e.Str("remote", i.Viewer.String())
 	}

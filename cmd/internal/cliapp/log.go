@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/logqueue"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 )
 
 // FlushTimeout is how long the last lines may take to go out before an exit.
@@ -34,5 +35,5 @@ func LogTo(f *os.File, program string, form LogFormat) (w io.Writer, queue *logq
 // LogDropped logs that a log has lost lines: at any level, because the log is not
 // whole without it.
 func LogDropped(log zerolog.Logger, lines uint64) {
-	log.Log().Str(zerolog.LevelFieldName, zerolog.LevelWarnValue).Timestamp().Str("event", "log_dropped").Uint64("dropped_lines", lines).Msg("log lines dropped")
+	log.Log().Str(zerolog.LevelFieldName, zerolog.LevelWarnValue).Timestamp().Str(logevent.Field, logevent.LogDropped).Uint64("dropped_lines", lines).Msg("log lines dropped")
 }

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/websocktunnel/websocktunnel/internal/errorlog"
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
@@ -39,7 +40,7 @@ type Tracer struct {
 func Start(c *Config, program, version string, log zerolog.Logger) (*Tracer, error) {
 	log = errorlog.Bounded(log)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.Warn().Str("event", "tracing").Str("error", redact.Error(err)).Msg("spans are lost")
+		log.Warn().Str(logevent.Field, logevent.Tracing).Str("error", redact.Error(err)).Msg("spans are lost")
 	}))
 	otel.SetLogger(logr.Discard()) // it would write to standard error by itself
 	ctx := context.Background()
