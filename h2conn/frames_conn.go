@@ -90,8 +90,8 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 	c.meter = m
 	m.streams.several = &c.carrier.several
 	c.carrier.setDirect(directWriter(c.socket))
-	if socket := netconn.Socket(c.socket); socket != nil && c.carrier.above != nil { // otherwise net/http may have read ahead
-		c.carrier.r = socket
+	if netconn.Socket(c.socket) != nil && c.carrier.above != nil { // otherwise net/http may have read ahead
+		c.carrier.r = netconn.Source(c.socket)
 	}
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	h.quiet = cmp.Or(interval, defaultPingInterval) / 2

@@ -216,3 +216,27 @@ func TestRequestsUnderWayHaveNoTurn(t *testing.T) {
 		return len(s.turns.of) > 0
 	})
 }
+
+// What a tunnel client sends is the tunnel's work. HTTP/2 inside a tunnel reads past most
+// layers of the connection, but not past this one.
+func TestTunnelsTakeTurns(t *testing.T) {
+	s := newService(t, Config{})
+	s.waitActive(s.connect("a", http.NotFoundHandler()))
+	s.get("/a/")
+	s.turns.mu.Lock()
+	of := s.turns.of[labelOf("a")].Value()
+	s.turns.mu.Unlock()
+	if of == nil {
+		t.Fatal("the tunnel is no peer")
+	}
+	ended := func() uint64 {
+		of.mu.Lock()
+		defer of.mu.Unlock()
+		return of.ended
+	}
+	before := ended()
+	s.get("/a/")
+	if ended() == before {
+		t.Error("the tunnel client's answer took no turn")
+	}
+}

@@ -160,6 +160,9 @@ func (c *viewerConn) PassThrough() net.Conn {
 	return c.Conn
 }
 
+// SeesReads is for [netconn.Source]: turns begin and end with them.
+func (c *viewerConn) SeesReads() {}
+
 // SetWriteDeadline sets a deadline beside the one that each Write has.
 func (c *viewerConn) SetWriteDeadline(t time.Time) error {
 	if t.IsZero() {

@@ -48,6 +48,9 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	b.read.Add(int64(n))
 	b.attempt.sess.traffic.addSent(n)
 	if err != nil {
+		if len(b.resp.Trailer) > maxTrailers {
+			b.attempt.sess.turn.slowDown()
+		}
 		checkTrailer(b.resp.Trailer)
 		if errors.Is(err, io.EOF) && !b.attempt.x.fitsViewer(b.resp.Trailer) {
 			err = fmt.Errorf("%w: trailers that the viewer does not take", failBadAnswer)

@@ -45,6 +45,26 @@ func Socket(c net.Conn) *net.TCPConn {
 	return nil
 }
 
+// Source returns what to read from instead of c: the lowest layer that hands on what
+// comes from the network as it is, or the first that has to see each Read all the same,
+// which has a method SeesReads.
+func Source(c net.Conn) net.Conn {
+	for {
+		if _, ok := c.(interface{ SeesReads() }); ok {
+			return c
+		}
+		layer, ok := c.(interface{ PassThrough() net.Conn })
+		if !ok {
+			return c
+		}
+		next := layer.PassThrough()
+		if next == nil {
+			return c
+		}
+		c = next
+	}
+}
+
 // Find returns the first layer of c that is a T, which may be c. It reports
 // false if there is none, or c is nil.
 func Find[T any](c net.Conn) (layer T, ok bool) {
