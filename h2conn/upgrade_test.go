@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -288,6 +289,46 @@ func TestMalformedKeyIsTheTargetsToRefuse(t *testing.T) {
 		}
 		if b := body(t, resp); resp.StatusCode != 400 || !strings.Contains(b, "short") {
 			t.Errorf("got %d %q", resp.StatusCode, b)
+		}
+	})
+}
+
+// TestDirectReader: it reads what the connection would, and Close ends its Read while
+// the handler is still there.
+func TestDirectReader(t *testing.T) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
+		result := make(chan error, 1)
+		tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				result <- err
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			r := conn.(interface{ DirectReader() io.Reader }).DirectReader()
+			p := make([]byte, 10)
+			if _, err := io.ReadFull(r, p[:5]); err != nil || string(p[:5]) != "hello" {
+				result <- fmt.Errorf("Read %q, %w", p[:5], err)
+				return
+			}
+			go conn.Close()
+			if n, err := r.Read(p); !errors.Is(err, net.ErrClosed) {
+				result <- fmt.Errorf("Read after Close: %d, %w", n, err)
+				return
+			}
+			result <- nil
+		}), cfg, h2conn.ServeConfig{})
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://target/", nil)
+		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		io.WriteString(resp.Body.(io.Writer), "hello")
+		if err := <-result; err != nil {
+			t.Error(err)
 		}
 	})
 }
