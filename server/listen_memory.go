@@ -15,7 +15,6 @@ type connMemory struct {
 	refuse func()        // ends the connection: there is no room for what it has begun
 	closed chan struct{} // closed with the connection
 
-	unread atomic.Int64 // DATA
 	http2  atomic.Bool
 	busy   atomic.Bool  // there is a request
 	header atomic.Int64 // what is charged for an HTTP/1 header
@@ -119,16 +118,25 @@ func (m *connMemory) unfinished(is bool) {
 	}
 }
 
-// held is told how much DATA nobody has read.
-func (m *connMemory) held(delta int64) {
-	m.unread.Add(delta)
-	m.hold.Add(delta)
+// unreadData is DATA that has come on a connection and that nobody has taken.
+type unreadData struct {
+	of    *budget.Holding
+	done  <-chan struct{} // closed with the connection
+	bytes atomic.Int64
 }
 
-// room holds up the reading of DATA.
-func (m *connMemory) room() {
-	if m.unread.Load() > freeUnread {
-		m.hold.Room(m.closed)
+// memory returns what the reader of the connection calls.
+func (d *unreadData) memory() h2conn.Memory {
+	return h2conn.Memory{
+		Held: func(delta int64) {
+			d.bytes.Add(delta)
+			d.of.Add(delta)
+		},
+		Room: func() {
+			if d.bytes.Load() > freeUnread {
+				d.of.Room(d.done)
+			}
+		},
 	}
 }
 
@@ -141,6 +149,6 @@ func (s *Server) watchConfig(c *viewerConn) h2conn.WatchConfig {
 		Begun:         m.begun,
 		Headers:       m.unfinished,
 		Flooded:       c.turn.slowDown,
-		Memory:        h2conn.Memory{Held: m.held, Room: m.room},
+		Memory:        (&unreadData{of: m.hold, done: m.closed}).memory(),
 	}
 }

@@ -54,8 +54,7 @@ type session struct {
 	since  time.Time
 	conn   *h2conn.Conn
 	memory *budget.Holding
-	turn   *turn        // of the connection; nil if Serve has not accepted it
-	unread atomic.Int64 // DATA that no viewer has taken
+	turn   *turn // of the connection; nil if Serve has not accepted it
 
 	passesBarePath bool // to its target: see viewer_bare.go
 
@@ -125,7 +124,7 @@ func tunnelLog(log zerolog.Logger, remote, id string) zerolog.Logger {
 func (s *session) start(ctx context.Context) error {
 	cfg := s.srv.live.Load().tunnelConfig()
 	cfg.PingAnswered = s.pingAnswered
-	cfg.Memory = h2conn.Memory{Held: s.held, Room: s.room}
+	cfg.Memory = (&unreadData{of: s.memory, done: s.conn.Done()}).memory()
 	tr, err := h2conn.NewTransport(s.conn, cfg)
 	if err != nil {
 		return err
@@ -166,19 +165,6 @@ func (s *session) abandon(code wire.CloseCode, fault string) {
 	s.conn.Close()
 	s.memory.Release()
 	s.enter(stateEnded, 0, "")
-}
-
-// held is told how much DATA no viewer has taken.
-func (s *session) held(delta int64) {
-	s.unread.Add(delta)
-	s.memory.Add(delta)
-}
-
-// room holds up the reading of DATA.
-func (s *session) room() {
-	if s.unread.Load() > freeUnread {
-		s.memory.Room(s.conn.Done())
-	}
 }
 
 // run lives from the session's publication to its end. It answers control
