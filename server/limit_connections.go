@@ -73,10 +73,7 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 	if ok && !l.exempt(addr) {
 		lc.addr = subscriber(addr)
 	}
-	cut := func() {
-		lc.turn.slowDown()
-		reset(lc)
-	}
+	cut := func() { reset(lc) }
 	lc.memory.init(l.memory.hold(cut, addr), cut)
 	err := lc.memory.hold.AdmitReserved(l.cost, freshReserve)
 	l.mu.Lock()

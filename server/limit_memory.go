@@ -154,7 +154,9 @@ func (m *requestMemory) cut() {
 // with 503, or, if too many such answers wait for their viewers, by the end of its connection, so that
 // what follows on it costs no time either.
 func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route, id string) {
-	if m.conn != nil {
+	if m.conn != nil && r.ProtoMajor == 2 {
+		// Many tunnel clients or viewers of one address that come at once, on a
+		// connection each, have broken no rule.
 		m.conn.turn.slowDown()
 	}
 	if m.AdmitReserved(requestCost, refusalReserve) != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -238,5 +239,60 @@ func TestTunnelsTakeTurns(t *testing.T) {
 	s.get("/a/")
 	if ended() == before {
 		t.Error("the tunnel client's answer took no turn")
+	}
+}
+
+// Tunnel clients and viewers of one address that come at once are refused, but not slowed
+// down: after a restart of the service ten thousand may come back from one address.
+func TestWhoIsSlowedDown(t *testing.T) {
+	s := newService(t, Config{MemoryLimit: 1 << 20})
+	addr := netip.MustParseAddr("127.0.0.1")
+	slow := func() bool {
+		s.turns.mu.Lock()
+		of := s.turns.of[addr].Value()
+		s.turns.mu.Unlock()
+		if of == nil {
+			return false
+		}
+		of.mu.Lock()
+		defer of.mu.Unlock()
+		return !of.slow.IsZero()
+	}
+	fill := func() (done func()) {
+		h := s.memory.hold(nil, addr)
+		h.Add(10 * s.memory.perAddress)
+		return h.Release
+	}
+	const get = "GET /nobody/ HTTP/1.1\r\nHost: h\r\n\r\n"
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/nobody/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	c, br := s.dialRaw(get)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	viewer := s.http2Viewer()
+	if resp, err = viewer.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	defer fill()()
+
+	io.WriteString(c, get)
+	if resp, err := http.ReadResponse(br, nil); err == nil && resp.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("%d, want no room", resp.StatusCode)
+	}
+	if slow() {
+		t.Error("an address was slowed down for a single request")
+	}
+	if resp, err := viewer.RoundTrip(req); err == nil && resp.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("%d, want no room", resp.StatusCode)
+	}
+	if !slow() {
+		t.Error("an address was not slowed down for a request too many over HTTP/2")
 	}
 }
