@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -40,13 +41,13 @@ func TestDirectWrites(t *testing.T) {
 	full := make(chan struct{}) // closed when the socket takes no more, or all
 	isFull := sync.OnceFunc(func() { close(full) })
 	c := newCombiner(a, 10*time.Second, false)
-	whole, partly := 0, 0
+	var whole, partly atomic.Int32
 	c.setDirect(func(p []byte) int {
 		n := direct(p)
 		if n == len(p) {
-			whole++
+			whole.Add(1)
 		} else {
-			partly++
+			partly.Add(1)
 			isFull()
 		}
 		return n
@@ -81,8 +82,8 @@ func TestDirectWrites(t *testing.T) {
 	if n, err := b.Read(make([]byte, 1)); n > 0 || err != io.EOF {
 		t.Errorf("then %d bytes, %v", n, err)
 	}
-	if whole == 0 || partly == 0 {
-		t.Errorf("%d writes were taken whole, %d partly: want some of each", whole, partly)
+	if whole.Load() == 0 || partly.Load() == 0 {
+		t.Errorf("%d writes were taken whole, %d partly: want some of each", whole.Load(), partly.Load())
 	}
 }
 
