@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -38,6 +39,7 @@ type Transport struct {
 	noExtendedConnect bool
 
 	goneAway chan struct{} // closed when the peer has sent GOAWAY
+	ended    atomic.Bool   // x/net has refused a request; net/http's wrapper tells it late
 
 	upgrades openUpgrades
 }
@@ -188,6 +190,9 @@ func (t *Transport) wrap(err error) error {
 	if unprocessed(err) {
 		return fmt.Errorf("%w: %w", ErrUnprocessed, err)
 	}
+	if text := err.Error(); strings.Contains(text, "client conn could not be established") || strings.Contains(text, "client conn not usable") {
+		t.ended.Store(true)
+	}
 	select {
 	case <-t.conn.Done():
 		return fmt.Errorf("%w (connection lost: %w)", err, t.conn.Err())
@@ -232,7 +237,7 @@ func (t *Transport) ExtendedConnect() bool {
 // Usable reports whether the Transport takes new requests. It does not once
 // the connection is gone or the peer has sent GOAWAY: x/net then lets requests in
 // flight finish and waits for the owner to close.
-func (t *Transport) Usable() bool { return t.cc.CanTakeNewRequest() }
+func (t *Transport) Usable() bool { return !t.ended.Load() && t.cc.CanTakeNewRequest() }
 
 // GoneAway is closed when the peer has sent a GOAWAY frame.
 func (t *Transport) GoneAway() <-chan struct{} { return t.goneAway }
