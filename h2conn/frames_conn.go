@@ -119,7 +119,7 @@ func (r *timedReader) Read(p []byte) (int, error) {
 func (c *http2Conn) Read(p []byte) (int, error) {
 	if c.started != nil {
 		c.begin()
-		return 0, nil
+		return 0, nil // x/net reads again, through the buffer that begin has put in place
 	}
 	// x/net has used what it has read, and that were whole frames.
 	if c.buffers == nil || c.frames.meter.left > 0 {

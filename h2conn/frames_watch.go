@@ -72,7 +72,7 @@ func Watch(c net.Conn, cfg WatchConfig) *WatchedConn {
 	m.burst, m.budget = watchBurst, watchBurst
 	m.inflow.changed = cfg.Memory.Held
 	w.frames = frameReader{
-		source: c, peer: newPeerSettings(len(http2.ClientPreface)), meter: m,
+		source: cfg.Memory.reader(c), peer: newPeerSettings(len(http2.ClientPreface)), meter: m,
 		passes: w.passes,
 		flood: func() error {
 			if cfg.Flooded != nil {
@@ -82,7 +82,6 @@ func Watch(c net.Conn, cfg WatchConfig) *WatchedConn {
 			return errFlood
 		},
 	}
-	w.frames.source = cfg.Memory.reader(c)
 	return w
 }
 

@@ -74,7 +74,11 @@ func (l *connLimit) admit(lc *viewerConn) bool {
 		lc.addr = subscriber(addr)
 	}
 	cut := func() { reset(lc) }
-	lc.memory.init(l.memory.hold(cut, addr), cut)
+	refuse := func() { // what it has begun: a header of many kilobytes, or HTTP/2
+		lc.turn.slowDown()
+		reset(lc)
+	}
+	lc.memory.init(l.memory.hold(cut, addr), refuse)
 	err := lc.memory.hold.AdmitReserved(l.cost, freshReserve)
 	l.mu.Lock()
 	var givesWay *viewerConn

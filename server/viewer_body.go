@@ -36,11 +36,11 @@ const (
 //
 // It times the two things that only it can see: that the tunnel has taken no
 // bytes although some are there, and that the request is whole and no answer
-// comes. Of a request without a body it has only that.
+// comes. A request without a body has only the second timer.
 //
-// HTTP/2's transport and ReverseProxy close the body in any case, although the
-// request may be tried again, or its answer be still under way. So the exchange
-// ends the viewer's body, with end.
+// HTTP/2's transport closes the body in any case, although the request may be
+// tried again, or its answer be still under way. So the exchange ends the viewer's
+// body, with end.
 type requestBody struct {
 	x    *exchange
 	src  io.ReadCloser // nil: no body
@@ -253,10 +253,9 @@ func (b *requestBody) Close() error {
 
 // end ends the request although more of it may be to come: the answer is over.
 // For an HTTP/1.1 viewer net/http would wait for the rest, and hold back the end
-// of the answer. What it does with a rest that was cut short is to take it for
-// the next request, so that an answer which begins before the body is whole says
-// that the connection ends with it: see exchange.last. It may end the context of
-// the viewer's request.
+// of the answer. It would take a rest that was cut short for the next request.
+// Therefore an answer that begins before the body is whole says that the connection
+// ends with it: see exchange.last. It may end the context of the viewer's request.
 func (b *requestBody) end() {
 	if b.src == nil {
 		return

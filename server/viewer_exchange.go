@@ -25,8 +25,8 @@ import (
 
 // exchange is one request and its answer, as the service sees them: it may take
 // several attempts and sessions, where package target's exchange asks its target
-// once. For a viewer it is made by serveViewer, and its methods are the steps of an
-// [httputil.ReverseProxy] made for it alone, in this order:
+// once. For a viewer it is made by serveViewer. Its methods are the steps, most of them
+// hooks of an [httputil.ReverseProxy] made for it alone, in this order:
 //
 //	serve         the whole
 //	answerBare    what of the bare path is not for the target (viewer_bare.go)

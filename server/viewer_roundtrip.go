@@ -104,7 +104,8 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		if a.sent() {
-			// The session broke. Once more, if its successor is there already.
+			// The session broke. Once more, if a successor is there, or announced, for
+			// which lookup waits.
 			sess.lost(0)
 			if !repeatable {
 				return nil, err

@@ -46,7 +46,7 @@ type viewerWriter struct {
 	expects   bool // it waits for a 100, which net/http would send
 
 	wrote bool             // the final header has been written; owned by the handler
-	late  lateheader.Timer // sends it if the body lets wait for it
+	late  lateheader.Timer // sends it if the body keeps it waiting
 
 	// header is that of the answer until it is written. It is not the server's
 	// own, which interim answers use meanwhile.
@@ -58,7 +58,7 @@ type viewerWriter struct {
 	begun   bool            // no more interim answers
 
 	// continued says that the viewer has got a 100, or has one in queue, or sends
-	// its body without.
+	// its body without waiting for one.
 	continued bool
 
 	sent     atomic.Int64
@@ -231,9 +231,9 @@ func (w *viewerWriter) WriteHeader(status int) {
 // emptyBody reports whether the answer is the tunnel's and known to have no body.
 func (w *viewerWriter) emptyBody() bool { return w.x.final != nil && w.x.final.ContentLength == 0 }
 
-// Flush sends what has been written, except where that is nothing: ReverseProxy
-// flushes the header of every answer at once, and for an answer without a body
-// this would race with its trailers, which gRPC's errors consist of.
+// Flush sends what has been written. It does nothing for an answer without a body:
+// ReverseProxy flushes one with trailers, and an event stream, and that would race with
+// the trailers, which gRPC's errors consist of.
 func (w *viewerWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.

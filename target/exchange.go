@@ -70,7 +70,7 @@ func newExchange(p *Proxy, w http.ResponseWriter, r *http.Request) *exchange {
 	if r.ProtoMajor == 2 && r.Body != nil && r.Body != http.NoBody {
 		ex.body.closable = true
 		ex.in = r.WithContext(r.Context()) // the caller's stays as it is
-		ex.in.Body = &ex.body              // so that ReverseProxy, too, closes this one
+		ex.in.Body = &ex.body
 	}
 	ex.w = writer{ResponseWriter: w, ex: ex, length: -1}
 	ex.proxy = httputil.ReverseProxy{

@@ -17,7 +17,7 @@ type writer struct {
 	http.ResponseWriter
 	ex *exchange
 
-	late lateheader.Timer // sends the final header if the body lets wait for it
+	late lateheader.Timer // sends the final header if the body keeps it waiting
 
 	length  int64 // body bytes of the answer; -1 if that is not known in advance
 	silent  bool  // the answer has no body, and does not say so

@@ -1,4 +1,4 @@
-// Package lateheader sends the header of an answer whose body lets wait for it.
+// Package lateheader sends the header of an answer whose body keeps it waiting.
 // Otherwise header and body leave together, which spares a system call, or an
 // HTTP/2 frame of its own.
 package lateheader
