@@ -13,8 +13,8 @@ import "net/http"
 //	anything else: refused             anything else: refused
 //
 // In both, the stream's DATA is what follows the handshake, in either
-// direction, and END_STREAM is the half-close; transport_upgraded.go has another
-// one, for the answering end.
+// direction, and END_STREAM is the half-close. The answering end cannot send
+// END_STREAM early: it sends the control message upgrade_end (transport_upgraded.go).
 
 // protocolHeader is where x/net keeps the :protocol pseudo-header of an
 // extended CONNECT request.

@@ -29,8 +29,10 @@
 // network with its lock held.
 //
 // An [exchange] belongs to the goroutine of its handler. Other goroutines touch it
-// (x/net reading the request, a session's that brings interim answers, timers)
-// through requestBody, answerBody and viewerWriter, which have locks of their own.
+// (x/net reading the request, a session's that brings interim answers, timers, the
+// one that keeps a body for another try) through requestBody, answerBody and
+// viewerWriter, which have locks of their own. The memory budget's calls exchange.cut,
+// which reads what the constructor has set.
 // No lock is held across network I/O, but for the [sync.Once] of answerBody.Close and
 // of exchange.finish: the first call ends before a second one returns. Only the
 // exchange's own request ever waits for them.

@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// answerBody is the body of an answer out of a tunnel, that of a 101 included,
-// which package target gives a type of its own. Its Close is the end of the
-// attempt that brought it, and of an exchange without a viewer.
+// answerBody is the body of an answer out of a tunnel. That of a 101 is one too; in
+// package target it is a targetEnd. Its Close is the end of the attempt that brought
+// it, and of an exchange without a viewer.
 //
 //	open      Read returns what comes
 //	at end    a Read has returned an error; of io.EOF, the trailers are there

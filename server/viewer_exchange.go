@@ -41,8 +41,8 @@ import (
 // answer's body is closed.
 //
 // Everything about the exchange is in its fields. Nothing travels in contexts, but
-// for the connection that [http.Server.ConnContext] puts there, and the hooks of
-// [net/http/httptrace].
+// for the connection that [http.Server.ConnContext] puts there, the local address, which
+// net/http does, and the hooks of [net/http/httptrace].
 type exchange struct {
 	// Set by the constructor.
 	srv    *Server

@@ -25,7 +25,7 @@ type RequestInfo struct {
 	Viewer netip.Addr
 
 	Method, Host       string
-	Proto              string // what the viewer speaks, such as HTTP/2.0; empty for Go code
+	Proto              string // of the request, such as HTTP/2.0, and HTTP/1.1 for an extended CONNECT; empty for Go code
 	UserAgent, Referer string
 
 	// Tunnel is the client id, or the label in host mode; empty if the request

@@ -126,8 +126,7 @@ func (b *requestBody) close(next int32) error {
 	return b.ReadCloser.Close()
 }
 
-// answerBody is the body of an answer, except of a 101, whose body is a targetEnd:
-// package server's is both.
+// answerBody is the body of an answer, except of a 101, whose body is a targetEnd.
 //
 //	state    Read returns                             entered when
 //	open     what the target sends                    the answer's header is here

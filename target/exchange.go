@@ -32,9 +32,15 @@ import (
 //	finish          ends it
 //
 // They run in the goroutine of the handler, one after the other. Other goroutines
-// call the methods of the bodies, of an upgrade and of an expectation, whose shared
-// fields are atomic, and, until RoundTrip has returned, the hooks of the trace, of
-// which ReverseProxy's own passes interim answers to writer.WriteHeader.
+// touch the exchange too:
+//
+//	net/http's Transport     reads the request's body and, until RoundTrip has
+//	                         returned, calls the hooks of the trace; ReverseProxy's own
+//	                         hook passes interim answers to writer.WriteHeader
+//	an upgrade's two copies  the two ends of the connection
+//	the late header's timer  writes the header of an answer whose body keeps it waiting
+//
+// What they share is atomic, or has a lock or a channel of its own.
 type exchange struct {
 	p     *Proxy
 	proxy httputil.ReverseProxy
