@@ -24,11 +24,13 @@ type carrier struct {
 
 	above *bufio.Reader // the websocket's, which reads from here; nil: not known
 
-	readMu sync.Mutex           // held by Read and wait, also while nothing comes
-	buffer *[readAheadSize]byte // lent to ahead, or nil
-	ahead  []byte               // has been read, and not taken yet
-	small  [acceptReadBuffer]byte
-	more   bool // the last read has filled what it had, so there may be more
+	// reading has a token while Read or wait is under way, also while nothing comes. It
+	// is no mutex, since Close may have to wait for it, for as long as its timeout.
+	reading chan struct{}
+	buffer  *[readAheadSize]byte // lent to ahead, or nil
+	ahead   []byte               // has been read, and not taken yet
+	small   [acceptReadBuffer]byte
+	more    bool // the last read has filled what it had, so there may be more
 
 	closeOnce sync.Once
 	closeErr  error
@@ -36,15 +38,15 @@ type carrier struct {
 }
 
 func newCarrier(r io.Reader, w io.WriteCloser, f *flood, writeTimeout time.Duration, masked bool) *carrier {
-	return &carrier{r: r, flood: f, combiner: newCombiner(w, writeTimeout, masked), gone: make(chan struct{})}
+	return &carrier{r: r, flood: f, combiner: newCombiner(w, writeTimeout, masked), reading: make(chan struct{}, 1), gone: make(chan struct{})}
 }
 
 func (c *carrier) Read(p []byte) (int, error) {
 	if err := c.flood.err(); err != nil {
 		return 0, err
 	}
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	c.reading <- struct{}{}
+	defer func() { <-c.reading }()
 	if len(c.ahead) > 0 {
 		return c.take(p), nil
 	}
@@ -70,8 +72,8 @@ func (c *carrier) Read(p []byte) (int, error) {
 // that reads calls it, between two messages: the stack on which it waits for most of
 // its life is not as deep here as below the websocket library. Errors come again.
 func (c *carrier) wait() {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	c.reading <- struct{}{}
+	defer func() { <-c.reading }()
 	if len(c.ahead) == 0 && c.flood.err() == nil {
 		c.putBuffer()
 		n, _ := c.r.Read(c.small[:])
