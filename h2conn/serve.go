@@ -199,6 +199,9 @@ func (a *answerer) answer(w http.ResponseWriter, r *http.Request) {
 		aw.continues = true
 	}
 	clean(r.Header)
+	if body := r.Body; len(r.Trailer) > 0 {
+		defer awaitTrailers(w, body)
+	}
 	a.handler.ServeHTTP(aw, r)
 	if !aw.wroteHeader {
 		aw.WriteHeader(http.StatusOK) // as net/http does, but with a clean header
@@ -207,6 +210,18 @@ func (a *answerer) answer(w http.ResponseWriter, r *http.Request) {
 	if !a.admits(trailers(w.Header())) {
 		a.log.Printf("h2conn: the answer to %s has trailers over the peer's limit", r.Method)
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// trailersWait is how long the end of an answer waits for the trailers of its request.
+const trailersWait = 250 * time.Millisecond
+
+// awaitTrailers is called after a handler that may have answered before its request was
+// whole. x/net's Server then closes the stream, and takes trailers that are on their way
+// for a breach of HTTP/2, which ends the connection with all other requests on it.
+func awaitTrailers(w http.ResponseWriter, body io.Reader) {
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(trailersWait)) == nil {
+		_, _ = io.Copy(io.Discard, body)
 	}
 }
 
