@@ -70,6 +70,7 @@ func (l *connLimit) setLimits(total, perAddr int) {
 // If not, it is closed.
 func (l *connLimit) admit(lc *viewerConn) bool {
 	addr, ok := parseAddr(lc.RemoteAddr().String())
+	lc.peer = addr
 	if ok && !l.exempt(addr) {
 		lc.addr = subscriber(addr)
 	}

@@ -29,21 +29,21 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 		s := l.srv
 		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: s.connections}
 		set := s.live.Load()
-		if addr, ok := parseAddr(c.RemoteAddr().String()); ok && !set.trusted.has(addr) {
-			vc.turn.addr = subscriber(addr)
-			s.turns.join(&vc.turn, vc.turn.addr)
-		}
 		vc.limitStall(set.StallTimeout)
 		vc.reading.Store(true)
-		switch {
-		case !s.connections.admit(vc):
-		case s.cfg.TLSConfig != nil:
-			return vc, nil // its HTTP/2 is watched above TLS
-		default:
-			w := h2conn.Watch(vc, s.watchConfig(vc))
-			vc.watched.Store(w)
-			return w, nil
+		if !s.connections.admit(vc) {
+			continue
 		}
+		if vc.peer.IsValid() && !set.trusted.has(vc.peer) {
+			vc.turn.addr = subscriber(vc.peer)
+			s.turns.join(&vc.turn, vc.turn.addr)
+		}
+		if s.cfg.TLSConfig != nil {
+			return vc, nil // its HTTP/2 is watched above TLS
+		}
+		w := h2conn.Watch(vc, s.watchConfig(vc))
+		vc.watched.Store(w)
+		return w, nil
 	}
 }
 
@@ -75,6 +75,7 @@ type viewerConn struct {
 	watched atomic.Pointer[h2conn.WatchedConn] // nil while TLS has not chosen HTTP/2
 
 	limit *connLimit
+	peer  netip.Addr // the zero Addr if it has none
 	addr  netip.Addr // the zero Addr is exempt from the limit of an address
 	spare bool       // came when the limit for all was reached
 

@@ -17,11 +17,9 @@ const (
 // copyBuffer returns the size of the buffer that resp is copied through.
 func copyBuffer(resp *http.Response) int {
 	switch n := resp.ContentLength; {
-	case n < 0:
-		return streamBuffer
-	case n <= smallBuffer:
+	case n >= 0 && n <= smallBuffer:
 		return smallBuffer
-	case n <= streamBuffer:
+	case n <= streamBuffer: // also where it is not known
 		return streamBuffer
 	}
 	return bulkBuffer
