@@ -124,6 +124,7 @@ type RequestFailure struct {
 	Hop       string // the party that is the reason: viewer, service, client (the tunnel client) or target
 	Error     string // an error type of RFC 9209, such as connection_refused
 	ErrorCode string // one of the codes in docs/errors.md, such as WT-TARGET-REFUSED
+	RequestID string // the name of the request in logs and error pages
 }
 
 // maxFailures is how many failures of a tunnel are remembered.

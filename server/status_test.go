@@ -91,7 +91,7 @@ func TestTunnelDetails(t *testing.T) {
 	if got := d.Active.Failed; got != maxFailures+3 {
 		t.Errorf("%d requests have failed, want %d", got, maxFailures+3)
 	}
-	if f := d.Failures[1]; f.Status != 502 || f.Hop != "target" || f.Error != "connection_refused" || time.Since(f.Time) > time.Minute {
+	if f := d.Failures[1]; f.Status != 502 || f.Hop != "target" || f.Error != "connection_refused" || f.RequestID == "" || time.Since(f.Time) > time.Minute {
 		t.Errorf("failure: %+v", f)
 	}
 	s.Evict("a")

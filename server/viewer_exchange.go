@@ -225,7 +225,7 @@ func (x *exchange) finish() {
 			x.srv.turns.prove(&x.memory.conn.turn)
 		}
 		if f != nil && f.hop != hopViewer {
-			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(f.hop), Error: f.kind, ErrorCode: string(f.code)})
+			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(f.hop), Error: f.kind, ErrorCode: string(f.code), RequestID: x.id})
 		}
 		x.srv.cfg.Metrics.request(x.in.Method, &x.out)
 		x.done()

@@ -38,6 +38,8 @@ func (c *config) readAccess(s *settings) {
 				c.warn("%s has no effect without ACCESS_LOG", name)
 			}
 		}
+	case c.access.file != "" && accesslog.CheckFile(c.access.file) != nil:
+		s.fault("ACCESS_LOG_FILE", "%q %v", c.access.file, accesslog.CheckFile(c.access.file))
 	case lower == accesslog.JSON || lower == accesslog.Combined:
 		c.access.format = lower
 	case !strings.Contains(lower, "{"):

@@ -52,6 +52,9 @@ func (c *config) readAdmin(s *settings) {
 		s.fault("ADMIN_ADDR", "%q: it must be host:port, such as 127.0.0.1:9090", c.admin.addr)
 		return
 	}
+	if port == strconv.Itoa(c.port) && c.port != 0 && (host == c.addr || host == "" || c.addr == "") {
+		s.fault("ADMIN_ADDR", "%q: the service itself listens on port %d of that address: use another one", c.admin.addr, c.port)
+	}
 	if !admin.IsLoopback(host) {
 		if !s.isSet("ADMIN_TOKEN") {
 			s.fault("ADMIN_TOKEN", "is required, or ADMIN_TOKEN%s: ADMIN_ADDR %q is no loopback address, so that others can reach it", fileSuffix, c.admin.addr)

@@ -268,9 +268,9 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 	if err := o.table(rows); err != nil || len(d.Failures) == 0 {
 		return err
 	}
-	rows = [][]string{{"\nFAILED", "STATUS", "BECAUSE OF", "ERROR", "CODE"}}
+	rows = [][]string{{"\nFAILED", "STATUS", "BECAUSE OF", "ERROR", "CODE", "REQUEST"}}
 	for _, f := range d.Failures {
-		rows = append(rows, []string{since(f.Time) + " ago", fmt.Sprint(f.Status), f.Hop, f.Error, f.ErrorCode})
+		rows = append(rows, []string{since(f.Time) + " ago", fmt.Sprint(f.Status), f.Hop, f.Error, f.ErrorCode, f.RequestID})
 	}
 	return o.table(rows)
 }

@@ -126,7 +126,11 @@ func New(cfg Config) *Admin {
 	mux.HandleFunc("POST /logout", a.guard.logout)
 	for _, r := range a.routes() {
 		mux.HandleFunc(r.method+" "+r.path, r.serve)
+		mux.HandleFunc(r.path, wrongMethod(r.method))
 	}
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, "there is no such operation: /api/v1/openapi.json describes all")
+	})
 	a.handler = a.guard.around(mux)
 	a.http = http.Server{
 		Handler:           a,

@@ -85,6 +85,20 @@ func ask(h http.Handler, method, target, body string, headers ...string) *httpte
 
 const change = admin.HeaderChange + ": 1"
 
+// TestNoSuchOperation: what is wrong is said as everywhere in the API.
+func TestNoSuchOperation(t *testing.T) {
+	a := admin.New(admin.Config{Service: newService(1), Drain: func() {}})
+	for target, want := range map[string]int{"/api/v1/nosuch": 404, "/api/v1/drain": 405, "/api/": 404} {
+		w := ask(a, "GET", target, "")
+		if w.Code != want || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %s", target, w.Code, w.Header().Get("Content-Type"))
+		}
+		if want == 405 && w.Header().Get("Allow") != "POST" {
+			t.Errorf("%s: Allow is %q", target, w.Header().Get("Allow"))
+		}
+	}
+}
+
 // TestGuard: everyone may ask for health, and for nothing else without the token,
 // from a page of another origin, or under an unknown name.
 func TestGuard(t *testing.T) {

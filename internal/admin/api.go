@@ -28,6 +28,14 @@ func problem(w http.ResponseWriter, status int, detail string) {
 	encode(w, Problem{Status: status, Title: http.StatusText(status), Detail: detail})
 }
 
+// wrongMethod answers requests for the path of an operation that has another method.
+func wrongMethod(right string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", right)
+		problem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here: the operation is "+right)
+	}
+}
+
 func (a *Admin) getTunnel(w http.ResponseWriter, r *http.Request) {
 	d, ok := a.cfg.Service.Tunnel(r.PathValue("id"))
 	if !ok {

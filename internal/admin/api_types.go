@@ -56,6 +56,7 @@ type Failure struct {
 	Hop       string    `json:"hop" doc:"The party that is the reason: service, client (the tunnel client) or target."`
 	Error     string    `json:"error" doc:"Error type of RFC 9209, such as connection_refused."`
 	ErrorCode string    `json:"error_code" doc:"One of the codes in docs/errors.md, such as WT-TARGET-REFUSED."`
+	RequestID string    `json:"request_id" doc:"The name of the request in the logs of both ends and on the error page."`
 }
 
 // Status is the service as a whole.

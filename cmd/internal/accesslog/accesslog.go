@@ -187,8 +187,11 @@ func parseTemplate(s string) ([]part, error) {
 		}
 		name, after, closed := strings.Cut(rest, "}")
 		field := fields[name]
-		if !closed || field == nil {
-			return nil, fmt.Errorf("{%.40s is no field: the fields are %s", name, fieldNames())
+		if !closed {
+			return nil, fmt.Errorf("{%.40s has no }", name)
+		}
+		if field == nil {
+			return nil, fmt.Errorf("{%.40s} is no field: the fields are %s", name, fieldNames())
 		}
 		parts = append(parts, part{text, field})
 		s = after

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 )
 
@@ -21,6 +22,29 @@ type File struct {
 func OpenFile(path string) (*File, error) {
 	f := &File{path: path}
 	return f, f.Reopen()
+}
+
+// CheckFile returns why path cannot be the file of an access log, or nil. It makes no
+// file.
+func CheckFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if info, err = os.Stat(filepath.Dir(path)); err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is no directory", filepath.Dir(path))
+		}
+	case err == nil && info.IsDir():
+		err = errors.New("it is a directory")
+	case err == nil && info.Mode().IsRegular():
+		var f *os.File
+		if f, err = os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+			err = f.Close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot be opened: %w", err)
+	}
+	return nil
 }
 
 // Reopen goes on with the file that is now at the path. On error the old one stays.

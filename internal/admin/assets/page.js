@@ -117,7 +117,7 @@ function showDetail(d) {
     table(["Address", "State", "Connected", "In flight"], d.sessions.map(s => [s.remote_addr, s.state, since(s.connected_at), s.in_flight])));
   if (d.failures.length) {
     body.append(element("h3", "Last failures"),
-      table(["When", "Status", "Because of", "Error", "Code"], d.failures.map(f => [since(f.time) + " ago", f.status || "–", f.hop, f.error, f.error_code])));
+      table(["When", "Status", "Because of", "Error", "Code", "Request"], d.failures.map(f => [since(f.time) + " ago", f.status || "–", f.hop, f.error, f.error_code, f.request_id])));
   }
 }
 
