@@ -38,8 +38,7 @@ func (c *config) readAccess(s *settings) {
 				c.warn("%s has no effect without ACCESS_LOG", name)
 			}
 		}
-	case c.access.file != "" && accesslog.CheckFile(c.access.file) != nil:
-		s.fault("ACCESS_LOG_FILE", "%q %v", c.access.file, accesslog.CheckFile(c.access.file))
+		return
 	case lower == accesslog.JSON || lower == accesslog.Combined:
 		c.access.format = lower
 	case !strings.Contains(lower, "{"):
@@ -47,6 +46,11 @@ func (c *config) readAccess(s *settings) {
 	default:
 		if _, err := accesslog.New(accesslog.Config{Format: c.access.format}); err != nil {
 			s.fault("ACCESS_LOG", "%q: %v", c.access.format, err)
+		}
+	}
+	if c.access.file != "" {
+		if err := accesslog.CheckFile(c.access.file); err != nil {
+			s.fault("ACCESS_LOG_FILE", "%q %v", c.access.file, err)
 		}
 	}
 }

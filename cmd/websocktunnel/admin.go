@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
-// minAdminToken is the length in bytes below which the token is called short.
+// minAdminToken is how many bytes the token has at least.
 const minAdminToken = 16
 
 // maxTunnelSeries is how many tunnels have metrics of their own if any has.
@@ -47,29 +48,36 @@ func (c *config) readAdmin(s *settings) {
 		}
 		return
 	}
-	host, port, err := net.SplitHostPort(c.admin.addr)
-	if _, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || host != "" && !isHost(host) {
-		s.fault("ADMIN_ADDR", "%q: it must be host:port, such as 127.0.0.1:9090", c.admin.addr)
-		return
-	}
-	if port == strconv.Itoa(c.port) && c.port != 0 && (host == c.addr || host == "" || c.addr == "") {
-		s.fault("ADMIN_ADDR", "%q: the service itself listens on port %d of that address: use another one", c.admin.addr, c.port)
-	}
-	if !admin.IsLoopback(host) {
-		if !s.isSet("ADMIN_TOKEN") {
-			s.fault("ADMIN_TOKEN", "is required, or ADMIN_TOKEN%s: ADMIN_ADDR %q is no loopback address, so that others can reach it", fileSuffix, c.admin.addr)
-		}
-		if host != "" && net.ParseIP(host) == nil {
-			c.admin.hosts = append(c.admin.hosts, host)
-		}
-	}
+	c.readAdminAddr(s)
 	if n := len(c.admin.token); n > 0 && n < minAdminToken {
-		c.warn("ADMIN_TOKEN is shorter than %d bytes, so it can be guessed: use a longer one", minAdminToken)
+		s.fault("ADMIN_TOKEN", "is shorter than %d bytes, so that it can be guessed: use a longer one, such as the output of \"openssl rand -hex 16\"", minAdminToken)
 	}
 	for _, h := range c.admin.hosts {
 		if !isHost(h) {
 			s.fault("ADMIN_HOSTS", "%q: it must be host names, without ports, separated by commas", h)
 		}
+	}
+}
+
+// readAdminAddr checks where the admin listener is to be.
+func (c *config) readAdminAddr(s *settings) {
+	host, port, err := net.SplitHostPort(c.admin.addr)
+	n, e := strconv.ParseUint(port, 10, 16)
+	if err != nil || e != nil || host != "" && !isHost(host) {
+		s.fault("ADMIN_ADDR", "%q: it must be host:port, such as 127.0.0.1:9090", c.admin.addr)
+		return
+	}
+	if n != 0 && int(n) == c.port && sameAddress(host, c.addr) && os.Getenv("LISTEN_FDS") == "" {
+		s.fault("ADMIN_ADDR", "%q: viewers and tunnel clients use port %d of that address already (PORT, LISTEN_ADDR): use another port", c.admin.addr, n)
+	}
+	if admin.IsLoopback(host) {
+		return
+	}
+	if !s.isSet("ADMIN_TOKEN") {
+		s.fault("ADMIN_TOKEN", "is required, or ADMIN_TOKEN%s: ADMIN_ADDR %q is no loopback address, so that others can reach it", fileSuffix, c.admin.addr)
+	}
+	if host != "" && net.ParseIP(host) == nil {
+		c.admin.hosts = append(c.admin.hosts, host)
 	}
 }
 

@@ -266,6 +266,7 @@ func (c *config) readAddress(s *settings) (urlVariable string) {
 	}
 
 	switch isHTTPS := strings.HasPrefix(strings.ToLower(c.urlPrefix), "https:"); {
+	case wantTLS && c.certificate == nil: // a fault, which is said already
 	case isHTTPS && !wantTLS && len(c.server.TrustedProxies) == 0:
 		c.warn("URL_PREFIX is https, but neither TLS_CERTIFICATE nor TRUSTED_PROXIES is set: targets see X-Forwarded-Proto: http; " +
 			"set TRUSTED_PROXIES to the addresses of the proxy in front")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -48,4 +49,28 @@ func listenError(c config, err error) error {
 func portTaken(err error) bool {
 	const wsaeaddrinuse = syscall.Errno(10048) // which Windows says instead
 	return errors.Is(err, syscall.EADDRINUSE) || runtime.GOOS == "windows" && errors.Is(err, wsaeaddrinuse)
+}
+
+// sameAddress reports whether listeners on one port of these hosts, of which the
+// empty one means all addresses, would be in each other's way. It asks no name server.
+func sameAddress(a, b string) bool {
+	x, y := hostIP(a), hostIP(b)
+	switch {
+	case x == nil || y == nil:
+		return strings.EqualFold(a, b)
+	case x.IsUnspecified() || y.IsUnspecified(): // of both families, as Go listens
+		return true
+	}
+	return x.Equal(y)
+}
+
+// hostIP returns the address of a host to listen on, or nil for a name.
+func hostIP(host string) net.IP {
+	switch {
+	case host == "":
+		return net.IPv6unspecified
+	case strings.EqualFold(host, "localhost"):
+		return net.IPv4(127, 0, 0, 1) // which Go prefers
+	}
+	return net.ParseIP(host)
 }

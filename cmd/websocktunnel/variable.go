@@ -79,7 +79,7 @@ var variables = []variable{
 	{name: "ACCESS_LOG_SAMPLE", category: catLog, usage: "`Part` of the requests to log, such as 0.1 or 10%. Failures and statuses from 500 on are logged in any case.", def: "1"},
 
 	{name: "ADMIN_ADDR", category: catAdmin, usage: "`host:port` of the admin listener, such as 127.0.0.1:9090. See docs/operating.md.", def: "none"},
-	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true, live: true},
+	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know, at least 16 bytes. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true, live: true},
 	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR", list: true, live: true},
 	{name: "METRICS_PER_TUNNEL", category: catAdmin, usage: "`on` or off: also metrics of single tunnels, with their ids: those 1000 that have carried most.", def: "off"},
 }

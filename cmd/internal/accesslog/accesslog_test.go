@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -191,6 +192,38 @@ func TestReopen(t *testing.T) {
 	now, _ := os.ReadFile(path)
 	if string(old) != "one\ntwo\n" || string(now) != "three\n" {
 		t.Errorf("%q and %q", old, now)
+	}
+}
+
+// TestCheckFile: what cannot be opened later is told before, and nothing is made.
+func TestCheckFile(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there")
+	if err := os.WriteFile(there, []byte("line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closed := filepath.Join(dir, "closed")
+	if err := os.Mkdir(closed, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{
+		there:                            "",
+		filepath.Join(dir, "new"):        "",
+		dir:                              "it is a directory",
+		filepath.Join(dir, "no", "file"): "there is no directory " + filepath.Join(dir, "no"),
+		filepath.Join(there, "file"):     "directory",
+	}
+	if runtime.GOOS != "windows" && os.Geteuid() > 0 { // root may write everywhere
+		rows[filepath.Join(closed, "file")] = "may make no file in " + closed
+	}
+	for path, want := range rows {
+		err := accesslog.CheckFile(path)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+	if all, _ := os.ReadDir(dir); len(all) != 2 {
+		t.Errorf("the directory has %d entries now", len(all))
 	}
 }
 

@@ -3,6 +3,7 @@ package accesslog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,18 +25,21 @@ func OpenFile(path string) (*File, error) {
 	return f, f.Reopen()
 }
 
+// errPipe is why a file is no named pipe.
+var errPipe = errors.New("it is a named pipe, which would hold the start up until somebody reads it: use a file")
+
 // CheckFile returns why path cannot be the file of an access log, or nil. It makes no
 // file.
 func CheckFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if info, err = os.Stat(filepath.Dir(path)); err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is no directory", filepath.Dir(path))
-		}
+	case errors.Is(err, fs.ErrNotExist):
+		err = checkDirectory(filepath.Dir(path))
 	case err == nil && info.IsDir():
-		err = errors.New("it is a directory")
-	case err == nil && info.Mode().IsRegular():
+		err = errors.New("it is a directory: name a file in it")
+	case err == nil && info.Mode()&fs.ModeNamedPipe != 0:
+		err = errPipe
+	case err == nil:
 		var f *os.File
 		if f, err = os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0); err == nil {
 			err = f.Close()
@@ -47,10 +51,27 @@ func CheckFile(path string) error {
 	return nil
 }
 
+// checkDirectory returns why no file can be made in dir, or nil.
+func checkDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no directory %s: make it first", dir)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is no directory", dir)
+	}
+	if err := mayWrite(dir); err != nil {
+		return fmt.Errorf("the service may make no file in %s: %w", dir, err)
+	}
+	return nil
+}
+
 // Reopen goes on with the file that is now at the path. On error the old one stays.
 func (f *File) Reopen() error {
-	if info, err := os.Stat(f.path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
-		return errors.New("is a named pipe, which would hold the start up until somebody reads it: use a file")
+	if info, err := os.Stat(f.path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return fmt.Errorf("cannot be opened: %w", errPipe)
 	}
 	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
