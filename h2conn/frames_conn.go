@@ -75,7 +75,7 @@ type http2Conn struct {
 	buffers *clientBuffers // nil: x/net's stay as they are
 
 	quiet    time.Duration // when nothing has come for so long, buffers for writing are given up
-	silence  time.Duration // after which x/net gives the peer up; zero: never
+	silence  time.Duration // after which the peer is given up; zero: never
 	lastRead atomic.Int64  // time since start
 	start    time.Time
 }
@@ -176,10 +176,15 @@ func (c *http2Conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is called by x/net, which does not tell why. It pings a peer that has
-// been silent for a while, so a much longer silence means that no answer came.
+// silentFor returns for how long nothing has come.
+func (c *http2Conn) silentFor() time.Duration {
+	return time.Since(c.start) - time.Duration(c.lastRead.Load())
+}
+
+// Close is called by x/net, which does not tell why, and by the pinger. A peer that has
+// been silent for a while is pinged, so a much longer silence means that no answer came.
 func (c *http2Conn) Close() error {
-	silent := time.Since(c.start) - time.Duration(c.lastRead.Load())
+	silent := c.silentFor()
 	if c.silence > 0 && silent > c.silence-c.silence/20 {
 		_ = c.failed(fmt.Errorf("h2conn: the peer has been silent for %v and has not answered a ping", silent.Round(100*time.Millisecond)))
 		c.carrier.kill() // without the time of a close handshake that nobody answers

@@ -1,8 +1,11 @@
 package h2conn
 
 import (
+	"context"
+	"math"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"golang.org/x/net/http2"
 )
@@ -31,4 +34,48 @@ func (c *pingClock) received(kind http2.FrameType, flags http2.Flags) {
 	if asked := c.asked.Swap(0); asked != 0 {
 		c.answered(time.Since(c.start) - time.Duration(asked))
 	}
+}
+
+// pinger is how the asking end notices that its peer has vanished.
+type pinger struct {
+	conn              *http2Conn
+	interval, timeout time.Duration
+	timer             *time.Timer
+}
+
+// keepAlive pings a peer that has been silent for a while, and closes the connection if
+// the answer does not come in time. x/net can do that by itself, but its timer would keep
+// everything that belongs to a connection for the interval after its end, and a peer that
+// connects and goes again and again would fill the memory.
+func (t *Transport) keepAlive(h *http2Conn, cfg Config) {
+	t.pinger = pinger{
+		conn:     h,
+		interval: defaultDuration(cfg.PingInterval, defaultPingInterval),
+		timeout:  defaultDuration(cfg.PingTimeout, defaultPingTimeout),
+	}
+	if t.pinger.interval == 0 {
+		return
+	}
+	self := weak.Make(t)
+	t.pinger.timer = time.AfterFunc(math.MaxInt64, func() {
+		if t := self.Value(); t != nil {
+			t.pingIfSilent()
+		}
+	})
+	t.pinger.timer.Reset(t.pinger.interval) // now that the field is set
+}
+
+func (t *Transport) pingIfSilent() {
+	p := &t.pinger
+	if rest := p.interval - p.conn.silentFor(); rest > 0 {
+		p.timer.Reset(rest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
+	defer cancel()
+	if t.cc.Ping(ctx) != nil {
+		_ = p.conn.Close()
+		return
+	}
+	p.timer.Reset(p.interval)
 }

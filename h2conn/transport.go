@@ -38,6 +38,7 @@ type Transport struct {
 
 	noExtendedConnect bool
 
+	pinger   pinger
 	goneAway chan struct{} // closed when the peer has sent GOAWAY
 	ended    atomic.Bool   // x/net has refused a request; net/http's wrapper tells it late
 
@@ -72,8 +73,10 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	if started := h.started; started != nil {
 		h.buffers = buffersOf(t.cc)
 		h.buffers.shrinkWriter()
+		forgetsSoon(t.cc)
 		close(started)
 	}
+	t.keepAlive(h, cfg.Config)
 	return t, nil
 }
 
@@ -105,8 +108,6 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 	t2.MaxReadFrameSize = defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)
 	t2.MaxHeaderListSize = defaultInt(cfg.MaxHeaderBytes, askingMaxHeaderBytes)
 	t2.StrictMaxConcurrentStreams = true // wait for a slot rather than fail
-	t2.ReadIdleTimeout = defaultDuration(cfg.PingInterval, defaultPingInterval)
-	t2.PingTimeout = defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	actual, _ := sharedTransports.LoadOrStore(cfg, t2)
 	return actual.(*http2.Transport), nil
 }

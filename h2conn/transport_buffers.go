@@ -6,6 +6,7 @@ import (
 	"io"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/net/http2"
@@ -36,6 +37,7 @@ type clientBuffers struct {
 // findsClientBuffers says whether this x/net has the fields that buffersOf needs.
 var findsClientBuffers = hasField[http2.ClientConn, *bufio.Reader]("br") && hasField[http2.ClientConn, *http2.Framer]("fr") &&
 	hasField[http2.ClientConn, sync.Mutex]("wmu") && hasField[http2.ClientConn, *bufio.Writer]("bw") && hasField[http2.ClientConn, bytes.Buffer]("hbuf") &&
+	hasField[http2.ClientConn, uint32]("atomicReused") &&
 	hasField[http2.Framer, []byte]("readBuf") && hasField[http2.Framer, []byte]("wbuf") && hasField[bufio.Writer, []byte]("buf")
 
 func hasField[S, T any](name string) bool {
@@ -57,6 +59,12 @@ func buffersOf(cc *http2.ClientConn) *clientBuffers {
 		writeMu: field[sync.Mutex](cc, "wmu"), writer: *field[*bufio.Writer](cc, "bw"),
 		out: field[[]byte](framer, "wbuf"), header: field[bytes.Buffer](cc, "hbuf"),
 	}
+}
+
+// forgetsSoon has x/net forget cc when it ends, as it does with connections that have
+// been used again. It would keep others for five seconds, for a pool that has none of ours.
+func forgetsSoon(cc *http2.ClientConn) {
+	atomic.StoreUint32(field[uint32](cc, "atomicReused"), 1)
 }
 
 // shrinkReader makes the buffer for reading, from r, small. It has to be called in
