@@ -22,8 +22,11 @@ type siege struct {
 	attack func(a *assailant) // until a.end
 }
 
+// everything is the name of the siege that is no single peer's.
+const everything = "everything at once, tenfold"
+
 // sieges are what independent attackers have broken the service with, and variants.
-var sieges = append(singleSieges, siege{"everything at once, tenfold", []string{"STARTUP_WAIT=60s"}, func(a *assailant) {
+var sieges = append(singleSieges, siege{everything, []string{"STARTUP_WAIT=60s"}, func(a *assailant) {
 	a.scale = 10
 	var all sync.WaitGroup
 	for _, s := range singleSieges {

@@ -24,6 +24,9 @@ const (
 	siegeQuiet  = 5 * time.Second
 	siegeTries  = 2 // what else the machine does is in the figures too
 
+	// siegeGrowth is how much memory one address, or one token, may make the service
+	// need beside what it had before.
+	siegeGrowth = 200 << 20
 )
 
 // TestSiege runs each attack of a table, from a process of its own on one core,
@@ -31,7 +34,8 @@ const (
 // served, and must not notice: for comparison the same attacker first sends to a sink.
 //
 // WST_SIEGE_FROM names the address that attackers come from, if it is not to be another
-// one than the neighbour's.
+// one than the neighbour's. WST_SIEGE_ENV has settings of the service, with blanks between:
+// with it there is no control group, and without MEMORY_LIMIT in it the default counts.
 //
 //	WST_LONG=1 go test -tags http2legacy -run TestSiege -v -timeout 1h ./internal/hostile
 func TestSiege(t *testing.T) {
@@ -99,6 +103,9 @@ func (s siege) lay(t *testing.T, binary string) (faults []string) {
 	}
 	if p := svc.peak(); p > siegeMemory {
 		fault("the service needed %d MiB", p>>20)
+	}
+	if grown := svc.peak() - before; s.name != everything && grown > siegeGrowth {
+		fault("one peer made the service need %d MiB more", grown>>20)
 	}
 	return faults
 }
