@@ -15,7 +15,7 @@ const (
 	tlsCost      = 16 << 10 // the same over TLS, more
 	http2Cost    = 20 << 10 // the same, if it speaks HTTP/2, more
 	blockCost    = 64 << 10 // an HTTP/2 header block that is not whole
-	requestCost  = 8 << 10  // a request: its goroutine and stream
+	requestCost  = 16 << 10 // a request: its goroutine, stream, and x/net's buffer for the answer
 	exchangeCost = 20 << 10 // a request that goes into a tunnel, more
 	sessionCost  = 48 << 10
 	fieldCost    = 128 // a header field, besides its name and value
@@ -28,6 +28,11 @@ const (
 
 	// plainAnswer is what the header of an answer may cost without being counted.
 	plainAnswer = 4 << 10
+
+	// bareRefusals is how many requests a connection over HTTP/2 may have under way
+	// before those for which there is no room are refused without a body, which
+	// has to wait for the viewer's window.
+	bareRefusals = 8
 
 	// pinned is what an exchange that waits for one side may make the other
 	// side's connection hold.
@@ -51,12 +56,15 @@ type memory struct {
 }
 
 // Shares of the budget. The garbage collector takes as much as the budget again,
-// at most. One peer is to need less than 200 MiB of a large machine.
+// at most. A tunnel and an address together are to need less than 200 MiB of a large
+// machine.
 const (
 	budgetPart  = 2 // of the memory limit
 	addressPart = 5 // of the budget
 	tunnelPart  = 4
-	maxShare    = 64 << 20
+
+	maxAddressShare = 64 << 20
+	maxTunnelShare  = 48 << 20
 
 	// What may exceed the limits, by one part of so many: refusals that wait for
 	// their viewers, new connections and their first requests, and the requests of
@@ -71,8 +79,8 @@ func newMemory(limit int64, trusted trustedProxies) *memory {
 	total := limit / budgetPart
 	m := &memory{
 		Budget:     budget.New(total),
-		perAddress: min(total/addressPart, maxShare),
-		perTunnel:  min(total/tunnelPart, maxShare),
+		perAddress: min(total/addressPart, maxAddressShare),
+		perTunnel:  min(total/tunnelPart, maxTunnelShare),
 	}
 	m.trusted.Store(&trusted)
 	return m
@@ -165,7 +173,8 @@ func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route,
 		}
 		panic(http.ErrAbortHandler)
 	}
-	f := failMemory.answering(r, rt)
+	f := *failMemory.answering(r, rt)
+	f.bare = r.ProtoMajor == 2 && m.conn != nil && m.conn.memory.requests.Load() > bareRefusals
 	leaveRest(w, r)
 	m.Wait()
 	clear(r.Header)

@@ -40,7 +40,15 @@ func dialRaw(t *testing.T, s *testService) net.Conn {
 	return c
 }
 
+// dialRawViewer returns a viewer that drops what comes.
 func dialRawViewer(t *testing.T, s *testService, settings ...http2.Setting) *rawViewer {
+	t.Helper()
+	v := dialReadingViewer(t, s, settings...)
+	go io.Copy(io.Discard, v.Conn)
+	return v
+}
+
+func dialReadingViewer(t *testing.T, s *testService, settings ...http2.Setting) *rawViewer {
 	t.Helper()
 	c := dialRaw(t, s)
 	if c == nil {
@@ -51,7 +59,6 @@ func dialRawViewer(t *testing.T, s *testService, settings ...http2.Setting) *raw
 	v.enc = hpack.NewEncoder(&v.block)
 	io.WriteString(c, http2.ClientPreface)
 	v.WriteSettings(settings...)
-	go io.Copy(io.Discard, c)
 	return v
 }
 
@@ -268,6 +275,34 @@ func TestStalledIsCut(t *testing.T) {
 	close(stop)
 	if err := <-moving; err != nil {
 		t.Errorf("the download that moves: %v", err)
+	}
+}
+
+// TestRefusalsHoldLittle: of the requests for which there is no room, few wait for a
+// viewer that takes no answer.
+func TestRefusalsHoldLittle(t *testing.T) {
+	s := newService(t, Config{MemoryLimit: 128 << 20, StallTimeout: time.Hour})
+	v := dialReadingViewer(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	addr, _ := parseAddr("127.0.0.1")
+	h := s.memory.hold(nil, addr)
+	defer h.Release()
+	h.Add(s.memory.perAddress)
+	before := s.memory.Held()
+	for range viewerStreams {
+		v.request("GET", "/", true, "x", strings.Repeat("x", 1000))
+	}
+	v.SetReadDeadline(time.Now().Add(failureTime / 2)) // when those that wait are cut
+	for refused := 0; refused < viewerStreams-bareRefusals; {
+		f, err := v.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d refusals: %v", refused, err)
+		}
+		if h := f.Header(); h.StreamID != 0 && h.Flags&http2.FlagDataEndStream != 0 { // as that of HEADERS
+			refused++
+		}
+	}
+	if n := s.memory.Held() - before; n > (bareRefusals+2)*requestCost+http2Cost {
+		t.Errorf("%d KiB are held for refusals", n>>10)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 
 	// For each HTTP/2 connection of a viewer. All its streams may stall, and
 	// must fit into the connection's window and into an address's share of memory
-	// (maxShare), or they starve the next.
+	// (maxAddressShare), or they starve the next.
 	viewerStreams      = 128
 	viewerStreamWindow = 448 << 10
 	viewerConnWindow   = (viewerStreams + 4) * viewerStreamWindow

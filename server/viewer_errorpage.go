@@ -51,7 +51,10 @@ func hurry(w http.ResponseWriter) (flush func()) {
 // the form that the viewer accepts. Pages of all origins can read it. It is the
 // last that is done with r, whose headers are given up.
 func (f *failure) write(w http.ResponseWriter, r *http.Request, id string) (sent int) {
-	form := errorBody(r.Header["Accept"])
+	form := bodyNone
+	if !f.bare {
+		form = errorBody(r.Header["Accept"])
+	}
 	if r.ProtoMajor == 2 {
 		defer hurry(w)()
 		clear(r.Header)
@@ -74,6 +77,7 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request, id string) (sent
 	}
 	var body strings.Builder
 	switch form {
+	case bodyNone:
 	case bodyHTML:
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
@@ -110,6 +114,7 @@ const (
 	bodyPlain bodyForm = iota
 	bodyJSON
 	bodyHTML
+	bodyNone
 )
 
 // maxAccept is how much of Accept is looked at. Browsers send some 150 bytes, and

@@ -42,6 +42,8 @@ type failure struct {
 	// reserved says that the path is below one of the service's own: no
 	// viewer's request, and nothing for pages of other origins.
 	reserved bool
+	// bare says that there is no body.
+	bare bool
 }
 
 // answering returns f as the answer to r, which rt leads somewhere: to what is the

@@ -3,6 +3,7 @@ package budget
 import (
 	"cmp"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ const (
 	// often at most: looking at thousands of holdings takes milliseconds.
 	interval = 100 * time.Millisecond
 	pause    = 50 * time.Millisecond
+
+	// maxReserve is the reserve of an account at most, in bytes.
+	maxReserve = 16 << 20
 )
 
 var (
@@ -151,24 +155,24 @@ func (b *Budget) forgetLocked(h *Holding) {
 // charges nothing.
 func (h *Holding) Admit(n int64) error { return h.admit(n, 0) }
 
-// AdmitReserved is Admit with limits that are larger by one part of so many: a
-// reserve for what has to pass all the same.
+// AdmitReserved is Admit with limits that are larger by one part of so many, that of the
+// account by maxReserve at most: a reserve for what has to pass all the same.
 func (h *Holding) AdmitReserved(n, part int64) error { return h.admit(n, part) }
 
 func (h *Holding) admit(n, part int64) error {
 	b := h.budget
-	fits := func(held, limit int64) bool {
+	fits := func(held, limit, most int64) bool {
 		if part > 0 {
-			limit += limit / part
+			limit += min(limit/part, most)
 		}
 		return limit == 0 || held+n <= limit
 	}
 	if b.limit > 0 {
-		if a := h.account; !fits(a.held.Load(), a.limit) {
+		if a := h.account; !fits(a.held.Load(), a.limit, maxReserve) {
 			b.relieve() // so that there is room for the next
 			return ErrPeer
 		}
-		if !fits(b.held.Load(), b.limit) {
+		if !fits(b.held.Load(), b.limit, math.MaxInt64) {
 			b.relieve()
 			return ErrFull
 		}

@@ -239,6 +239,26 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// TestReserveIsBounded: one peer's reserve does not grow with the machine, that of all does.
+func TestReserveIsBounded(t *testing.T) {
+	b := budget.New(1 << 40)
+	defer b.Close()
+	h, all := b.Hold(nil, "peer", 1<<30), b.Hold(nil, nil, 0)
+	defer h.Release()
+	defer all.Release()
+	h.Add(1 << 30)
+	if err := h.AdmitReserved(16<<20, 2); err != nil {
+		t.Errorf("within the reserve: %v", err)
+	}
+	if err := h.AdmitReserved(1, 2); !errors.Is(err, budget.ErrPeer) {
+		t.Errorf("above the reserve: %v", err)
+	}
+	all.Add(1 << 40)
+	if err := all.AdmitReserved(1<<30, 2); err != nil {
+		t.Errorf("within the reserve of all: %v", err)
+	}
+}
+
 // All at once, for the race detector; nothing is left at the end.
 func TestStress(t *testing.T) {
 	b := budget.New(5000)

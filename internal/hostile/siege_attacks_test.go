@@ -70,6 +70,30 @@ var singleSieges = []siege{
 			hold(v)
 		})
 	}},
+	{"bodies that nobody takes", nil, func(a *assailant) {
+		go a.again(1, func() {
+			a.serve("bodies", func(c *client, r request) {
+				c.headers(r.stream, false, ":status", "200")
+				for range 30 {
+					c.data(r.stream, false, strings.Repeat("x", 16000))
+				}
+			})
+		})
+		a.again(100, func() {
+			v, err := a.viewer(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			if err != nil {
+				return
+			}
+			defer v.Close()
+			v.ask("GET", "/"+neighbourID+"/", true) // which is answered well
+			v.w.Flush()
+			for range 128 {
+				v.ask("GET", "/bodies/", true, crumbs()...)
+			}
+			v.w.Flush()
+			hold(v)
+		})
+	}},
 	{"trailers of many names", nil, func(a *assailant) {
 		var names []string
 		for i := range 6500 {

@@ -31,6 +31,11 @@ const (
 	// checkInterval is how often is looked whether the process has become quiet.
 	checkInterval = 5 * time.Second
 
+	// A heap grows by freeHeap at most between two collections, or by half if that is
+	// more: what one peer may make a process hold must not count twice.
+	freeHeap    = 64 << 20
+	halfPercent = 50
+
 	// A process is quiet that has allocated less than this part of its live heap,
 	// and quietAlloc, since the last look.
 	quietPart  = 8
@@ -46,8 +51,9 @@ const (
 // known), until stop is called. Where the environment variable GOGC is set it does
 // nothing.
 //
-// A heap may grow to a 32nd of the memory, 4 to 16 MiB, before it is collected;
-// above that it may double, which is Go's default. A limit that [debug.SetMemoryLimit]
+// A heap may grow to a 32nd of the memory, 4 to 16 MiB, before it is collected. Above
+// that it may double, which is Go's default, but above 64 MiB it grows by these, and above
+// 128 MiB by half. A limit that [debug.SetMemoryLimit]
 // or GOMEMLIMIT sets comes first. When the process has become quiet, memory that it
 // does not need goes back to the system.
 func Start(memory int64) (stop func()) {
@@ -100,13 +106,15 @@ func (p *pace) adapt() {
 	}
 }
 
-// percentFor returns the GOGC with which a live heap grows to least, or doubles. Go takes
+// percentFor returns the GOGC with which a live heap grows to least, or doubles, or, if it
+// is large, grows by less. Go takes
 // the percentage of the live heap and of what else is scanned, roots, together: a small
 // process may have more of those than live heap. And at any size Go lets a heap grow to
 // goMinimum times the percentage.
 func percentFor(live, roots, least int64) int {
 	percent := min((least-live)*100/max(live+roots, 1), least*100/goMinimum)
-	return max(defaultPercent, int(percent))
+	most := min(defaultPercent, max(halfPercent, freeHeap*100/max(live+roots, 1)))
+	return int(max(percent, most))
 }
 
 // Names of [runtime/metrics].

@@ -15,7 +15,7 @@ func TestPercentFor(t *testing.T) {
 		live, roots, least int64 // MiB
 		want               int
 	}{
-		{0, 0, 64, 1600}, {1, 0, 64, 1600}, {8, 0, 64, 700}, {32, 0, 64, 100}, {33, 0, 64, 100}, {1000, 0, 64, 100}, {4, 0, 16, 300},
+		{0, 0, 64, 1600}, {1, 0, 64, 1600}, {8, 0, 64, 700}, {32, 0, 64, 100}, {33, 0, 64, 100}, {64, 0, 64, 100}, {96, 0, 64, 66}, {1000, 0, 64, 50}, {1000, 0, 16, 50}, {50, 30, 16, 80}, {4, 0, 16, 300},
 		{1, 2, 16, 400}, {2, 2, 16, 350}, {0, 0, 4, 100}, {1, 15, 16, 100}, {6, 4, 16, 100},
 	} {
 		if got := percentFor(tc.live<<20, tc.roots<<20, tc.least<<20); got != tc.want {
@@ -41,19 +41,21 @@ func TestPaceFollowsHeap(t *testing.T) {
 	if n := gcPercent(); n != 400 { // of 4 MiB
 		t.Errorf("with an empty heap it is %d", n)
 	}
-	ballast := make([]byte, 100<<20)
-	// The pace is adapted behind a collection, by the goroutine that cleans up.
-	for n := range 10_000 {
-		runtime.GC()
-		if gcPercent() == defaultPercent {
-			break
+	for _, tc := range []struct{ live, want int }{{50, defaultPercent}, {200, halfPercent}} {
+		ballast := make([]byte, tc.live<<20)
+		// The pace is adapted behind a collection, by the goroutine that cleans up.
+		for n := range 10_000 {
+			runtime.GC()
+			if gcPercent() == tc.want {
+				break
+			}
+			if n == 9_999 {
+				t.Errorf("with %d MiB it is %d", tc.live, gcPercent())
+			}
+			runtime.Gosched()
 		}
-		if n == 9_999 {
-			t.Errorf("with 100 MiB it is %d", gcPercent())
-		}
-		runtime.Gosched()
+		runtime.KeepAlive(ballast)
 	}
-	runtime.KeepAlive(ballast)
 }
 
 func TestGOGCWins(t *testing.T) {
