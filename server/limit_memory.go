@@ -51,6 +51,7 @@ const (
 // and have moved least.
 type memory struct {
 	*budget.Budget
+	total                 int64 // 0: no limit
 	perAddress, perTunnel int64
 	trusted               atomic.Pointer[trustedProxies]
 }
@@ -79,6 +80,7 @@ func newMemory(limit int64, trusted trustedProxies) *memory {
 	total := limit / budgetPart
 	m := &memory{
 		Budget:     budget.New(total),
+		total:      total,
 		perAddress: min(total/addressPart, maxAddressShare),
 		perTunnel:  min(total/tunnelPart, maxTunnelShare),
 	}

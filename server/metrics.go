@@ -43,6 +43,7 @@ type Metrics struct {
 	registrations *prometheus.CounterVec // outcome
 	handshake     prometheus.Histogram
 	replacements  prometheus.Counter
+	reconnects    *prometheus.CounterVec // after
 	ends          *prometheus.CounterVec // reason
 	pings         prometheus.Histogram
 
@@ -94,6 +95,8 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 			"Time from a registration's headers until its session takes requests.", wireBuckets)),
 		replacements: prometheus.NewCounter(prometheus.CounterOpts{Name: "websocktunnel_session_replacements_total",
 			Help: "Sessions that took the place of one that was still active: clients that reconnect, or several with one id."}),
+		reconnects: counters("websocktunnel_reconnects_total",
+			"Sessions of tunnels that had one already, or within ten minutes before, by the reason for which that one ended.", "after"),
 		ends: counters("websocktunnel_session_ends_total", "Sessions that ended, by reason.", "reason"),
 		pings: prometheus.NewHistogram(histogram("websocktunnel_ping_round_trip_seconds",
 			"Time that tunnel clients took to answer pings.", wireBuckets)),
@@ -115,12 +118,13 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 	}
 	for _, reason := range endReasons {
 		m.ends.WithLabelValues(reason)
+		m.reconnects.WithLabelValues(reason)
 	}
 	for _, code := range errorCodes {
 		m.failures.WithLabelValues(string(code))
 	}
 	all := []prometheus.Collector{
-		m.registrations, m.handshake, m.replacements, m.ends, m.pings, m.requests, m.failures, firstByte, whole, m.waits,
+		m.registrations, m.handshake, m.replacements, m.reconnects, m.ends, m.pings, m.requests, m.failures, firstByte, whole, m.waits,
 		serverCollector{m},
 	}
 	if m.perTunnel > 0 {
@@ -166,10 +170,16 @@ func (m *Metrics) registration(outcome string, took time.Duration) {
 	}
 }
 
-// replacement counts an active session that a newer one has replaced.
-func (m *Metrics) replacement() {
-	if m != nil {
+// arrival counts a session that has come into service, if it is not its tunnel's first.
+func (m *Metrics) arrival(as arrival) {
+	if m == nil {
+		return
+	}
+	if as.replaced != nil {
 		m.replacements.Inc()
+	}
+	if as.after != "" {
+		m.reconnects.WithLabelValues(as.after).Inc()
 	}
 }
 
@@ -275,6 +285,7 @@ type serverCollector struct{ m *Metrics }
 
 var (
 	descTunnels     = desc("tunnels", "Tunnels that take requests.")
+	descFlapping    = desc("flapping_tunnels", "Tunnels that have connected anew five times or more within the last ten minutes, whether they take requests now or not.")
 	descSessions    = desc("sessions", "Websockets of tunnel clients, by state.", "state")
 	descInFlight    = desc("requests_in_flight", "Requests that the tunnels carry now.")
 	descSlots       = desc("request_slots", "Requests that all tunnels together may carry at a time.")
@@ -289,7 +300,7 @@ var (
 	descDraining    = desc("draining", "1 while the service shuts down, otherwise 0.")
 	descBuild       = desc("build_info", "Always 1; the labels name the build.", "version", "commit")
 	collectorsDescs = []*prometheus.Desc{
-		descTunnels, descSessions, descInFlight, descSlots, descWaiting, descConns, descMaxConns, descMaxTunnels,
+		descTunnels, descFlapping, descSessions, descInFlight, descSlots, descWaiting, descConns, descMaxConns, descMaxTunnels,
 		descHeld, descMaxHeld, descReceived, descSent, descDraining, descBuild,
 	}
 )
@@ -316,6 +327,7 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
 	gauge(descTunnels, st.Tunnels)
+	gauge(descFlapping, st.Flapping)
 	for state, n := range st.Sessions {
 		gauge(descSessions, n, state)
 	}

@@ -306,19 +306,20 @@ var errOvertaken = errors.New("a later registration of this id was faster")
 // has.
 func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error {
 	g := sess.grant // before the client can refresh it
-	old, count, err := s.registry.publish(a, sess, s.cfg.now())
+	as, err := s.registry.publish(a, sess, s.cfg.now())
 	if err != nil {
 		return err
 	}
 	sess.resize() // in case Reconfigure has not seen it
-	if old != nil {
-		s.cfg.Metrics.replacement()
-	}
+	s.cfg.Metrics.arrival(as)
 	if log, ok := s.audit.holder(log, sess.id, logevent.Registered); ok {
 		e := log.Info().Str(logevent.Field, logevent.Registered).EmbedObject(g).
 			Str("url", s.cfg.clientURL(sess.id)).Bool("extended_connect", sess.tr.ExtendedConnect())
-		if old != nil {
-			e = e.Str("replaces", old.remote).Uint64("replacements", count)
+		if as.after != "" {
+			e = e.Str("after", as.after).Int("reconnects", as.reconnects)
+		}
+		if as.replaced != nil {
+			e = e.Str("replaces", as.replaced.remote).Uint64("replacements", as.replacements)
 		}
 		e.Msg("tunnel connected")
 		if n := wire.NormalID(sess.id); n != sess.id && !s.cfg.DisablePathMode {

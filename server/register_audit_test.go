@@ -91,6 +91,7 @@ func TestAuditLines(t *testing.T) {
 	want("replaced", map[string]any{
 		"event": "registered", "id": "a", "remote": second.conn.LocalAddr().String(), "url": url, "extended_connect": nil,
 		"token_iat": now - 7, "token_exp": now + 1000, "replaces": first.conn.LocalAddr().String(), "replacements": int64(1),
+		"after": "replaced", "reconnects": int64(1),
 	})
 
 	refused := func(name string, status int64, code errorCode, reason string, more ...string) {

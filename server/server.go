@@ -99,7 +99,6 @@ func New(cfg Config) (*Server, error) {
 		errorLog:    log.New(errorLines, "", 0),
 		loops:       newLoopGuard(),
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
-		registry:    newRegistry(),
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  newHandshakeLimit(),
@@ -111,6 +110,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.live.Store(newLive(set))
 	s.memory = newMemory(set.MemoryLimit, set.trusted)
+	s.registry = newRegistry(s.memory)
 	cost := int64(connCost)
 	if set.TLSConfig != nil {
 		cost += tlsCost
@@ -197,8 +197,22 @@ type TunnelInfo struct {
 	ReplacedAddr string
 
 	// Failed is how many requests have had no whole answer since the tunnel came
-	// up, because of the service, the tunnel client or the target.
+	// up, or came back within ten minutes, because of the service, the tunnel client or the target.
 	Failed uint64
+
+	// Reconnects is how often the tunnel has connected anew within the last ten
+	// minutes. Many are a sign of a client that flaps.
+	Reconnects int
+
+	// LastEnd is when the session before this one stopped taking requests, and
+	// LastEndReason the word for why it ended, as in the log. Zero and empty: there
+	// was none since the tunnel came up.
+	LastEnd       time.Time
+	LastEndReason string
+
+	// Gone says that the session was the tunnel's last, and has taken no requests
+	// since LastEnd.
+	Gone bool
 
 	// ExtendedConnect tells the form of upgrades inside the tunnel.
 	ExtendedConnect bool
@@ -224,6 +238,11 @@ func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 		}
 	}
 }
+
+// Gone returns the tunnels that take no requests now, but have done so within the
+// last ten minutes, in no particular order. There are 10,000 at most, those that went
+// last, and fewer if there is little memory.
+func (s *Server) Gone() iter.Seq[TunnelInfo] { return slices.Values(s.registry.gone()) }
 
 func (s *Server) isDraining() bool { return s.registry.draining.Load() }
 

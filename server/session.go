@@ -207,7 +207,7 @@ func (s *session) run() {
 	}
 	s.srv.registry.move(s, stateEnded, 0, "")
 	s.srv.registry.settleDebt(s, !errors.Is(s.tr.Err(), net.ErrClosed))
-	s.logEnd()
+	s.noteEnd()
 	s.memory.Release()
 }
 
@@ -339,9 +339,10 @@ func endReason(code wire.CloseCode) string {
 	return strings.ReplaceAll(code.String(), " ", "_")
 }
 
-// logEnd writes the line on the session's end. It tells of a fault although that
-// has a line of its own, which may be one too many for the log.
-func (s *session) logEnd() {
+// noteEnd tells the registry, the metrics and the log why the session has ended. The
+// line tells of a fault although that has a line of its own, which may be one too many
+// for the log.
+func (s *session) noteEnd() {
 	s.mu.Lock()
 	code, cause := s.code, s.fault
 	s.mu.Unlock()
@@ -352,6 +353,7 @@ func (s *session) logEnd() {
 	if code == wire.CloseDraining && s.stopped.Load() {
 		reason = endStopped
 	}
+	s.srv.registry.noteEnd(s, reason)
 	s.srv.cfg.Metrics.sessionEnd(reason)
 	if cause == "" {
 		cause = code.String()
@@ -370,6 +372,14 @@ func (s *session) is(st state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state == st
+}
+
+// closeCode returns why the session ends; 0 while it does not, or if its connection
+// broke.
+func (s *session) closeCode() wire.CloseCode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.code
 }
 
 // inForce returns what the token in force entitles to.

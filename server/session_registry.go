@@ -45,6 +45,7 @@ type registry struct {
 	up        int // how many of them are up
 	expecting int // how many wait for one to be up
 	evictions evictions
+	history   history
 }
 
 // tunnel is the entry of one id. It exists while the id has sessions, or while
@@ -69,6 +70,8 @@ type tunnel struct {
 
 	failed   uint64           // requests, since it is up
 	failures []RequestFailure // the last of them, the newest first; never changed in place
+
+	past *past // what is known of its earlier sessions; nil: it had none
 }
 
 // announcement is a registration that has been admitted, before its session
@@ -79,7 +82,13 @@ type announcement struct {
 	giveUp func() // ends the wait for its first ping
 }
 
-func newRegistry() *registry { return &registry{tunnels: make(map[label]*tunnel)} }
+// newRegistry returns a registry that charges what it remembers to m.
+func newRegistry(m *memory) *registry {
+	return &registry{
+		tunnels: make(map[label]*tunnel),
+		history: history{gone: make(map[label]*past), memory: m.Hold(nil, nil, 0), limit: m.total / gonePart},
+	}
+}
 
 // tunnelLocked returns l's entry, which it makes if there is none. A call of
 // tidyLocked has to follow.
@@ -103,7 +112,7 @@ func (g *registry) tidyLocked(tun *tunnel) {
 	case !up && tun.up:
 		tun.up = false
 		g.up--
-		tun.replacements, tun.replaced, tun.failed, tun.failures = 0, "", 0, nil
+		g.goLocked(tun)
 	}
 	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
 		delete(g.tunnels, tun.label)
@@ -185,10 +194,17 @@ func (g *registry) settleLocked(a *announcement) {
 	tun.wakeLocked()
 }
 
-// publish settles a by making s the active session, which runs from now on. It
-// returns the one that s replaces, if any, and how many have been replaced. On
+// arrival says what a session has come into service after.
+type arrival struct {
+	replaced     *session // nil, or the one whose place it has taken
+	replacements uint64   // of its tunnel, with that one
+	after        string   // why the last session ended; empty: none is known
+	reconnects   int      // of its tunnel within historySpan, with this one
+}
+
+// publish settles a by making s the active session, which runs from now on. On
 // error s has not come into service, and still belongs to the caller.
-func (g *registry) publish(a *announcement, s *session, now time.Time) (replaced *session, count uint64, err error) {
+func (g *registry) publish(a *announcement, s *session, now time.Time) (as arrival, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.settleLocked(a)
@@ -196,23 +212,25 @@ func (g *registry) publish(a *announcement, s *session, now time.Time) (replaced
 	defer g.tidyLocked(tun)
 	switch {
 	case g.draining.Load():
-		return nil, 0, errDraining
+		return as, errDraining
 	case tun.active != nil && tun.seq > a.seq:
-		return nil, 0, errOvertaken
+		return as, errOvertaken
 	case g.evictions.check(s.grant, now) != nil:
-		return nil, 0, errEvicted
+		return as, errEvicted
 	}
 	if _, ok := s.enter(stateActive, 0, ""); !ok {
-		return nil, 0, errRetired
+		return as, errRetired
 	}
-	if replaced = tun.active; replaced != nil {
+	if as.replaced = tun.active; as.replaced != nil {
 		tun.replacements++
-		tun.replaced = replaced.remote
-		tun.moveLocked(replaced, stateDraining, wire.CloseReplaced, "")
+		tun.replaced = as.replaced.remote
+		tun.moveLocked(as.replaced, stateDraining, wire.CloseReplaced, "")
 	}
+	as.after, as.reconnects = g.returnLocked(tun)
+	as.replacements = tun.replacements
 	tun.active, tun.seq, tun.owed = s, a.seq, nil
 	g.running.Go(s.run)
-	return replaced, tun.replacements, nil
+	return as, nil
 }
 
 // move moves s to a state in which it does not serve, and reports false if that
@@ -273,6 +291,7 @@ func (tun *tunnel) moveLocked(s *session, next state, code wire.CloseCode, fault
 	if was.serves() {
 		tun.active = nil
 		tun.older = append(tun.older, s)
+		tun.leaveLocked(s)
 	}
 	switch next {
 	case stateDraining:
@@ -289,13 +308,15 @@ func (tun *tunnel) moveLocked(s *session, next state, code wire.CloseCode, fault
 }
 
 // evict blocks the tokens in force of the tunnel l, and those that are older, and
-// cuts its sessions. It reports whether there were any.
+// cuts its sessions. It reports whether there were any, or the tunnel has gone a
+// short while ago.
 func (g *registry) evict(l label, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	away := g.evictGoneLocked(l, now)
 	tun := g.tunnels[l]
 	if tun == nil {
-		return false
+		return away
 	}
 	defer g.tidyLocked(tun)
 	tun.owed = nil
@@ -304,7 +325,7 @@ func (g *registry) evict(l label, now time.Time) bool {
 		g.evictions.block(s.inForce(), now)
 		tun.moveLocked(s, stateClosing, wire.CloseEvicted, "")
 	}
-	return len(all) > 0
+	return len(all) > 0 || away
 }
 
 // checkEvicted returns errEvicted if gr's token is blocked.
@@ -366,8 +387,18 @@ func (g *registry) active() []tunnel {
 	list := make([]tunnel, 0, g.up)
 	for _, tun := range g.tunnels {
 		if tun.active != nil {
-			list = append(list, *tun)
+			list = append(list, tun.copyLocked())
 		}
 	}
 	return list
+}
+
+// copyLocked returns a copy that may be read without the lock.
+func (tun *tunnel) copyLocked() tunnel {
+	t := *tun
+	if t.past != nil {
+		p := *t.past
+		t.past = &p
+	}
+	return t
 }

@@ -14,6 +14,10 @@ type Status struct {
 	// be; zero: no limit.
 	Tunnels, MaxTunnels int
 
+	// Flapping is how many tunnels have connected anew five times or more within
+	// the last ten minutes, whether they take requests now or not.
+	Flapping int
+
 	// Sessions counts the live websockets of tunnel clients by their state:
 	// "active", "leaving" (asked to connect elsewhere), "draining" (takes no new
 	// requests) and "closing". All four are always there.
@@ -51,6 +55,7 @@ func (s *Server) Status() Status {
 		Sent:           s.traffic.sent.Load(),
 	}
 	st.Connections = s.connections.count()
+	st.Flapping = s.registry.flapping()
 	for _, in := range []state{stateActive, stateLeaving, stateDraining, stateClosing} {
 		st.Sessions[in.String()] = 0
 	}
@@ -101,6 +106,10 @@ type TunnelDetails struct {
 	// is only finishing what it has, or is about to connect.
 	Active *TunnelInfo
 
+	// Gone is what the tunnel was like when it stopped taking requests, if it has
+	// within the last ten minutes and Active is nil. Otherwise it is nil.
+	Gone *TunnelInfo
+
 	// Sessions are the live ones: the oldest first, the active one last.
 	Sessions []SessionInfo
 
@@ -131,13 +140,16 @@ type RequestFailure struct {
 const maxFailures = 10
 
 // Tunnel describes the tunnel with this id, and false if it has no
-// session and none is about to come.
+// session, none is about to come, and it had none within the last ten minutes.
 func (s *Server) Tunnel(id string) (TunnelDetails, bool) {
-	tun, sessions, ok := s.registry.entry(labelOf(id))
+	tun, sessions, gone, ok := s.registry.entry(labelOf(id))
 	if !ok {
 		return TunnelDetails{}, false
 	}
-	d := TunnelDetails{ID: id, Failures: tun.failures}
+	d := TunnelDetails{ID: id, Gone: gone, Failures: tun.failures}
+	if gone != nil {
+		d.ID = gone.ID
+	}
 	for _, sess := range sessions {
 		info, in := sess.info()
 		if in == stateEnded {
@@ -155,6 +167,9 @@ func (s *Server) Tunnel(id string) (TunnelDetails, bool) {
 // describe puts into info what the tunnel itself knows.
 func (tun *tunnel) describe(info *TunnelInfo) {
 	info.Replacements, info.ReplacedAddr, info.Failed = tun.replacements, tun.replaced, tun.failed
+	if tun.past != nil {
+		tun.past.describe(info, time.Now())
+	}
 }
 
 // noteFailure remembers what became of a request for the tunnel l, if it is here.
@@ -170,16 +185,25 @@ func (g *registry) noteFailure(l label, f RequestFailure) {
 	tun.failures = append([]RequestFailure{f}, tun.failures[:min(len(tun.failures), maxFailures-1)]...)
 }
 
-// entry returns a copy of the entry of l and its sessions, and false if it has
-// none and none is about to come.
-func (g *registry) entry(l label) (tun tunnel, sessions []*session, ok bool) {
+// entry returns a copy of the entry of l and its sessions, and what is remembered of
+// it if it has gone. It returns false if nothing is known of it and no session is about
+// to come.
+func (g *registry) entry(l label) (tun tunnel, sessions []*session, gone *TunnelInfo, ok bool) {
+	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t := g.tunnels[l]
-	if t == nil || !t.up && len(t.older) == 0 {
-		return tunnel{}, nil, false
+	g.history.trim(now)
+	if t := g.tunnels[l]; t != nil && (t.up || len(t.older) > 0) {
+		tun, sessions, ok = t.copyLocked(), t.sessions(), true
 	}
-	return *t, t.sessions(), true
+	if p := g.pastLocked(l); p != nil && p.last != nil {
+		info := g.goneLocked(p, now)
+		gone, ok = &info, true
+		if tun.past == nil { // otherwise tun has them
+			tun.failures = p.last.failures
+		}
+	}
+	return tun, sessions, gone, ok
 }
 
 // Evicted returns the ids whose evicted tokens are blocked now, in no particular
