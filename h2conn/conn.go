@@ -273,6 +273,9 @@ func (c *Conn) finish() { c.doneOnce.Do(func() { close(c.done) }) }
 // left: websocket fails all writes from the moment it has one to send.
 func (c *Conn) broken(err error) error {
 	err = c.failed(err)
+	if errors.Is(err, io.EOF) { // that of the socket; what is in flight has not ended
+		err = fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
+	}
 	c.mu.Lock()
 	closing := c.closing
 	c.mu.Unlock()

@@ -186,6 +186,27 @@ func unprocessed(err error) bool {
 		strings.Contains(err.Error(), "Transport received GOAWAY from server")
 }
 
+// BrokenOff reports whether err, of [Transport.RoundTrip] or of a Read of the answer's
+// body, says that the peer broke this one answer off: it reset the stream with
+// INTERNAL_ERROR, as net/http's and x/net's servers do for a handler that panics, or
+// ended the stream before the answer was as long as it said. Where the connection broke,
+// or the peer cancelled the request, it has not.
+func (t *Transport) BrokenOff(err error) bool {
+	var reset http2.StreamError
+	if errors.As(err, &reset) {
+		return reset.Code == http2.ErrCodeInternal
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false
+	}
+	select {
+	case <-t.conn.Done(): // x/net reports the end of a connection so as well
+		return false
+	default:
+		return true
+	}
+}
+
 // wrap adds to an error what it means, and why the connection ended, if it has.
 func (t *Transport) wrap(err error) error {
 	if unprocessed(err) {

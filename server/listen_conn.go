@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"container/list"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -229,20 +230,34 @@ func (u *upgradedViewer) Read(p []byte) (int, error) {
 	if u.early.Buffered() > 0 {
 		return u.early.Read(p)
 	}
-	return u.Conn.Read(p)
+	n, err := u.Conn.Read(p)
+	if !errors.Is(err, io.EOF) {
+		u.failed(err)
+	}
+	return n, err
 }
 
-func (u *upgradedViewer) Write(p []byte) (int, error) {
+func (u *upgradedViewer) Write(p []byte) (n int, err error) {
 	u.x.waits()
 	defer u.x.moves()
 	if u.stall > 0 {
-		return writeMoving(u.Conn, p, u.stall, 0)
+		n, err = writeMoving(u.Conn, p, u.stall, 0)
+	} else {
+		n, err = u.Conn.Write(p)
 	}
-	return u.Conn.Write(p)
+	u.failed(err)
+	return n, err
+}
+
+// failed notes that the viewer's side broke, unless err is nil or comes of our own Close.
+func (u *upgradedViewer) failed(err error) {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		u.x.w.failed.Store(true)
+	}
 }
 
 func (u *upgradedViewer) Close() error {
-	if a := u.x.answer; a == nil || a.broken.Load() {
+	if a := u.x.answer; a == nil || a.broken.Load() != nil {
 		reset(u.Conn)
 		return nil
 	}

@@ -25,10 +25,14 @@ type answerBody struct {
 	stall   stallTimer // of Write, after an upgrade
 
 	closing sync.Once
+	over    atomic.Bool // Close was called: what fails now is no fault
 	closed  error
 
+	reading sync.Mutex // held by a Read of an upgrade, and by settle
+
 	read, written atomic.Int64
-	broken        atomic.Bool // the tunnel's side has failed
+	broken        atomic.Pointer[failure] // why the tunnel's side broke off; nil: it did not
+	unread        atomic.Bool             // a Write has failed, which does not say why
 }
 
 // newAnswerBody puts an answerBody into resp. That of an upgrade is an
@@ -56,15 +60,34 @@ func (b *answerBody) Read(p []byte) (int, error) {
 			err = fmt.Errorf("%w: trailers that the viewer does not take", failBadAnswer)
 		}
 		if !errors.Is(err, io.EOF) {
-			b.broken.Store(true)
+			b.breaks(err)
 		}
 	}
 	return n, err
 }
 
+// breaks notes that the tunnel's side broke off, by err. The first reason counts.
+func (b *answerBody) breaks(err error) {
+	if b.over.Load() {
+		return
+	}
+	x, ctx := b.attempt.x, b.attempt.ctx
+	why := failAnswerBroke
+	switch {
+	case b.attempt.sess.tr.BrokenOff(err):
+		why = failTargetBroke
+	case errors.As(err, &why), errors.As(cause(ctx), &why):
+	case x.in.Context().Err() != nil:
+		why = failViewerLeft
+	}
+	b.broken.CompareAndSwap(nil, why)
+}
+
 func (b *answerBody) Close() error {
 	b.closing.Do(func() {
 		x := b.attempt.x
+		b.over.Store(true)
+		b.settle()
 		if b.resp.StatusCode != http.StatusSwitchingProtocols {
 			// First, since x/net waits for a Read of the request's body to return, and
 			// the viewer may wait for the end of the answer before it sends more.
@@ -79,6 +102,19 @@ func (b *answerBody) Close() error {
 		}
 	})
 	return b.closed
+}
+
+// settle finds out why a Write into the tunnel failed, which is told to a Read only.
+func (b *answerBody) settle() {
+	if !b.unread.Load() {
+		return
+	}
+	b.attempt.cancel(nil) // a Read under way returns soon
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	if _, err := io.Copy(io.Discard, b.ReadCloser); err == nil || b.attempt.sess.tr.BrokenOff(err) {
+		b.broken.CompareAndSwap(failAnswerBroke, failTargetBroke)
+	}
 }
 
 // report adds to o what only the body knows.
@@ -103,12 +139,19 @@ type upgradedAnswer struct {
 	up upgradedBody
 }
 
+func (b upgradedAnswer) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	return b.answerBody.Read(p)
+}
+
 func (b upgradedAnswer) Write(p []byte) (int, error) {
 	n, err := b.stall.write(b.up, p)
 	b.written.Add(int64(n))
 	b.attempt.sess.traffic.addReceived(n)
 	if err != nil {
-		b.broken.Store(true)
+		b.unread.Store(true)
+		b.breaks(err)
 	}
 	return n, err
 }

@@ -107,6 +107,9 @@ func (a *attempt) explain(req *http.Request, err error) error {
 	if b := a.bad.Load(); b != nil {
 		err = *b
 	}
+	if a.sess.tr.BrokenOff(err) {
+		err = fmt.Errorf("%w: %w", failTargetBroke, err)
+	}
 	if strings.Contains(err.Error(), "response header list larger than") { // x/net has no type for it
 		err = fmt.Errorf("%w: %w", failBadAnswer, err)
 	}

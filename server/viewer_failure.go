@@ -176,6 +176,10 @@ var (
 		code: codeAnswerBroke, kind: "connection_terminated", hop: hopTunnelClient,
 		text: "The tunnel broke after the answer had begun.",
 	}
+	failTargetBroke = &failure{
+		code: codeTargetBroke, status: http.StatusBadGateway, kind: "http_response_incomplete", hop: hopTarget,
+		text: "The target broke its answer off.",
+	}
 	failViewerLeft = &failure{
 		code: codeViewerLeft, kind: "connection_terminated", hop: hopViewer,
 		text: "The viewer left.",

@@ -24,8 +24,11 @@ type outcome struct {
 	failure *failure
 
 	// broken says that the answer was broken off, or never came because the
-	// viewer had gone. tunnelBroke says that the tunnel's side was the reason.
-	broken, tunnelBroke bool
+	// viewer had gone.
+	broken bool
+
+	// tunnelBroke is why the tunnel's side broke off, or nil: it did not.
+	tunnelBroke *failure
 }
 
 // hop is a party of an exchange: the service can tell four of them apart, package
@@ -45,8 +48,8 @@ func (o *outcome) reason() *failure {
 	switch {
 	case o.failure != nil:
 		return o.failure
-	case o.tunnelBroke:
-		return failAnswerBroke
+	case o.tunnelBroke != nil:
+		return o.tunnelBroke
 	case o.broken:
 		return failViewerLeft
 	}

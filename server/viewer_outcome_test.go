@@ -100,8 +100,8 @@ func TestOutcome(t *testing.T) {
 		},
 		"broken off": {
 			do:   func(*testing.T) { s.raw("GET /a/broken HTTP/1.1\r\nHost: h\r\n\r\n") },
-			want: outcome{proto: "HTTP/1.1", status: 200, sent: 4, broken: true, tunnelBroke: true},
-			by:   hopTunnelClient, kind: "connection_terminated",
+			want: outcome{proto: "HTTP/1.1", status: 200, sent: 4, broken: true, tunnelBroke: failTargetBroke},
+			by:   hopTarget, kind: "http_response_incomplete",
 		},
 		"upgrade": {
 			do: func(t *testing.T) {
@@ -168,6 +168,27 @@ func TestOutcome(t *testing.T) {
 				t.Errorf("sent %d bytes, want %d", got.sent, tc.want.sent)
 			}
 		})
+	}
+}
+
+// TestOutcomeOfTunnelThatBreaks: it is not the target's doing.
+func TestOutcomeOfTunnelThatBreaks(t *testing.T) {
+	outcomes := make(chan outcome, 1)
+	s := newService(t, Config{finished: func(x *exchange) { outcomes <- x.out }})
+	client := s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "half")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	s.waitActive(client)
+	_, br := s.dialRaw("GET /a/ HTTP/1.1\r\nHost: h\r\n\r\n")
+	if _, err := br.ReadString('f'); err != nil {
+		t.Fatal(err)
+	}
+	client.conn.Abort()
+	got := <-outcomes
+	if by, kind := got.failed(); by != hopTunnelClient || kind != "connection_terminated" || got.status != 200 || got.reason().code != codeAnswerBroke {
+		t.Errorf("failed at %q by %q: %+v", by, kind, got)
 	}
 }
 

@@ -105,7 +105,7 @@ func (x *exchange) done() {
 	}
 	o := &x.out
 	i.Start, i.Begun, i.End = o.start, o.begun, o.end
-	i.Status, i.Received, i.Sent, i.Broken = o.status, o.received, o.sent, o.broken || o.tunnelBroke
+	i.Status, i.Received, i.Sent, i.Broken = o.status, o.received, o.sent, o.broken || o.tunnelBroke != nil
 	i.failed(o.reason())
 	switch {
 	case o.status == 0:

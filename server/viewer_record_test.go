@@ -72,7 +72,7 @@ func TestRequestDone(t *testing.T) {
 		},
 		"broken off": {
 			raw("GET /a/broken HTTP/1.1"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, Producer: "target", FailedHop: "client", Error: "connection_terminated", ErrorCode: "WT-ANSWER-BROKE", Sent: 4, Broken: true},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, Producer: "target", FailedHop: "target", Error: "http_response_incomplete", ErrorCode: "WT-TARGET-BROKE", Sent: 4, Broken: true},
 		},
 		"no tunnel, over HTTP/2": {
 			overHTTP2("/nobody/x?secret"),

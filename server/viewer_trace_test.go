@@ -66,7 +66,7 @@ func TestTraceRequest(t *testing.T) {
 	}{
 		{"/a/x", []string{"begin GET a/x theirs", "sending theirs", "over 200", "done 200 "}},
 		{"/a/refused", []string{"begin GET a/refused theirs", "sending theirs", "over 502", "done 502 target"}},
-		{"/a/broken", []string{"begin GET a/broken theirs", "sending theirs", "over 0", "done 502 client"}},
+		{"/a/broken", []string{"begin GET a/broken theirs", "sending theirs", "over 0", "done 502 target"}},
 		{"/nobody/", []string{"begin GET nobody/ theirs", "done 404 service"}},
 		{"/__version__", []string{"begin GET  theirs", "done 200 "}},
 		{"/", []string{"begin GET / theirs", "done 404 service"}},

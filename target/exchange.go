@@ -67,6 +67,7 @@ type exchange struct {
 	flooded  atomic.Bool // by interim answers
 
 	outcome   outcome
+	reported  bool                             // handleError has logged the failure
 	traceOver func(status int, failure string) // nil if nobody traces it
 }
 
@@ -258,7 +259,8 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 		return
 	}
 	f := classify(err)
-	line := ex.logger().Warn().Str("error", redact.Error(err)).Str("error_type", f.kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method))
+	log := ex.failureLog(err)
+	line := log.Warn()
 	if text := hint(err, ex.p.h2c); text != "" {
 		line.Str("hint", text)
 	}
@@ -266,12 +268,18 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 		line.Str("header", name)
 	}
 	line.Msg("the target failed")
+	ex.reported = true
 	h := ex.w.Header()
 	clear(h)
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set(wire.HeaderError, f.kind)
 	ex.w.WriteHeader(f.status)
 	fmt.Fprintln(&ex.w, f.text)
+}
+
+// failureLog returns the logger for a line about a failure of the target.
+func (ex *exchange) failureLog(err error) zerolog.Logger {
+	return ex.logger().With().Str("error", redact.Error(err)).Str("error_type", classify(err).kind).Str("method", fmt.Sprintf("%.40s", ex.in.Method)).Logger()
 }
 
 // failed notes an error of the way to the target, or of the answer. It may have
@@ -318,6 +326,10 @@ func (ex *exchange) finish() {
 	}
 	o.status = ex.w.status
 	o.ended = time.Now()
+	if o.failure() != "" && o.status != 0 && !ex.reported {
+		log := ex.failureLog(o.fault.err)
+		log.Warn().Int("status", o.status).Int64("sent_bytes", o.toViewer).Msg("the target broke off its answer")
+	}
 	if ex.traceOver != nil {
 		ex.traceOver(o.status, o.failure())
 	}
