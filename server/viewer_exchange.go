@@ -30,6 +30,7 @@ import (
 //
 //	serve         the whole
 //	answerBare    what of the bare path is not for the target (viewer_bare.go)
+//	finds         the tunnel's session, before anything is made for it
 //	rewrite       the request that goes into the tunnel
 //	RoundTrip     sends it (viewer_roundtrip.go: find a session, attempt)
 //	gotInterim    1xx answers, as they come (viewer_attempt.go)
@@ -65,6 +66,7 @@ type exchange struct {
 	log  log.Logger   // for the ReverseProxy: see exchangeLog
 
 	// Set by the steps.
+	first    *session                       // for the first attempt; nil: none has been looked for, or it is used up
 	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
 	answer   *answerBody                    // since RoundTrip; nil if the tunnel gave no answer
 	final    *http.Response                 // since modifyAnswer; nil while the answer is none of the tunnel's
@@ -160,7 +162,7 @@ func (x *exchange) serve() {
 		ErrorLog:       &x.log,
 	}
 	x.out.broken = true // if it panics
-	if !x.answerBare() {
+	if !x.answerBare() && x.finds() {
 		proxy.ServeHTTP(x.w, x.in)
 	}
 	x.out.broken = false
@@ -233,6 +235,19 @@ func (x *exchange) finish() {
 			hook(x)
 		}
 	})
+}
+
+// finds looks for the session of the first attempt, and reports whether there is one. If
+// not, it answers: for a tunnel that is not there nothing is done with what the viewer has
+// sent.
+func (x *exchange) finds() bool {
+	sess, err := x.session(x.in.Context())
+	if err != nil {
+		x.fail(err)
+		return false
+	}
+	x.first = sess
+	return true
 }
 
 // rewrite makes the request that goes into the tunnel.

@@ -64,7 +64,10 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	refused := 0
 	for try := 0; try-refused < maxAttempts; try++ {
-		sess, e := x.session(req.Context())
+		sess, e := x.first, error(nil)
+		if x.first = nil; sess == nil {
+			sess, e = x.session(req.Context())
+		}
 		if refused > 0 && (errors.Is(e, ErrNoTunnel) || errors.Is(e, errBusy) || errors.Is(e, errNotReplaced)) {
 			return nil, err // there was one, which has refused the request
 		}
