@@ -20,7 +20,7 @@ func newApp() *cli.Command {
 		UsageText: "websocktunnel [serve] [flags]\n" +
 			"websocktunnel token --id ID [--ttl 24h] [--audience A] [--secret-file F]\n" +
 			"websocktunnel demo [--port 8080] [--target URL]\n" +
-			"websocktunnel admin tunnels|show|evict|unblock|reload|drain\n" +
+			"websocktunnel admin tunnels|show|evict|unblock|evicted|reload|drain\n" +
 			"websocktunnel version | completion SHELL",
 		Description: "Without a command, it runs the service. \"websocktunnel serve --help\" lists\n" +
 			"the settings. To try it without any configuration, run \"websocktunnel demo\".",

@@ -31,7 +31,7 @@ func adminCommand() *cli.Command {
 			text += " " + argument
 		}
 		return &cli.Command{
-			Name: name, Usage: usage, UsageText: text + " [flags]", Flags: append(operatorFlags(), flags...),
+			Name: name, Usage: usage, UsageText: text + " [flags]", Flags: flags,
 			Action: func(ctx context.Context, cmd *cli.Command) error {
 				if want := len(strings.Fields(argument)); cmd.Args().Len() != want {
 					if want == 0 {
@@ -52,38 +52,42 @@ func adminCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "admin",
 		Usage: "see and change what a running service does",
-		UsageText: "websocktunnel admin tunnels [--search TEXT] [--sort FIELD]\n" +
+		UsageText: "websocktunnel admin tunnels [--search TEXT] [--state STATE] [--sort FIELD]\n" +
 			"websocktunnel admin show|evict|unblock ID\n" +
-			"websocktunnel admin reload|drain",
+			"websocktunnel admin evicted|reload|drain",
 		Description: "Speaks to the service's admin listener, at ADMIN_ADDR with ADMIN_TOKEN.\n" +
 			"An id that begins with a dash goes behind \"--\".",
+		Flags: operatorFlags(),
 		Commands: []*cli.Command{
-			sub("tunnels", "list the tunnels that take requests", "", (*operator).tunnels,
+			sub("tunnels", "list the tunnels that take requests, and those that have just gone", "", (*operator).tunnels,
 				&cli.StringFlag{Name: "search", Usage: "only tunnels with this `text` in their id or address", Local: true},
-				&cli.StringFlag{Name: "sort", Usage: "`field` of --json to sort by; with - before it, the other way round (--sort=-in_flight)", Value: "id", Local: true},
+				&cli.StringFlag{Name: "state", Usage: "only tunnels in this `state`: connected, or gone (within the last ten minutes)", DefaultText: "both", Local: true},
+				&cli.StringFlag{Name: "sort", Usage: "`field` of --json to sort by; with - before it, the other way round (--sort=-reconnects)", Value: "id", Local: true},
 				&cli.IntFlag{Name: "limit", Usage: "highest `number` of tunnels to list", DefaultText: "all", Local: true},
 			),
 			sub("show", "show one tunnel, its sessions and why its last requests failed", "ID", (*operator).show),
 			sub("evict", "end a tunnel at once and block its token", "ID", (*operator).evict),
 			sub("unblock", "let the token of an evicted tunnel in again", "ID", (*operator).unblock),
+			sub("evicted", "list the ids whose tokens are blocked", "", (*operator).evicted),
 			sub("reload", "read the configuration file and the files of secrets and certificates again", "", (*operator).reload),
 			sub("drain", "shut the service down without losing a request", "", (*operator).drain),
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if cmd.Args().Present() {
-				return cliapp.NewUsageError("admin: %q is no command; it must be tunnels, show, evict, unblock, reload or drain", cmd.Args().First())
+				return cliapp.NewUsageError("admin: %q is no command; it must be tunnels, show, evict, unblock, evicted, reload or drain", cmd.Args().First())
 			}
-			return cliapp.NewUsageError("admin: what to do? Name tunnels, show, evict, unblock, reload or drain; see %s --help", cmd.FullName())
+			return cliapp.NewUsageError("admin: what to do? Name tunnels, show, evict, unblock, evicted, reload or drain; see %s --help", cmd.FullName())
 		},
 	}
 }
 
+// operatorFlags are those of all commands for operators, before their names and after.
 func operatorFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "admin-addr", Usage: "`host:port` of the admin listener, or its URL", Sources: cli.NewValueSourceChain(environment("ADMIN_ADDR")), Local: true},
-		&cli.StringFlag{Name: "admin-token", Usage: "its `token`. The flag is visible in ps", Sources: cli.NewValueSourceChain(environment("ADMIN_TOKEN")), Local: true},
-		&cli.StringFlag{Name: "admin-token-file", Usage: "`file` with the token", Sources: cli.NewValueSourceChain(environment("ADMIN_TOKEN_FILE")), TakesFile: true, Local: true},
-		&cli.BoolFlag{Name: "json", Usage: "print the answer of the API, as JSON", Local: true},
+		&cli.StringFlag{Name: "admin-addr", Usage: "`host:port` of the admin listener, or its URL", Sources: cli.NewValueSourceChain(environment("ADMIN_ADDR"))},
+		&cli.StringFlag{Name: "admin-token", Usage: "its `token`. The flag is visible in ps", Sources: cli.NewValueSourceChain(environment("ADMIN_TOKEN"))},
+		&cli.StringFlag{Name: "admin-token-file", Usage: "`file` with the token", Sources: cli.NewValueSourceChain(environment("ADMIN_TOKEN_FILE")), TakesFile: true},
+		&cli.BoolFlag{Name: "json", Usage: "print the answer of the API, as JSON"},
 	}
 }
 
@@ -202,7 +206,7 @@ func (o *operator) tunnels(ctx context.Context, cmd *cli.Command) error {
 		if most > 0 {
 			page = min(page, most-len(all.Tunnels))
 		}
-		q := url.Values{"offset": {fmt.Sprint(len(all.Tunnels))}, "limit": {fmt.Sprint(page)}, "sort": {cmd.String("sort")}, "search": {cmd.String("search")}}
+		q := url.Values{"offset": {fmt.Sprint(len(all.Tunnels))}, "limit": {fmt.Sprint(page)}, "sort": {cmd.String("sort")}, "state": {cmd.String("state")}, "search": {cmd.String("search")}}
 		var next admin.TunnelList
 		if err := o.ask(ctx, http.MethodGet, "/api/v1/tunnels?"+q.Encode(), &next); err != nil {
 			return err
@@ -217,11 +221,11 @@ func (o *operator) tunnels(ctx context.Context, cmd *cli.Command) error {
 	if o.json {
 		return o.printJSON(all)
 	}
-	rows := [][]string{{"ID", "ADDRESS", "CONNECTED", "TOKEN", "IN FLIGHT", "RECEIVED", "SENT", "PING", "FAILED", "REPLACED"}}
+	rows := [][]string{{"ID", "STATE", "ADDRESS", "CONNECTED", "TOKEN", "IN FLIGHT", "RECEIVED", "SENT", "PING", "FAILED", "RECONNECTS", "REPLACED"}}
 	for _, t := range all.Tunnels {
 		rows = append(rows, []string{
-			t.ID, t.RemoteAddr, since(t.ConnectedAt), left(t.TokenExpiresAt), fmt.Sprint(t.InFlight),
-			size(t.ReceivedBytes), size(t.SentBytes), ping(t.RoundTripSeconds), fmt.Sprint(t.FailedRequests), fmt.Sprint(t.Replacements),
+			t.ID, condition(t), t.RemoteAddr, since(t.ConnectedAt), left(t.TokenExpiresAt), fmt.Sprint(t.InFlight),
+			size(t.ReceivedBytes), size(t.SentBytes), ping(t.RoundTripSeconds), fmt.Sprint(t.FailedRequests), fmt.Sprint(t.Reconnects), fmt.Sprint(t.Replacements),
 		})
 	}
 	if err := o.table(rows); err != nil {
@@ -242,10 +246,15 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 		return o.printJSON(d)
 	}
 	rows := [][]string{{"id", d.ID}}
-	if t := d.Active; t == nil {
-		rows = append(rows, []string{"active", "no: it takes no requests"})
+	t := d.Active
+	if t == nil {
+		t = d.Gone
+	}
+	if t == nil {
+		rows = append(rows, []string{"state", "it takes no requests"})
 	} else {
 		rows = append(rows,
+			[]string{"state", condition(*t)},
 			[]string{"address", t.RemoteAddr},
 			[]string{"connected", since(t.ConnectedAt) + " ago, at " + t.ConnectedAt.UTC().Format(time.RFC3339)},
 			[]string{"token", left(t.TokenExpiresAt) + " left, until " + t.TokenExpiresAt.UTC().Format(time.RFC3339)},
@@ -254,9 +263,14 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 			[]string{"sent", size(t.SentBytes)},
 			[]string{"last ping", ping(t.RoundTripSeconds)},
 			[]string{"failed", fmt.Sprint(t.FailedRequests)},
+			[]string{"reconnects", fmt.Sprintf("%d in 10m", t.Reconnects)},
+			[]string{"last end", lastEnd(*t)},
 			[]string{"replaced", strings.TrimSpace(fmt.Sprintf("%d times %s", t.Replacements, t.ReplacedAddr))},
 			[]string{"upgrades", map[bool]string{true: "extended CONNECT", false: "in the fallback form"}[t.ExtendedConnect]},
 		)
+	}
+	if d.Blocked {
+		rows = append(rows, []string{"blocked", "its token, until it expires or is unblocked"})
 	}
 	if err := o.table(rows); err != nil {
 		return err
@@ -265,8 +279,13 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 	for _, s := range d.Sessions {
 		rows = append(rows, []string{s.RemoteAddr, s.State, since(s.ConnectedAt), fmt.Sprint(s.InFlight)})
 	}
-	if err := o.table(rows); err != nil || len(d.Failures) == 0 {
-		return err
+	if len(d.Sessions) > 0 {
+		if err := o.table(rows); err != nil {
+			return err
+		}
+	}
+	if len(d.Failures) == 0 {
+		return nil
 	}
 	rows = [][]string{{"\nFAILED", "STATUS", "BECAUSE OF", "ERROR", "CODE", "REQUEST"}}
 	for _, f := range d.Failures {
@@ -281,6 +300,20 @@ func (o *operator) evict(ctx context.Context, cmd *cli.Command) error {
 
 func (o *operator) unblock(ctx context.Context, cmd *cli.Command) error {
 	return o.change(ctx, tunnelPath(cmd)+"/unblock")
+}
+
+func (o *operator) evicted(ctx context.Context, _ *cli.Command) error {
+	var list admin.Evicted
+	if err := o.ask(ctx, http.MethodGet, "/api/v1/evicted", &list); err != nil {
+		return err
+	}
+	if o.json {
+		return o.printJSON(list)
+	}
+	for _, id := range list.IDs {
+		fmt.Fprintln(o.out, id)
+	}
+	return nil
 }
 
 func (o *operator) drain(ctx context.Context, _ *cli.Command) error {
@@ -321,6 +354,22 @@ func (o *operator) change(ctx context.Context, path string) error {
 // tunnelPath returns the path of the tunnel that cmd names.
 func tunnelPath(cmd *cli.Command) string {
 	return "/api/v1/tunnels/" + url.PathEscape(cmd.Args().First())
+}
+
+// condition returns the state of a tunnel, and of one that has gone since when.
+func condition(t admin.Tunnel) string {
+	if t.State == "gone" && t.LastEndAt != nil {
+		return "gone " + since(*t.LastEndAt)
+	}
+	return t.State
+}
+
+// lastEnd returns when and why the last session of t ended that has.
+func lastEnd(t admin.Tunnel) string {
+	if t.LastEndAt == nil {
+		return "-"
+	}
+	return since(*t.LastEndAt) + " ago: " + t.LastEndReason
 }
 
 // since returns how long ago t was.

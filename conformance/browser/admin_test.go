@@ -26,11 +26,18 @@ import (
 type manyTunnels struct {
 	mu   sync.Mutex
 	here map[string]server.TunnelInfo
+	gone []server.TunnelInfo
 	sent int64
+
+	evicted []string
 }
 
 func newManyTunnels(n int) *manyTunnels {
 	m := &manyTunnels{here: make(map[string]server.TunnelInfo)}
+	m.gone = []server.TunnelInfo{{
+		ID: "nightly-7", RemoteAddr: "198.51.100.9:40112", Gone: true, Reconnects: 23, LastEnd: time.Now().Add(-12 * time.Second), LastEndReason: "lost",
+		ConnectedAt: time.Now().Add(-30 * time.Second), TokenExpires: time.Now().Add(time.Hour), RoundTrip: 31 * time.Millisecond,
+	}}
 	for i := range n {
 		id := fmt.Sprintf("build-%05d", i)
 		m.here[id] = server.TunnelInfo{
@@ -47,7 +54,7 @@ func (m *manyTunnels) Status() server.Status {
 	defer m.mu.Unlock()
 	m.sent += 1 << 20
 	return server.Status{
-		Tunnels: len(m.here), InFlight: 12, Slots: 200 * len(m.here), Connections: 214, MaxConnections: 50_000,
+		Tunnels: len(m.here), Flapping: len(m.gone), InFlight: 12, Slots: 200 * len(m.here), Connections: 214, MaxConnections: 50_000,
 		Held: 17 << 20, MaxHeld: 512 << 20, Received: m.sent / 30, Sent: m.sent, Sessions: map[string]int{"active": len(m.here)},
 	}
 }
@@ -58,13 +65,20 @@ func (m *manyTunnels) Tunnels() iter.Seq[server.TunnelInfo] {
 	return slices.Values(slices.Collect(maps.Values(m.here)))
 }
 
+func (m *manyTunnels) Gone() iter.Seq[server.TunnelInfo] { return slices.Values(m.gone) }
+
 func (m *manyTunnels) Tunnel(id string) (server.TunnelDetails, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t, ok := m.here[id]
+	for _, g := range m.gone {
+		if g.ID == id {
+			return server.TunnelDetails{ID: id, Gone: &g}, true
+		}
+	}
 	return server.TunnelDetails{
 		ID: id, Active: &t, Sessions: []server.SessionInfo{{RemoteAddr: t.RemoteAddr, State: "active", ConnectedAt: t.ConnectedAt}},
-		Failures: []server.RequestFailure{{Time: time.Now(), Status: 502, Hop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED"}},
+		Failures: []server.RequestFailure{{Time: time.Now(), Status: 502, Hop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED", RequestID: "ced329e948e62666bf28bb85266c13ce"}},
 	}, ok
 }
 
@@ -73,11 +87,22 @@ func (m *manyTunnels) Evict(id string) bool {
 	defer m.mu.Unlock()
 	_, ok := m.here[id]
 	delete(m.here, id)
+	m.evicted = append(m.evicted, id)
 	return ok
 }
 
-func (*manyTunnels) Unblock(string) bool { return false }
-func (*manyTunnels) Evicted() []string   { return nil }
+func (m *manyTunnels) Unblock(string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.evicted = nil
+	return true
+}
+
+func (m *manyTunnels) Evicted() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.evicted)
+}
 
 var updateScreenshots = flag.Bool("update-screenshots", false, "make the pictures in docs/images anew")
 
@@ -122,7 +147,8 @@ func until(expression string) string {
 }
 
 // TestStatusPage: an operator logs in, finds one of 10,000 tunnels, sees what is
-// wrong with it, and throws it out, by the keyboard too. The browser has nothing to
+// wrong with it, throws it out, and lets it in again, by the keyboard too. A client
+// that flaps is found while it is away. The browser has nothing to
 // complain about, and the page fits a phone.
 func TestStatusPage(t *testing.T) {
 	many := newManyTunnels(10_000)
@@ -170,9 +196,21 @@ func TestStatusPage(t *testing.T) {
 		sort.click();
 		`+until(`first() !== 'build-00000'`)+`
 		seen.push(first(), sort.parentElement.getAttribute('aria-sort'));
-		return seen;
+		const state = document.querySelector('#state');
+		state.value = 'connected';
+		state.dispatchEvent(new Event('change'));
+		`+until(`document.querySelector('#count').textContent === '10000 tunnels'`)+`
+		state.value = '';
+		state.dispatchEvent(new Event('change'));
+		const reconnects = document.querySelector('[data-sort=reconnects]');
+		reconnects.click();
+		`+until(`reconnects.parentElement.getAttribute('aria-sort') === 'ascending'`)+`
+		reconnects.click();
+		`+until(`first() === 'nightly-7'`)+`
+		seen.push(/^gone 1\d s ago: lost$/.test(document.querySelector('#rows td:nth-child(2)').textContent), document.querySelector('#flapping').textContent);
+		return seen.map(String);
 	`)
-	if want := []string{"10000 tunnels", "build-00000", "build-00050", "51–100 of 10000", "build-09999", "descending"}; !slices.Equal(got, want) {
+	if want := []string{"10001 tunnels", "build-00000", "build-00050", "51–100 of 10001", "build-09999", "descending", "true", "1"}; !slices.Equal(got, want) {
 		t.Errorf("the page shows %q, want %q", got, want)
 	}
 	tb.screenshot("status-page")
@@ -202,6 +240,15 @@ func TestStatusPage(t *testing.T) {
 	js[any](tb, until(`!document.querySelector('#detail').open && document.querySelector('#count').textContent === '0 tunnels'`))
 	if _, ok := many.Tunnel("build-04242"); ok {
 		t.Error("the tunnel is still there")
+	}
+	js[any](tb, until(`!document.querySelector('#blocked').hidden && document.querySelector('#blocked-ids').textContent.includes('build-04242')`)+
+		`document.querySelector('#blocked-ids button').focus()`)
+	if err := chromedp.Do(ctx, chromedp.KeyEvent("\r")); err != nil {
+		t.Fatal(err)
+	}
+	js[any](tb, until(`document.querySelector('#blocked').hidden`))
+	if ids := many.Evicted(); len(ids) != 0 {
+		t.Errorf("%v are blocked still", ids)
 	}
 
 	js[any](tb, `const text = document.querySelector('#text'); text.value = ''; text.dispatchEvent(new Event('input'));`+until(`document.querySelectorAll('#rows tr').length === 50`))

@@ -36,6 +36,8 @@ type Service interface {
 	Status() server.Status
 	// Tunnels returns those that take requests, in no particular order.
 	Tunnels() iter.Seq[server.TunnelInfo]
+	// Gone returns those that take none now, but have a short while ago.
+	Gone() iter.Seq[server.TunnelInfo]
 	// Tunnel returns what is known of one, or false.
 	Tunnel(id string) (server.TunnelDetails, bool)
 	// Evict ends one and blocks its token, and reports whether there was one.

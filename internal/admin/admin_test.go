@@ -18,6 +18,7 @@ import (
 // service is a fake with some tunnels.
 type service struct {
 	tunnels  []server.TunnelInfo
+	gone     []server.TunnelInfo
 	evicted  []string
 	draining bool
 }
@@ -26,6 +27,7 @@ func (s *service) Status() server.Status {
 	return server.Status{Tunnels: len(s.tunnels), Draining: s.draining, Sessions: map[string]int{"active": len(s.tunnels)}}
 }
 func (s *service) Tunnels() iter.Seq[server.TunnelInfo] { return slices.Values(s.tunnels) }
+func (s *service) Gone() iter.Seq[server.TunnelInfo]    { return slices.Values(s.gone) }
 func (s *service) Evicted() []string                    { return s.evicted }
 
 func (s *service) Tunnel(id string) (server.TunnelDetails, bool) {
@@ -35,6 +37,11 @@ func (s *service) Tunnel(id string) (server.TunnelDetails, bool) {
 				ID: id, Active: &t, Sessions: []server.SessionInfo{{State: "active"}},
 				Failures: []server.RequestFailure{{Status: 502, Hop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED"}},
 			}, true
+		}
+	}
+	for _, t := range s.gone {
+		if t.ID == id {
+			return server.TunnelDetails{ID: id, Gone: &t}, true
 		}
 	}
 	return server.TunnelDetails{}, false
@@ -300,9 +307,58 @@ func TestListTunnels(t *testing.T) {
 	if l := list("?offset=5000"); l.Total != 1000 || l.Tunnels == nil || len(l.Tunnels) != 0 {
 		t.Errorf("behind the end: %+v", l)
 	}
-	for _, query := range []string{"?sort=colour", "?limit=0", "?limit=1001", "?limit=x", "?offset=-1", "?page=2", "?limit=1&limit=2", "?a;b"} {
+	for _, query := range []string{"?sort=colour", "?limit=0", "?limit=1001", "?limit=x", "?offset=-1", "?page=2", "?limit=1&limit=2", "?a;b", "?state=here"} {
 		if w := ask(a, "GET", "/api/v1/tunnels"+query, ""); w.Code != 400 {
 			t.Errorf("%s: %d", query, w.Code)
+		}
+	}
+}
+
+// TestGone: tunnels that have gone are in the list, which has them alone or not at all
+// on request, and their details say that their tokens are blocked.
+func TestGone(t *testing.T) {
+	s := newService(3)
+	s.gone = []server.TunnelInfo{
+		{ID: "flaps", Gone: true, Reconnects: 9, LastEnd: time.Unix(2, 0), LastEndReason: "lost"},
+		{ID: "left", Gone: true, LastEnd: time.Unix(1, 0), LastEndReason: "evicted"},
+	}
+	s.evicted = []string{"left"}
+	a := admin.New(admin.Config{Service: s})
+	for query, want := range map[string]string{
+		"":                                     "flaps left tunnel-00000 tunnel-00001 tunnel-00002 ",
+		"?state=gone":                          "flaps left ",
+		"?state=gone&sort=last_end_at":         "left flaps ",
+		"?state=connected":                     "tunnel-00000 tunnel-00001 tunnel-00002 ",
+		"?sort=-reconnects&limit=1":            "flaps ",
+		"?sort=-state&limit=2":                 "flaps left ",
+		"?search=f&sort=-last_end_at":          "flaps left ",
+		"?state=connected&search=left":         "",
+		"?state=gone&offset=1&limit=1":         "left ",
+		"?state=&sort=state&limit=1":           "tunnel-00000 ",
+		"?sort=-failed_requests&limit=1":       "flaps ",
+		"?state=gone&sort=-round_trip_seconds": "flaps left ",
+	} {
+		var l admin.TunnelList
+		w := ask(a, "GET", "/api/v1/tunnels"+query, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &l); err != nil {
+			t.Fatal(w.Body, err)
+		}
+		got := ""
+		for _, tun := range l.Tunnels {
+			got += tun.ID + " "
+			if (tun.State == "gone") != (tun.LastEndAt != nil) {
+				t.Errorf("%s: %+v", query, tun)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+	for id, blocked := range map[string]bool{"flaps": false, "left": true} {
+		var d admin.TunnelDetail
+		w := ask(a, "GET", "/api/v1/tunnels/"+id, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil || d.Gone == nil || d.Active != nil || d.Blocked != blocked || d.Gone.State != "gone" {
+			t.Errorf("%s: %s", id, w.Body)
 		}
 	}
 }

@@ -36,19 +36,21 @@ func wrongMethod(right string) http.HandlerFunc {
 	}
 }
 
+const noTunnel = "no tunnel with this id is connected, or has been within the last ten minutes"
+
 func (a *Admin) getTunnel(w http.ResponseWriter, r *http.Request) {
-	d, ok := a.cfg.Service.Tunnel(r.PathValue("id"))
+	d, ok := a.tunnel(r.PathValue("id"))
 	if !ok {
-		problem(w, http.StatusNotFound, "no tunnel with this id is connected")
+		problem(w, http.StatusNotFound, noTunnel)
 		return
 	}
-	answer(w, http.StatusOK, newTunnelDetail(d))
+	answer(w, http.StatusOK, d)
 }
 
 func (a *Admin) evict(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !a.cfg.Service.Evict(id) {
-		problem(w, http.StatusNotFound, "no tunnel with this id is connected")
+		problem(w, http.StatusNotFound, noTunnel)
 		return
 	}
 	a.logChange(r, "evict", id)
@@ -66,12 +68,14 @@ func (a *Admin) unblock(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Admin) getEvicted(w http.ResponseWriter, _ *http.Request) {
-	ids := a.cfg.Service.Evicted()
-	if ids == nil {
-		ids = []string{}
-	}
+	answer(w, http.StatusOK, Evicted{IDs: a.evicted()})
+}
+
+// evicted returns the ids with blocked tokens in order.
+func (a *Admin) evicted() []string {
+	ids := append([]string{}, a.cfg.Service.Evicted()...)
 	slices.Sort(ids)
-	answer(w, http.StatusOK, Evicted{IDs: ids})
+	return ids
 }
 
 func (a *Admin) getStatus(w http.ResponseWriter, _ *http.Request) {

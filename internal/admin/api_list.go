@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/url"
@@ -30,11 +31,28 @@ var orders = map[string]func(a, b server.TunnelInfo) int{
 	"round_trip_seconds": func(a, b server.TunnelInfo) int { return cmp.Compare(a.RoundTrip, b.RoundTrip) },
 	"replacements":       func(a, b server.TunnelInfo) int { return cmp.Compare(a.Replacements, b.Replacements) },
 	"failed_requests":    func(a, b server.TunnelInfo) int { return cmp.Compare(a.Failed, b.Failed) },
+	"reconnects":         func(a, b server.TunnelInfo) int { return cmp.Compare(a.Reconnects, b.Reconnects) },
+	"last_end_at":        func(a, b server.TunnelInfo) int { return a.LastEnd.Compare(b.LastEnd) },
+	"state":              func(a, b server.TunnelInfo) int { return cmp.Compare(stateOf(a), stateOf(b)) },
+}
+
+// The states of a tunnel in the list.
+const (
+	stateConnected = "connected"
+	stateGone      = "gone"
+)
+
+func stateOf(t server.TunnelInfo) string {
+	if t.Gone {
+		return stateGone
+	}
+	return stateConnected
 }
 
 // listing says which tunnels are asked for.
 type listing struct {
 	search        string // what id or address has to contain, in lower case
+	state         string // "": all
 	sort          string
 	descending    bool
 	offset, limit int
@@ -49,6 +67,10 @@ func parseListing(q url.Values) (listing, error) {
 		switch name {
 		case "search":
 			l.search = strings.ToLower(value)
+		case "state":
+			if l.state = value; value != stateConnected && value != stateGone && value != "" {
+				return l, fmt.Errorf("state must be %s or %s", stateConnected, stateGone)
+			}
 		case "sort":
 			l.sort, l.descending = strings.CutPrefix(value, "-")
 			if orders[l.sort] == nil {
@@ -60,7 +82,7 @@ func parseListing(q url.Values) (listing, error) {
 		case "limit":
 			l.limit, err = number(name, value, 1, maxLimit)
 		default:
-			return l, fmt.Errorf("parameter %.50q is unknown: use search, sort, offset and limit", name)
+			return l, fmt.Errorf("parameter %.50q is unknown: use search, state, sort, offset and limit", name)
 		}
 		if err != nil {
 			return l, err
@@ -83,10 +105,18 @@ func number(name, value string, low, high int) (int, error) {
 // of returns the page of the service's tunnels that l asks for.
 func (l listing) of(s Service) TunnelList {
 	var found []server.TunnelInfo
-	for t := range s.Tunnels() {
-		if l.search == "" || strings.Contains(strings.ToLower(t.ID), l.search) || strings.Contains(t.RemoteAddr, l.search) {
-			found = append(found, t)
+	add := func(all iter.Seq[server.TunnelInfo]) {
+		for t := range all {
+			if l.search == "" || strings.Contains(strings.ToLower(t.ID), l.search) || strings.Contains(t.RemoteAddr, l.search) {
+				found = append(found, t)
+			}
 		}
+	}
+	if l.state != stateGone {
+		add(s.Tunnels())
+	}
+	if l.state != stateConnected {
+		add(s.Gone())
 	}
 	order := orders[l.sort]
 	slices.SortFunc(found, func(a, b server.TunnelInfo) int {

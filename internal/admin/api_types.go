@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/server"
@@ -9,20 +10,24 @@ import (
 // The types of the API. The tag doc has a field's description for the OpenAPI
 // document. Times are RFC 3339; durations are seconds.
 
-// Tunnel is a tunnel that takes requests.
+// Tunnel is a tunnel that takes requests, or has done so within the last ten minutes.
 type Tunnel struct {
-	ID               string    `json:"id" doc:"The client id."`
-	RemoteAddr       string    `json:"remote_addr" doc:"Address of the tunnel client's connection."`
-	ConnectedAt      time.Time `json:"connected_at" doc:"When the active session registered."`
-	TokenExpiresAt   time.Time `json:"token_expires_at" doc:"When the token in force expires."`
-	InFlight         int       `json:"in_flight" doc:"Requests that the active session carries."`
-	ReceivedBytes    int64     `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers, by the active session."`
-	SentBytes        int64     `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers, by the active session."`
-	RoundTripSeconds float64   `json:"round_trip_seconds" doc:"Time that the tunnel client took to answer the last ping."`
-	Replacements     uint64    `json:"replacements" doc:"How often a session has replaced one that was active, since the tunnel came up. Many are a sign of two tunnel clients with one id."`
-	ReplacedAddr     string    `json:"replaced_addr" doc:"Address of the last one that was replaced, or empty."`
-	FailedRequests   uint64    `json:"failed_requests" doc:"Requests without a whole answer because of the service, the tunnel client or the target, since the tunnel came up."`
-	ExtendedConnect  bool      `json:"extended_connect" doc:"Whether upgrades travel as extended CONNECT (RFC 8441) rather than in the fallback form."`
+	ID               string     `json:"id" doc:"The client id."`
+	State            string     `json:"state" doc:"connected: it takes requests. gone: it takes none, but has done so within the last ten minutes; the other fields then tell of its last session."`
+	Reconnects       int        `json:"reconnects" doc:"How often the tunnel has connected anew within the last ten minutes. Many are a sign of a client that flaps."`
+	LastEndAt        *time.Time `json:"last_end_at" doc:"When the session before this one stopped taking requests, or this one, if the tunnel has gone; null: there was none."`
+	LastEndReason    string     `json:"last_end_reason" doc:"Why that session ended, in one word as in docs/log.md, such as lost or stopped; or empty."`
+	RemoteAddr       string     `json:"remote_addr" doc:"Address of the tunnel client's connection."`
+	ConnectedAt      time.Time  `json:"connected_at" doc:"When the active session registered."`
+	TokenExpiresAt   time.Time  `json:"token_expires_at" doc:"When the token in force expires."`
+	InFlight         int        `json:"in_flight" doc:"Requests that the active session carries."`
+	ReceivedBytes    int64      `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers, by the active session."`
+	SentBytes        int64      `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers, by the active session."`
+	RoundTripSeconds float64    `json:"round_trip_seconds" doc:"Time that the tunnel client took to answer the last ping."`
+	Replacements     uint64     `json:"replacements" doc:"How often a session has replaced one that was active, since the tunnel came up. Many are a sign of two tunnel clients with one id."`
+	ReplacedAddr     string     `json:"replaced_addr" doc:"Address of the last one that was replaced, or empty."`
+	FailedRequests   uint64     `json:"failed_requests" doc:"Requests without a whole answer because of the service, the tunnel client or the target, since the tunnel came up."`
+	ExtendedConnect  bool       `json:"extended_connect" doc:"Whether upgrades travel as extended CONNECT (RFC 8441) rather than in the fallback form."`
 }
 
 // TunnelList is a page of tunnels.
@@ -37,6 +42,8 @@ type TunnelList struct {
 type TunnelDetail struct {
 	ID       string    `json:"id" doc:"The client id."`
 	Active   *Tunnel   `json:"active" doc:"The session that takes requests; null: none does."`
+	Gone     *Tunnel   `json:"gone" doc:"What the tunnel was like when it stopped taking requests, if it has within the last ten minutes and is not back; otherwise null."`
+	Blocked  bool      `json:"blocked" doc:"Whether an operator has evicted the tunnel, and tokens of it are blocked still."`
 	Sessions []Session `json:"sessions" doc:"The live sessions, the oldest first and the active one last."`
 	Failures []Failure `json:"failures" doc:"The last requests that failed, the newest first, at most ten."`
 }
@@ -65,6 +72,7 @@ type Status struct {
 	Draining       bool           `json:"draining" doc:"Whether the service shuts down."`
 	Tunnels        int            `json:"tunnels" doc:"Tunnels that take requests."`
 	MaxTunnels     int            `json:"max_tunnels" doc:"Highest number of tunnels; 0: no limit."`
+	Flapping       int            `json:"flapping" doc:"Tunnels that have connected anew five times or more within the last ten minutes, whether they take requests now or not."`
 	Sessions       map[string]int `json:"sessions" doc:"Live sessions by state."`
 	InFlight       int            `json:"in_flight" doc:"Requests that the tunnels carry."`
 	Slots          int            `json:"slots" doc:"Requests that all tunnels together may carry at a time."`
@@ -116,18 +124,32 @@ type Problem struct {
 }
 
 func newTunnel(t server.TunnelInfo) Tunnel {
+	var end *time.Time
+	if !t.LastEnd.IsZero() {
+		end = &t.LastEnd
+	}
 	return Tunnel{
-		ID: t.ID, RemoteAddr: t.RemoteAddr, ConnectedAt: t.ConnectedAt, TokenExpiresAt: t.TokenExpires,
+		ID: t.ID, State: stateOf(t), Reconnects: t.Reconnects, LastEndAt: end, LastEndReason: t.LastEndReason,
+		RemoteAddr: t.RemoteAddr, ConnectedAt: t.ConnectedAt, TokenExpiresAt: t.TokenExpires,
 		InFlight: t.InFlight, ReceivedBytes: t.Received, SentBytes: t.Sent, RoundTripSeconds: t.RoundTrip.Seconds(),
 		Replacements: t.Replacements, ReplacedAddr: t.ReplacedAddr, FailedRequests: t.Failed, ExtendedConnect: t.ExtendedConnect,
 	}
 }
 
-func newTunnelDetail(d server.TunnelDetails) TunnelDetail {
-	t := TunnelDetail{ID: d.ID, Sessions: []Session{}, Failures: []Failure{}}
+// tunnel describes the one with this id, or returns false.
+func (a *Admin) tunnel(id string) (TunnelDetail, bool) {
+	d, ok := a.cfg.Service.Tunnel(id)
+	if !ok {
+		return TunnelDetail{}, false
+	}
+	t := TunnelDetail{ID: d.ID, Blocked: slices.Contains(a.cfg.Service.Evicted(), d.ID), Sessions: []Session{}, Failures: []Failure{}}
 	if d.Active != nil {
 		active := newTunnel(*d.Active)
 		t.Active = &active
+	}
+	if d.Gone != nil {
+		gone := newTunnel(*d.Gone)
+		t.Gone = &gone
 	}
 	for _, s := range d.Sessions {
 		t.Sessions = append(t.Sessions, Session(s))
@@ -135,14 +157,14 @@ func newTunnelDetail(d server.TunnelDetails) TunnelDetail {
 	for _, f := range d.Failures {
 		t.Failures = append(t.Failures, Failure(f))
 	}
-	return t
+	return t, true
 }
 
 func (a *Admin) status() Status {
 	st := a.cfg.Service.Status()
 	return Status{
 		StartedAt: a.started, Draining: st.Draining,
-		Tunnels: st.Tunnels, MaxTunnels: st.MaxTunnels, Sessions: st.Sessions,
+		Tunnels: st.Tunnels, MaxTunnels: st.MaxTunnels, Flapping: st.Flapping, Sessions: st.Sessions,
 		InFlight: st.InFlight, Slots: st.Slots, Waiting: st.Waiting,
 		Connections: st.Connections, MaxConnections: st.MaxConnections,
 		HeldBytes: st.Held, MaxHeldBytes: st.MaxHeld,

@@ -45,7 +45,13 @@ type pageEvent struct {
 	Status Status        `json:"status"`
 	List   TunnelList    `json:"list"`
 	Tunnel *TunnelDetail `json:"tunnel,omitempty"` // the one it asked for
+
+	Blocked      []string `json:"blocked"` // ids with blocked tokens, no more than maxBlocked
+	BlockedTotal int      `json:"blocked_total"`
 }
+
+// maxBlocked is how many ids with blocked tokens the page shows.
+const maxBlocked = 100
 
 // serveEvents tells the page what happens, until it goes away or the listener ends.
 func (a *Admin) serveEvents(w http.ResponseWriter, r *http.Request) {
@@ -66,11 +72,11 @@ func (a *Admin) serveEvents(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(eventInterval)
 	defer tick.Stop()
 	for {
-		event := pageEvent{Status: a.status(), List: l.of(a.cfg.Service)}
+		blocked := a.evicted()
+		event := pageEvent{Status: a.status(), List: l.of(a.cfg.Service), Blocked: blocked[:min(len(blocked), maxBlocked)], BlockedTotal: len(blocked)}
 		if asked {
-			if d, ok := a.cfg.Service.Tunnel(id); ok {
-				detail := newTunnelDetail(d)
-				event.Tunnel = &detail
+			if d, ok := a.tunnel(id); ok {
+				event.Tunnel = &d
 			}
 		}
 		b, err := json.Marshal(event)

@@ -25,10 +25,11 @@ type parameter struct{ name, kind, text string }
 func (a *Admin) routes() []route {
 	return []route{
 		{
-			method: "GET", path: "/api/v1/tunnels", name: "listTunnels", summary: "Tunnels that take requests, page by page.",
+			method: "GET", path: "/api/v1/tunnels", name: "listTunnels", summary: "Tunnels that take requests, and those that have gone within the last ten minutes, page by page.",
 			query: []parameter{
 				{"search", "string", "What the id (without case) or the address has to contain."},
-				{"sort", "string", "Field to sort by, one of those of a tunnel but replaced_addr and extended_connect; with - before it, the other way round. Default: id."},
+				{"state", "string", "connected or gone: only tunnels of that state. Default: both."},
+				{"sort", "string", "Field to sort by, one of those of a tunnel but replaced_addr, last_end_reason and extended_connect; with - before it, the other way round. Default: id."},
 				{"offset", "integer", "How many tunnels to leave out at the beginning. Default: 0."},
 				{"limit", "integer", "How many tunnels to return at most, from 1 to 1000. Default: 50."},
 			},
@@ -39,7 +40,7 @@ func (a *Admin) routes() []route {
 			answers: TunnelDetail{}, fails: []int{404}, serve: a.getTunnel,
 		},
 		{
-			method: "POST", path: "/api/v1/tunnels/{id}/evict", name: "evictTunnel", summary: "End a tunnel at once and block its token, and all older ones of the id, until the token expires or is unblocked.",
+			method: "POST", path: "/api/v1/tunnels/{id}/evict", name: "evictTunnel", summary: "End a tunnel at once and block its token, and all older ones of the id, until the token expires or is unblocked. A tunnel that has gone within the last ten minutes can be evicted too.",
 			answers: Done{}, fails: []int{404}, serve: a.evict,
 		},
 		{

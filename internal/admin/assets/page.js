@@ -2,7 +2,7 @@
 
 const $ = id => document.getElementById(id);
 const limit = 50;
-const state = { search: "", sort: "id", offset: 0, id: null };
+const state = { search: "", state: "", sort: "id", offset: 0, id: null };
 const sent = []; // bytes to viewers, every two seconds
 let sentAt = 0;
 let stream;
@@ -25,6 +25,7 @@ function span(s) {
 
 const since = t => span((Date.now() - Date.parse(t)) / 1000);
 const left = t => Date.parse(t) > Date.now() ? span((Date.parse(t) - Date.now()) / 1000) : "expired";
+const condition = t => t.state === "gone" ? "gone " + since(t.last_end_at) + " ago: " + t.last_end_reason.replaceAll("_", " ") : t.state;
 const ping = s => s ? (s * 1000).toFixed(1) + " ms" : "–";
 const of = (n, most) => most ? n + " of " + most : String(n);
 
@@ -38,6 +39,7 @@ function element(name, text, className) {
 
 function showTotals(s) {
   $("tunnels-now").textContent = of(s.tunnels, s.max_tunnels);
+  $("flapping").textContent = s.flapping;
   $("in-flight").textContent = of(s.in_flight, s.slots);
   $("waiting").textContent = s.waiting;
   $("connections").textContent = of(s.connections, s.max_connections);
@@ -69,10 +71,11 @@ function showList(list) {
     button.type = "button";
     button.dataset.id = t.id;
     id.append(button);
-    row.append(id, element("td", t.remote_addr));
-    for (const text of [t.in_flight, size(t.received_bytes), size(t.sent_bytes), ping(t.round_trip_seconds), t.failed_requests, t.replacements, since(t.connected_at), left(t.token_expires_at)]) {
+    row.append(id, element("td", condition(t)));
+    for (const text of [t.failed_requests, t.reconnects, t.in_flight, size(t.sent_bytes), size(t.received_bytes), ping(t.round_trip_seconds), t.replacements, since(t.connected_at), left(t.token_expires_at)]) {
       row.append(element("td", text, "n"));
     }
+    row.append(element("td", t.remote_addr));
     return row;
   }));
   if (focused !== undefined) {
@@ -99,16 +102,19 @@ function table(head, rows) {
 function showDetail(d) {
   const body = $("detail-body");
   if (!d) {
-    body.replaceChildren(element("p", "No tunnel with this id is connected."));
+    body.replaceChildren(element("p", "No tunnel with this id is connected, or has been within the last ten minutes."));
     $("evict").disabled = true;
     return;
   }
-  $("evict").disabled = false;
-  const list = element("dl"), t = d.active;
+  $("evict").disabled = d.blocked && !d.active;
+  $("unblock").hidden = !d.blocked;
+  const list = element("dl"), t = d.active || d.gone;
   const facts = t ? [
+    ["State", condition(t) + (d.blocked ? "; its token is blocked" : "")],
     ["Address", t.remote_addr], ["Connected", since(t.connected_at) + " ago"], ["Token", left(t.token_expires_at)],
     ["In flight", t.in_flight], ["Received", size(t.received_bytes)], ["Sent", size(t.sent_bytes)], ["Last ping", ping(t.round_trip_seconds)],
     ["Failed", t.failed_requests + (t.failed_requests === 1 ? " request" : " requests")],
+    ["Reconnects", t.reconnects + " in 10 min" + (t.last_end_at && d.active ? "; the session before ended " + since(t.last_end_at) + " ago: " + t.last_end_reason.replaceAll("_", " ") : "")],
     ["Replaced", t.replacements + " times" + (t.replaced_addr ? ", last " + t.replaced_addr : "")],
     ["Upgrades", t.extended_connect ? "extended CONNECT" : "in the fallback form"],
   ] : [["Active", "no: it takes no requests"]];
@@ -121,10 +127,27 @@ function showDetail(d) {
   }
 }
 
+function showBlocked(ids, total) {
+  $("blocked").hidden = total === 0;
+  const shown = [...$("blocked-ids").querySelectorAll("button")].map(b => b.dataset.id);
+  if (shown.length !== ids.length || ids.some((id, i) => id !== shown[i])) { // otherwise a button keeps the focus
+    $("blocked-ids").replaceChildren(...ids.map(id => {
+      const item = element("li"), button = element("button", "Unblock");
+      button.type = "button";
+      button.dataset.id = id;
+      button.setAttribute("aria-label", "Unblock " + id);
+      item.append(element("span", id), button);
+      return item;
+    }));
+  }
+  $("blocked-more").hidden = total <= ids.length;
+  $("blocked-more").textContent = (total - ids.length) + " more: websocktunnel admin evicted";
+}
+
 // connect asks for what the state says, from now on.
 function connect() {
   if (stream) stream.close();
-  const q = new URLSearchParams({ search: state.search, sort: state.sort, offset: state.offset, limit });
+  const q = new URLSearchParams({ search: state.search, state: state.state, sort: state.sort, offset: state.offset, limit });
   if (state.id !== null) q.set("id", state.id);
   stream = new EventSource("/events?" + q);
   stream.onopen = () => { $("live").textContent = "live"; };
@@ -137,6 +160,7 @@ function connect() {
     showTotals(now.status);
     if (state.id !== null) showDetail(now.tunnel);
     showList(now.list);
+    showBlocked(now.blocked, now.blocked_total);
   };
 }
 
@@ -145,11 +169,22 @@ async function change(path) {
   if (!answer.ok) throw new Error((await answer.json()).detail);
 }
 
+async function unblock(id) {
+  try {
+    await change("/api/v1/tunnels/" + encodeURIComponent(id) + "/unblock");
+    $("live").textContent = id + " unblocked";
+  } catch (error) {
+    $("live").textContent = id + " not unblocked: " + error.message;
+  }
+  connect(); // and see it at once
+}
+
 let typing;
 $("text").addEventListener("input", event => {
   clearTimeout(typing);
   typing = setTimeout(() => { state.search = event.target.value.trim(); state.offset = 0; connect(); }, 200);
 });
+$("state").addEventListener("change", event => { state.state = event.target.value; state.offset = 0; connect(); });
 $("search").addEventListener("submit", event => event.preventDefault());
 document.querySelector("thead").addEventListener("click", event => {
   const by = event.target.dataset.sort;
@@ -169,15 +204,20 @@ $("rows").addEventListener("click", event => {
   $("detail-id").textContent = id;
   $("detail-body").replaceChildren();
   $("evict").disabled = true;
+  $("unblock").hidden = true;
   $("detail").showModal();
   connect();
 });
 $("close").addEventListener("click", () => $("detail").close());
 $("detail").addEventListener("close", () => { state.id = null; connect(); });
 $("evict").addEventListener("click", () => {
-  $("confirm-text").textContent = "Evict " + state.id + "? Its requests end now, and its token stays blocked until it expires or is unblocked.";
+  $("confirm-text").textContent = "Evict " + state.id + "? Its requests end now, and its token and older ones stay blocked until they expire or you unblock them.";
   $("confirm").showModal();
   $("no").focus();
+});
+$("unblock").addEventListener("click", () => unblock(state.id));
+$("blocked-ids").addEventListener("click", event => {
+  if (event.target.dataset.id !== undefined) unblock(event.target.dataset.id);
 });
 $("no").addEventListener("click", () => $("confirm").close());
 $("yes").addEventListener("click", async () => {
