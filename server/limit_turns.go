@@ -48,9 +48,18 @@ func (l *turnLimit) prove(t *turn) {
 	}
 }
 
+// visit begins a turn of addr on a connection over HTTP/1 that is a proxy's and has none of
+// its own: for one request, whose header has been read.
+func (l *turnLimit) visit(t *turn, addr netip.Addr) {
+	l.join(t, subscriber(addr))
+	t.visits.Store(true)
+	t.begin()
+}
+
 // join makes t one of the turns of peer.
 func (l *turnLimit) join(t *turn, peer any) {
 	t.end()
+	t.visits.Store(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.of == nil {
@@ -91,6 +100,7 @@ type turns struct {
 type turn struct {
 	addr   netip.Addr // the zero Addr: none that has turns
 	proven atomic.Bool
+	visits atomic.Bool // for one request: what comes next may be another viewer's
 
 	among atomic.Pointer[turns] // nil: none
 	held  atomic.Pointer[turns] // nil: there is no turn; changed with its mu held

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -239,6 +243,44 @@ func TestTunnelsTakeTurns(t *testing.T) {
 	s.get("/a/")
 	if ended() == before {
 		t.Error("the tunnel client's answer took no turn")
+	}
+}
+
+// Requests that a trusted proxy passes on over HTTP/1 take turns of their viewers.
+func TestViewersBehindProxyTakeTurns(t *testing.T) {
+	s := newService(t, Config{TrustedProxies: []string{"127.0.0.0/8"}})
+	viewers := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
+	keep := make([]turn, len(viewers))
+	ended := func(i int) uint64 {
+		of := keep[i].among.Load()
+		of.mu.Lock()
+		defer of.mu.Unlock()
+		return of.ended
+	}
+	for i, v := range viewers {
+		s.turns.join(&keep[i], v)
+	}
+	s.waitActive(s.connect("a", http.NotFoundHandler()))
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	br := bufio.NewReader(c)
+	for n := range 3 {
+		for i, v := range viewers {
+			for _, path := range []string{"/", "/nobody/", "/a/"} {
+				fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: %v\r\n\r\n", path, v)
+				resp, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+			}
+			if got, want := ended(i), uint64(3*(n+1)); got != want {
+				t.Errorf("%v has had %d turns, want %d", v, got, want)
+			}
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func (c *viewerConn) Read(p []byte) (int, error) {
 	c.turn.end()
 	n, err := c.Conn.Read(p)
 	c.memory.arrived(n)
-	if n > 0 {
+	if n > 0 && !c.turn.visits.Load() {
 		c.turn.begin()
 	}
 	return n, err

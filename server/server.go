@@ -135,6 +135,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m, ok := s.admitRequest(r, rt)
 	well := false // if it panics
 	defer func() { m.done(well) }()
+	if m.conn != nil && !m.conn.turn.addr.IsValid() && r.ProtoMajor == 1 && m.addr.IsValid() && !s.memory.trusted.Load().has(m.addr) {
+		s.turns.visit(&m.conn.turn, m.addr)
+	}
 	if !ok {
 		s.cfg.Metrics.decline(r.Method, failMemory)
 		id := s.requestID(r)
