@@ -1,0 +1,199 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MemberConfig configures a [Member].
+type MemberConfig struct {
+	// Directory is what the nodes share. Required.
+	Directory Directory
+
+	// Name is the node's, which no other node of the cluster has. Required.
+	Name string
+
+	// Addr is where other nodes reach this one: host:port. Required.
+	Addr string
+
+	// Version is the program's, for people.
+	Version string
+
+	// Keys are the cluster's. Required.
+	Keys *Keys
+
+	// Superseded, if not nil, is told that a newer session of id is on another node:
+	// the one here takes no more requests. It must not block, nor call the Member.
+	Superseded func(id string)
+
+	// Changed, if not nil, is told that another node has announced id. It must not
+	// block, nor call the Member.
+	Changed func(id string)
+
+	// NodeChanged, if not nil, is told of each change of a node's state. It must not
+	// block, nor call the Member.
+	NodeChanged func(Node, NodeState)
+
+	// Trouble, if not nil, is told when the directory does not answer any more, with
+	// its error, and, with nil, when it does again.
+	Trouble func(error)
+}
+
+// A Member is this node in its cluster: it announces the ids that it serves, and finds
+// the nodes that serve others. What the directory does not answer in time is
+// unknown; that never concerns an id that is served here, since nobody asks for it.
+type Member struct {
+	cfg   MemberConfig
+	boot  string
+	stats stats
+	limit lookupLimit
+
+	wake   chan struct{} // capacity 1: there is something to announce
+	beatIt chan struct{} // capacity 1: see confirm
+
+	mu       sync.Mutex
+	draining bool
+	trouble  bool      // the directory does not answer
+	lost     time.Time // the directory is not whole until then
+	nodes    map[string]*peer
+	held     map[string]*hold
+	dirty    map[string]struct{} // ids whose entries have to be put or deleted
+	gone     map[string]Entry    // entries to be deleted, of ids that are not held
+	cache    cache
+	flights  map[string]*flight
+	beats    confirmation
+}
+
+// stats are counters, for metrics.
+type stats struct {
+	lookups, cached, absent, unknown, limited     atomic.Uint64
+	claims, restored, superseded, forged, resyncs atomic.Uint64
+}
+
+// NewMember returns a Member that does nothing before Run.
+func NewMember(cfg MemberConfig) *Member {
+	m := &Member{
+		cfg: cfg, boot: rand.Text()[:16],
+		wake:    make(chan struct{}, 1),
+		beatIt:  make(chan struct{}, 1),
+		nodes:   make(map[string]*peer),
+		held:    make(map[string]*hold),
+		dirty:   make(map[string]struct{}),
+		gone:    make(map[string]Entry),
+		flights: make(map[string]*flight),
+	}
+	m.cache.init()
+	m.limit.init()
+	m.beats.init()
+	return m
+}
+
+// Name returns the node's name.
+func (m *Member) Name() string { return m.cfg.Name }
+
+// Boot returns what tells this process apart from earlier ones of the same name.
+func (m *Member) Boot() string { return m.boot }
+
+// Run takes part in the cluster until ctx ends. Then the node says goodbye, as far as
+// the directory lets it within a second.
+func (m *Member) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { m.watch(ctx) })
+	wg.Go(func() { m.announce(ctx) })
+	wg.Go(func() { m.beat(ctx) })
+	wg.Wait()
+	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	m.mu.Lock()
+	entries := make([]Entry, 0, len(m.held)+len(m.gone))
+	for _, h := range m.held {
+		entries = append(entries, h.entry)
+	}
+	for _, e := range m.gone {
+		entries = append(entries, e)
+	}
+	m.mu.Unlock()
+	if len(entries) > 0 {
+		_ = m.cfg.Directory.Delete(bye, entries)
+	}
+	_ = m.cfg.Directory.Leave(bye, m.record())
+}
+
+// Drain says that the node takes no new sessions.
+func (m *Member) Drain() {
+	m.mu.Lock()
+	m.draining = true
+	m.mu.Unlock()
+	m.beatSoon()
+}
+
+// record returns this node as others see it.
+func (m *Member) record() Node {
+	m.mu.Lock()
+	n := Node{Name: m.cfg.Name, Boot: m.boot, Addr: m.cfg.Addr, Version: m.cfg.Version, State: Up, Tunnels: len(m.held), Beat: time.Now().Truncate(time.Millisecond)}
+	if m.draining {
+		n.State = Draining
+	}
+	m.mu.Unlock()
+	m.cfg.Keys.SignNode(&n)
+	return n
+}
+
+// noteStore is told how each operation of the store has ended.
+func (m *Member) noteStore(err error) {
+	if errors.Is(err, ErrAbsent) || errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	m.mu.Lock()
+	was := m.trouble
+	m.trouble = err != nil
+	m.mu.Unlock()
+	if was != (err != nil) && m.cfg.Trouble != nil {
+		m.cfg.Trouble(err)
+	}
+}
+
+// A Status is what a Member knows of its cluster.
+type Status struct {
+	Name, Boot string
+	Reachable  bool // the directory answers
+	Whole      bool // it has all that it had been told, as far as this node knows
+	Announced  int  // ids that this node serves
+	Pending    int  // of them, those that the directory has not been told yet
+	Cached     int  // ids of which this node knows which other serves them
+	Nodes      []NodeStatus
+
+	Lookups, CacheHits, Absent, Unknown, Limited  uint64 // since the start
+	Claims, Restored, Superseded, Forged, Resyncs uint64
+}
+
+// A NodeStatus is a node and what this one thinks of it.
+type NodeStatus struct {
+	Node
+	Seen NodeState
+}
+
+// Status returns what the Member knows now. The nodes are in no particular order.
+func (m *Member) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := Status{
+		Name: m.cfg.Name, Boot: m.boot,
+		Reachable: !m.trouble, Whole: m.wholeLocked(),
+		Announced: len(m.held), Pending: len(m.dirty), Cached: m.cache.len(),
+		Lookups: m.stats.lookups.Load(), CacheHits: m.stats.cached.Load(), Absent: m.stats.absent.Load(),
+		Unknown: m.stats.unknown.Load(), Limited: m.stats.limited.Load(), Claims: m.stats.claims.Load(),
+		Restored: m.stats.restored.Load(), Superseded: m.stats.superseded.Load(), Forged: m.stats.forged.Load(), Resyncs: m.stats.resyncs.Load(),
+	}
+	for _, p := range m.nodes {
+		s.Nodes = append(s.Nodes, NodeStatus{p.Node, p.state})
+	}
+	return s
+}
+
+// wholeLocked reports whether an absent id can be believed to be absent.
+func (m *Member) wholeLocked() bool { return !m.trouble && !time.Now().Before(m.lost) }
