@@ -108,6 +108,9 @@ type State string
 const (
 	Up       State = "up"
 	Draining State = "draining" // it serves what it has, and takes no new sessions
+
+	// Restoring is Up, and announcing again what the directory may have lost.
+	Restoring State = "restoring"
 )
 
 // An Outcome says what has become of an entry that was put.

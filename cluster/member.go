@@ -27,19 +27,20 @@ type MemberConfig struct {
 	Keys *Keys
 
 	// Superseded, if not nil, is told that a newer session of id is on another node:
-	// the one here takes no more requests. It must not block, nor call the Member.
+	// the one here takes no more requests. It must not block. By then, the node may
+	// have registered yet another session, which is not meant: see [Member.Holds].
 	Superseded func(id string)
 
 	// Changed, if not nil, is told that another node has announced id. It must not
-	// block, nor call the Member.
+	// block.
 	Changed func(id string)
 
 	// NodeChanged, if not nil, is told of each change of a node's state. It must not
-	// block, nor call the Member.
+	// block.
 	NodeChanged func(Node, NodeState)
 
 	// Trouble, if not nil, is told when the directory does not answer any more, with
-	// its error, and, with nil, when it does again.
+	// its error, and, with nil, when it does again. It must not block.
 	Trouble func(error)
 }
 
@@ -49,23 +50,26 @@ type MemberConfig struct {
 type Member struct {
 	cfg   MemberConfig
 	boot  string
+	clock func() time.Time // for what nodes compare with each other
 	stats stats
 	limit lookupLimit
+	beats confirmation
 
 	wake   chan struct{} // capacity 1: there is something to announce
-	beatIt chan struct{} // capacity 1: see confirm
+	beatIt chan struct{} // capacity 1: a beat is wanted now
+	beaten chan struct{} // closed once the directory has had a beat
 
 	mu       sync.Mutex
 	draining bool
 	trouble  bool      // the directory does not answer
-	lost     time.Time // the directory is not whole until then
+	last     time.Time // Beat of the last record
+	lost     time.Time // until then, this node announces again what may have been lost
 	nodes    map[string]*peer
 	held     map[string]*hold
 	dirty    map[string]struct{} // ids whose entries have to be put or deleted
-	gone     map[string]Entry    // entries to be deleted, of ids that are not held
+	gone     map[string][]Entry  // entries to be deleted, of ids that are not held
 	cache    cache
 	flights  map[string]*flight
-	beats    confirmation
 }
 
 // stats are counters, for metrics.
@@ -77,13 +81,14 @@ type stats struct {
 // NewMember returns a Member that does nothing before Run.
 func NewMember(cfg MemberConfig) *Member {
 	m := &Member{
-		cfg: cfg, boot: rand.Text()[:16],
+		cfg: cfg, boot: rand.Text()[:16], clock: time.Now,
 		wake:    make(chan struct{}, 1),
 		beatIt:  make(chan struct{}, 1),
+		beaten:  make(chan struct{}),
 		nodes:   make(map[string]*peer),
 		held:    make(map[string]*hold),
 		dirty:   make(map[string]struct{}),
-		gone:    make(map[string]Entry),
+		gone:    make(map[string][]Entry),
 		flights: make(map[string]*flight),
 	}
 	m.cache.init()
@@ -111,10 +116,10 @@ func (m *Member) Run(ctx context.Context) {
 	m.mu.Lock()
 	entries := make([]Entry, 0, len(m.held)+len(m.gone))
 	for _, h := range m.held {
-		entries = append(entries, h.entry)
+		entries = append(entries, h.stored()...)
 	}
-	for _, e := range m.gone {
-		entries = append(entries, e)
+	for _, stored := range m.gone {
+		entries = append(entries, stored...)
 	}
 	m.mu.Unlock()
 	if len(entries) > 0 {
@@ -134,9 +139,15 @@ func (m *Member) Drain() {
 // record returns this node as others see it.
 func (m *Member) record() Node {
 	m.mu.Lock()
-	n := Node{Name: m.cfg.Name, Boot: m.boot, Addr: m.cfg.Addr, Version: m.cfg.Version, State: Up, Tunnels: len(m.held), Beat: time.Now().Truncate(time.Millisecond)}
-	if m.draining {
+	if now := m.clock().Truncate(time.Millisecond); now.After(m.last) {
+		m.last = now // otherwise the clock has been put back
+	}
+	n := Node{Name: m.cfg.Name, Boot: m.boot, Addr: m.cfg.Addr, Version: m.cfg.Version, State: Up, Tunnels: len(m.held), Beat: m.last}
+	switch {
+	case m.draining:
 		n.State = Draining
+	case time.Now().Before(m.lost):
+		n.State = Restoring
 	}
 	m.mu.Unlock()
 	m.cfg.Keys.SignNode(&n)
@@ -167,7 +178,9 @@ type Status struct {
 	Cached     int  // ids of which this node knows which other serves them
 	Nodes      []NodeStatus
 
-	Lookups, CacheHits, Absent, Unknown, Limited  uint64 // since the start
+	// Counted since the start. Lookups are calls of Find; Limited are those of Unknown that
+	// the directory was not asked for, since it had been asked enough.
+	Lookups, CacheHits, Absent, Unknown, Limited  uint64
 	Claims, Restored, Superseded, Forged, Resyncs uint64
 }
 
@@ -190,10 +203,23 @@ func (m *Member) Status() Status {
 		Restored: m.stats.restored.Load(), Superseded: m.stats.superseded.Load(), Forged: m.stats.forged.Load(), Resyncs: m.stats.resyncs.Load(),
 	}
 	for _, p := range m.nodes {
-		s.Nodes = append(s.Nodes, NodeStatus{p.Node, p.state})
+		if p.state != NodeGone {
+			s.Nodes = append(s.Nodes, NodeStatus{p.Node, p.state})
+		}
 	}
 	return s
 }
 
-// wholeLocked reports whether an absent id can be believed to be absent.
-func (m *Member) wholeLocked() bool { return !m.trouble && !time.Now().Before(m.lost) }
+// wholeLocked reports whether an absent id can be believed to be absent: whether the
+// directory answers, and no node is announcing again what it may have lost.
+func (m *Member) wholeLocked() bool {
+	if m.trouble || time.Now().Before(m.lost) {
+		return false
+	}
+	for _, p := range m.nodes {
+		if p.Node.State == Restoring && p.Boot != m.boot && p.state == NodeUp {
+			return false
+		}
+	}
+	return true
+}

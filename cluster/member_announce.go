@@ -7,9 +7,13 @@ import (
 )
 
 const (
-	// touchEvery is how often an entry is put again, give or take a fifth: a quarter
-	// of a hundredth of an operation a second.
+	// touchEvery is how often an entry is put again, give or take a fifth: that is
+	// 0.008 operations a second.
 	touchEvery = 2 * time.Minute
+
+	// touchesPerSecond is how many entries are put again in a second at most, unless a
+	// twentieth of all is more: after the directory was away, many are due at once.
+	touchesPerSecond = 750
 
 	// maxBatch is how many entries go to the directory at a time.
 	maxBatch = 1024
@@ -25,9 +29,19 @@ const (
 // hold is an id that this node serves.
 type hold struct {
 	entry     Entry
+	older     *Entry // of the session before, if that is what the directory has
 	since     time.Time
-	announced bool      // the directory has had it
-	due       time.Time // when to put it again
+	announced bool      // the directory has had entry
+	again     bool      // another node has claimed the id since entry was last sent
+	due       time.Time // when to put entry again
+}
+
+// stored returns what the directory may have of h. The first is h's own entry.
+func (h *hold) stored() []Entry {
+	if h.older != nil {
+		return []Entry{h.entry, *h.older}
+	}
+	return []Entry{h.entry}
 }
 
 // An Origin says which registration of which tunnel client's process a session comes
@@ -42,38 +56,52 @@ type Origin struct {
 func (m *Member) Register(id string, o Origin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	gen := uint64(time.Now().UnixMicro())
+	gen := uint64(m.clock().UnixMicro())
+	var older *Entry
 	if h := m.held[id]; h != nil {
 		gen = max(gen, h.entry.Gen+1)
+		older = h.older
+		if h.announced {
+			older = &h.entry
+		}
 	}
-	if e, ok := m.gone[id]; ok {
+	for _, e := range m.gone[id] {
 		gen = max(gen, e.Gen+1)
 	}
-	if c, ok := m.cache.get(id); ok {
+	if c, ok := m.cache.holder(id); ok {
 		gen = max(gen, c.gen+1)
 	}
 	e := Entry{ID: id, Gen: gen, Node: m.cfg.Name, Boot: m.boot, Instance: o.Instance, Attempt: o.Attempt}
 	m.cfg.Keys.SignEntry(&e)
-	m.held[id] = &hold{entry: e, since: time.Now()}
+	m.held[id] = &hold{entry: e, older: older, since: time.Now()}
 	m.cache.forget(id)
 	m.markLocked(id)
 }
 
-// Unregister says that this node does not serve id any more.
+// Unregister says that this node does not serve id any more. It does not wait for the
+// directory.
 func (m *Member) Unregister(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := m.held[id]; h != nil {
-		m.letGoLocked(id, h)
+	h := m.held[id]
+	if h == nil {
+		return
 	}
+	delete(m.held, id)
+	if len(m.gone) >= maxCached {
+		delete(m.dirty, id) // its entry runs out by itself
+		return
+	}
+	m.gone[id] = h.stored()
+	m.markLocked(id)
 }
 
-func (m *Member) letGoLocked(id string, h *hold) {
-	delete(m.held, id)
-	if len(m.gone) < maxCached { // the others run out
-		m.gone[id] = h.entry
-	}
-	m.markLocked(id)
+// Holds reports whether id has been registered, and since then neither unregistered nor
+// superseded.
+func (m *Member) Holds(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.held[id] != nil
 }
 
 func (m *Member) markLocked(id string) {
@@ -85,8 +113,14 @@ func (m *Member) markLocked(id string) {
 }
 
 // announce puts and deletes entries. There is one goroutine for it, and one batch at a
-// time, so that what is said of an id arrives in order; and it says the last only.
+// time, so that what is said of an id arrives in order; and it says the last only. The
+// node's own record comes first: without it, others cannot tell what an entry means.
 func (m *Member) announce(ctx context.Context) {
+	select {
+	case <-m.beaten:
+	case <-ctx.Done():
+		return
+	}
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
 	pause := time.Duration(0)
@@ -116,13 +150,23 @@ func (m *Member) announce(ctx context.Context) {
 	}
 }
 
+// markDue marks what has to be put again. While the directory does not answer, that
+// waits, so that it is not met by all at once when it does.
 func (m *Member) markDue() {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.trouble {
+		return
+	}
+	left := max(touchesPerSecond, len(m.held)/20) * int(tick/time.Second)
 	for id, h := range m.held {
-		if h.announced && !now.Before(h.due) {
-			m.dirty[id] = struct{}{}
+		if !h.announced || now.Before(h.due) {
+			continue
+		}
+		m.dirty[id] = struct{}{}
+		if left--; left == 0 {
+			break
 		}
 	}
 }
@@ -132,14 +176,15 @@ func (m *Member) batch() (puts, deletes []Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id := range m.dirty {
-		if len(puts)+len(deletes) == maxBatch {
+		if len(puts)+len(deletes) >= maxBatch {
 			break
 		}
 		if h := m.held[id]; h != nil {
+			h.again = false
 			puts = append(puts, h.entry)
 			delete(m.gone, id)
-		} else if e, ok := m.gone[id]; ok {
-			deletes = append(deletes, e)
+		} else if stored := m.gone[id]; stored != nil {
+			deletes = append(deletes, stored...)
 		} else {
 			delete(m.dirty, id)
 		}
@@ -159,7 +204,7 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 		}
 		m.mu.Lock()
 		for _, e := range deletes {
-			if m.gone[e.ID] == e {
+			if stored := m.gone[e.ID]; stored != nil && stored[0] == e {
 				delete(m.gone, e.ID)
 			}
 			if m.held[e.ID] == nil {
@@ -176,14 +221,18 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 	if err != nil {
 		return err
 	}
-	var forged []Entry
+	var wrong []Entry
 	var superseded []string
 	m.mu.Lock()
 	for i, o := range outcomes {
 		e := puts[i]
 		h := m.held[e.ID]
 		if h == nil || h.entry != e {
-			continue // it has changed meanwhile, and is still dirty
+			// It has changed meanwhile, and is still dirty.
+			if o.Verdict == Stored || o.Verdict == Kept {
+				m.overtakenLocked(e)
+			}
+			continue
 		}
 		switch before := o.Before; {
 		case o.Verdict == Stored || o.Verdict == Kept:
@@ -195,7 +244,9 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 			m.announcedLocked(e.ID, h)
 		case !m.cfg.Keys.CheckEntry(before):
 			m.stats.forged.Add(1)
-			forged = append(forged, before)
+			wrong = append(wrong, before)
+		case before.Node == m.cfg.Name && before.Boot == m.boot:
+			wrong = append(wrong, before) // of an earlier session here, which has ended
 		case o.Verdict == Behind && (h.newerThan(before) || !h.announced && time.Since(h.since) < freshClaim):
 			h.entry.Gen = before.Gen + 1
 			m.cfg.Keys.SignEntry(&h.entry)
@@ -209,12 +260,22 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 	}
 	m.mu.Unlock()
 	m.tellSuperseded(superseded...)
-	if len(forged) == 0 {
+	if len(wrong) == 0 {
 		return nil
 	}
-	err = m.cfg.Directory.Delete(op, forged)
+	err = m.cfg.Directory.Delete(op, wrong)
 	m.noteStore(err)
 	return err
+}
+
+// overtakenLocked is told that e has been stored, of a session that is not the last one of
+// its id any more.
+func (m *Member) overtakenLocked(e Entry) {
+	if h := m.held[e.ID]; h != nil {
+		h.older = &e
+	} else if stored := m.gone[e.ID]; stored != nil && stored[0] != e {
+		m.gone[e.ID] = []Entry{stored[0], e}
+	}
 }
 
 func (m *Member) tellSuperseded(ids ...string) {
@@ -227,9 +288,11 @@ func (m *Member) tellSuperseded(ids ...string) {
 }
 
 func (m *Member) announcedLocked(id string, h *hold) {
-	h.announced = true
+	h.announced, h.older = true, nil
 	h.due = time.Now().Add(touchEvery*4/5 + rand.N(touchEvery*2/5))
-	delete(m.dirty, id)
+	if !h.again {
+		delete(m.dirty, id)
+	}
 }
 
 // newerThan reports whether the client's process itself says that h is newer than e.
@@ -237,7 +300,8 @@ func (h *hold) newerThan(e Entry) bool {
 	return h.entry.Instance != "" && h.entry.Instance == e.Instance && h.entry.Attempt > e.Attempt
 }
 
-// heard is told that e has been stored.
+// heard is told that e has been stored. If this node has a session for its id, the
+// answer to another Put decides which is the newer one: events can be late.
 func (m *Member) heard(e Entry) {
 	if e.Node == m.cfg.Name && e.Boot == m.boot {
 		return
@@ -247,25 +311,13 @@ func (m *Member) heard(e Entry) {
 		return
 	}
 	m.mu.Lock()
-	h := m.held[e.ID]
-	superseded := false
-	switch {
-	case h == nil:
-		m.cacheEntryLocked(e)
-	case !h.announced: // the answer to its claim decides
-	case h.newerThan(e) || h.entry.Gen > e.Gen:
+	if h := m.held[e.ID]; h != nil {
+		h.again = true
 		m.markLocked(e.ID)
-	default:
-		superseded = true
-		m.stats.superseded.Add(1)
-		delete(m.held, e.ID)
-		delete(m.dirty, e.ID)
+	} else {
 		m.cacheEntryLocked(e)
 	}
 	m.mu.Unlock()
-	if superseded {
-		m.tellSuperseded(e.ID)
-	}
 	if m.cfg.Changed != nil {
 		m.cfg.Changed(e.ID)
 	}

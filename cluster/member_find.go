@@ -3,12 +3,15 @@ package cluster
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
 const (
+	// lookupTimeout is how long Find waits for the directory. The lookup itself goes on
+	// for storeTimeout, so that the next one finds what a slow directory says.
 	lookupTimeout = 250 * time.Millisecond
 
 	// What is known of an id is believed for this long, though events may be lost; and
@@ -17,13 +20,11 @@ const (
 	absentLife = time.Second
 	staleLife  = 10 * time.Minute
 
-	// The directory's load is bounded by these, and not by viewers.
-	lookupsPerSecond = 900
+	// The directory's load is bounded by these, and not by viewers. With what beats
+	// cost besides, it is below 1,000 operations a second.
+	lookupsPerSecond = 850
+	lookupsBurst     = 50
 	lookupsAtOnce    = 256
-
-	// Lookups that find nothing share a beat, which confirms them. So many a second
-	// there are at most.
-	confirmGap = 50 * time.Millisecond
 )
 
 // ErrUnknown says that the directory does not answer, or may not have all that it
@@ -38,48 +39,63 @@ type Holder struct {
 }
 
 // Find returns the node that serves id, which is never this one. The error is ErrAbsent
-// if there is none, and otherwise wraps ErrUnknown.
+// itself if there is none, and otherwise wraps ErrUnknown. It comes back at once, or
+// within a quarter of a second.
 func (m *Member) Find(ctx context.Context, id string) (Holder, error) {
 	m.stats.lookups.Add(1)
+	h, err := m.find(ctx, id)
+	switch {
+	case errors.Is(err, ErrAbsent):
+		m.stats.absent.Add(1)
+	case err != nil:
+		m.stats.unknown.Add(1)
+	}
+	return h, err
+}
+
+func (m *Member) find(ctx context.Context, id string) (Holder, error) {
+	now := time.Now()
 	m.mu.Lock()
-	if c, ok := m.cache.get(id); ok {
-		switch now := time.Now(); {
-		case c.absent() && now.Before(c.until) && m.wholeLocked():
+	if c, ok := m.cache.holder(id); ok && (now.Before(c.until) || m.trouble && now.Before(c.until.Add(staleLife))) {
+		if h, ok := m.holderLocked(c); ok {
+			if c.until.Sub(now) < cacheLife/3 && !m.trouble {
+				m.flyLocked(ctx, id) // so that it is there when the directory is slow
+			}
 			m.mu.Unlock()
 			m.stats.cached.Add(1)
-			return Holder{}, ErrAbsent
-		case c.absent():
-		case now.Before(c.until) || m.trouble && now.Before(c.until.Add(staleLife)):
-			h, ok := m.holderLocked(c)
-			if ok {
-				if c.until.Sub(now) < cacheLife/3 && !m.trouble {
-					m.flyLocked(ctx, id, storeTimeout) // so that it is there when the store is slow
-				}
-				m.mu.Unlock()
-				m.stats.cached.Add(1)
-				return h, nil
-			}
+			return h, nil
 		}
 	}
-	f := m.flyLocked(ctx, id, lookupTimeout)
+	if m.cache.isAbsent(id, now) && m.wholeLocked() {
+		m.mu.Unlock()
+		m.stats.cached.Add(1)
+		return Holder{}, ErrAbsent
+	}
+	f := m.flyLocked(ctx, id)
 	m.mu.Unlock()
 	if f == nil {
 		m.stats.limited.Add(1)
-		return Holder{}, ErrUnknown
+		return m.stale(id, ErrUnknown)
 	}
+	patience := time.NewTimer(lookupTimeout)
+	defer patience.Stop()
 	select {
 	case <-f.done:
 		return f.holder, f.err
+	case <-patience.C:
+		return m.stale(id, errors.Join(ErrUnknown, errSlow))
 	case <-ctx.Done():
-		return Holder{}, ctx.Err()
+		return Holder{}, errors.Join(ErrUnknown, ctx.Err())
 	}
 }
+
+var errSlow = errors.New("cluster: the directory is slow")
 
 // Doubt says that the node of h does not serve id: what is known of it is forgotten.
 func (m *Member) Doubt(id string, h Holder) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c, ok := m.cache.get(id); ok && c.gen == h.Gen {
+	if c, ok := m.cache.holder(id); ok && c.gen == h.Gen {
 		m.cache.forget(id)
 	}
 }
@@ -93,7 +109,7 @@ type flight struct {
 
 // flyLocked returns the lookup of id under way, which it begins if there is none; or nil
 // if there are too many.
-func (m *Member) flyLocked(ctx context.Context, id string, limit time.Duration) *flight {
+func (m *Member) flyLocked(ctx context.Context, id string) *flight {
 	f := m.flights[id]
 	if f == nil {
 		if !m.limit.allow() {
@@ -101,21 +117,15 @@ func (m *Member) flyLocked(ctx context.Context, id string, limit time.Duration) 
 		}
 		f = &flight{done: make(chan struct{})}
 		m.flights[id] = f
-		go m.lookup(context.WithoutCancel(ctx), id, limit, f)
+		go m.lookup(context.WithoutCancel(ctx), id, f)
 	}
 	return f
 }
 
-func (m *Member) lookup(ctx context.Context, id string, limit time.Duration, f *flight) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (m *Member) lookup(ctx context.Context, id string, f *flight) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	f.holder, f.err = m.ask(ctx, id)
-	switch {
-	case errors.Is(f.err, ErrAbsent):
-		m.stats.absent.Add(1)
-	case f.err != nil:
-		m.stats.unknown.Add(1)
-	}
 	m.mu.Lock()
 	delete(m.flights, id)
 	m.mu.Unlock()
@@ -126,46 +136,70 @@ func (m *Member) lookup(ctx context.Context, id string, limit time.Duration, f *
 // ask asks the directory for id.
 func (m *Member) ask(ctx context.Context, id string) (Holder, error) {
 	e, err := m.cfg.Directory.Get(ctx, id)
-	if err == nil && !m.cfg.Keys.CheckEntry(e) {
-		m.stats.forged.Add(1)
-		err = ErrAbsent
-	}
 	switch {
 	case errors.Is(err, ErrAbsent):
-		return Holder{}, m.confirmAbsent(ctx, id)
+		return m.settle(ctx, id, "", "")
 	case err != nil:
 		return m.stale(id, errors.Join(ErrUnknown, err))
+	case e.ID != id || !m.cfg.Keys.CheckEntry(e):
+		m.stats.forged.Add(1)
+		return m.settle(ctx, id, "", "")
 	case e.Node == m.cfg.Name:
 		// Of a session that has just ended, or from before this node was restarted.
-		return Holder{}, ErrAbsent
+		return m.settle(ctx, id, "", "")
 	}
-	for asked := false; ; asked = true {
-		m.mu.Lock()
-		m.cacheEntryLocked(e)
-		c, _ := m.cache.get(id)
-		h, ok := m.holderLocked(c)
-		_, seen := m.nodes[c.node]
-		m.mu.Unlock()
-		switch {
-		case ok:
-			return h, nil
-		case asked && seen:
-			return Holder{}, ErrAbsent // the process that had it is no more: another has its name
-		case asked:
+	m.mu.Lock()
+	m.cacheEntryLocked(e)
+	h, ok := m.cachedLocked(id)
+	m.mu.Unlock()
+	if ok {
+		return h, nil
+	}
+	return m.settle(ctx, id, e.Node, e.Boot)
+}
+
+// settle finds out what it means that the directory has no node for id. An answer is
+// believed only after a beat that began later: if the directory does not know this node any
+// more, it has lost what it knew, and says nothing about id. If the directory has named
+// a process that this node does not know, the beat also finds out whether there is one.
+func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, error) {
+	m.mu.Lock()
+	whole := m.wholeLocked()
+	m.mu.Unlock()
+	if !whole && node == "" {
+		return Holder{}, ErrUnknown
+	}
+	c := m.beats.wait(node != "")
+	m.beatSoon()
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return m.stale(id, errors.Join(ErrUnknown, ctx.Err()))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h, ok := m.cachedLocked(id); ok {
+		return h, nil // it has come meanwhile
+	}
+	if !c.ok || !m.wholeLocked() {
+		return Holder{}, ErrUnknown
+	}
+	if node != "" {
+		if p := m.nodes[node]; p == nil || p.Boot == boot && p.state != NodeGone {
 			return Holder{}, ErrUnknown
 		}
-		if err := m.refreshNodes(ctx); err != nil {
-			return m.stale(id, errors.Join(ErrUnknown, err))
-		}
+		// The process is no more: it has said goodbye, or another has its name.
 	}
+	m.cache.putAbsent(id, time.Now().Add(absentLife))
+	return Holder{}, ErrAbsent
 }
 
 // stale returns what was known of id, or else err.
 func (m *Member) stale(id string, err error) (Holder, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c, ok := m.cache.get(id)
-	if !ok || c.absent() || time.Now().After(c.until.Add(staleLife)) {
+	c, ok := m.cache.holder(id)
+	if !ok || time.Now().After(c.until.Add(staleLife)) {
 		return Holder{}, err
 	}
 	h, ok := m.holderLocked(c)
@@ -175,115 +209,119 @@ func (m *Member) stale(id string, err error) (Holder, error) {
 	return h, nil
 }
 
-// confirmAbsent returns ErrAbsent if the directory still knows this node: otherwise it
-// has lost what it knew, and says nothing about id.
-func (m *Member) confirmAbsent(ctx context.Context, id string) error {
-	m.mu.Lock()
-	whole := m.wholeLocked()
-	m.mu.Unlock()
-	if !whole {
-		return ErrUnknown
+// cachedLocked returns what is believed of id.
+func (m *Member) cachedLocked(id string) (Holder, bool) {
+	c, ok := m.cache.holder(id)
+	if !ok || !time.Now().Before(c.until) {
+		return Holder{}, false
 	}
-	c := m.beats.wait()
-	m.limit.confirm(m.beatSoon)
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		return ErrUnknown
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !c.ok || !m.wholeLocked() {
-		return ErrUnknown
-	}
-	if _, ok := m.cache.get(id); !ok {
-		m.cache.put(id, cached{until: time.Now().Add(absentLife)})
-	}
-	return ErrAbsent
+	return m.holderLocked(c)
 }
 
-// holderLocked returns the node of c, which is not absent. It reports false if that node
-// is not known, or is this one.
+// holderLocked returns the node of c. It reports false if that node is not known, has
+// said goodbye, or is this one.
 func (m *Member) holderLocked(c cached) (Holder, bool) {
 	p := m.nodes[c.node]
-	if p == nil || p.Name == m.cfg.Name || p.Boot != c.boot {
+	if p == nil || p.Name == m.cfg.Name || p.Boot != c.boot || p.state == NodeGone {
 		return Holder{}, false
 	}
 	return Holder{Node: p.Node, Suspect: p.state == NodeSuspect, Gen: c.gen}, true
 }
 
-// cacheEntryLocked remembers e, which a node has signed, unless something newer is known.
+// cacheEntryLocked remembers e, which a node has signed, unless something newer is
+// believed.
 func (m *Member) cacheEntryLocked(e Entry) {
-	if c, ok := m.cache.get(e.ID); ok && c.gen > e.Gen {
+	now := time.Now()
+	if c, ok := m.cache.holder(e.ID); ok && c.gen > e.Gen && now.Before(c.until) {
 		return
 	}
 	node, boot := e.Node, e.Boot
 	if p := m.nodes[e.Node]; p != nil && p.Boot == e.Boot {
 		node, boot = p.Name, p.Boot // one copy for all entries
 	}
-	m.cache.put(e.ID, cached{node: node, boot: boot, gen: e.Gen, until: time.Now().Add(cacheLife)})
+	m.cache.put(e.ID, cached{node: node, boot: boot, gen: e.Gen, until: now.Add(cacheLife)})
 }
 
 // released is told that e has been deleted.
 func (m *Member) released(e Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c, ok := m.cache.get(e.ID); ok && c.gen == e.Gen {
+	if c, ok := m.cache.holder(e.ID); ok && c.gen == e.Gen {
 		m.cache.forget(e.ID)
 	}
 }
 
 // cache is what is known of ids that are served elsewhere, or nowhere.
-type cache struct{ ids map[string]cached }
-
-type cached struct {
-	node, boot string // empty: nowhere
-	gen        uint64
-	until      time.Time
+type cache struct {
+	ids    map[string]cached
+	absent map[string]time.Time // until when that is believed
 }
 
-func (c cached) absent() bool { return c.node == "" }
+// cached says which process serves an id.
+type cached struct {
+	node, boot string
+	gen        uint64
+	until      time.Time // then the directory is asked again
+}
 
-// maxCached is how many ids are remembered, with some 250 bytes each.
-const maxCached = 100_000
+const (
+	// maxCached is how many holders are remembered, with some 250 bytes each.
+	maxCached = 100_000
 
-func (c *cache) init()            { c.ids = make(map[string]cached) }
+	// maxAbsent is how many absent ids are. There are more than lookupsPerSecond of them
+	// only because they are not forgotten at once.
+	maxAbsent = 4096
+)
+
+func (c *cache) init() {
+	c.ids = make(map[string]cached)
+	c.absent = make(map[string]time.Time)
+}
+
 func (c *cache) len() int         { return len(c.ids) }
 func (c *cache) forget(id string) { delete(c.ids, id) }
 
-func (c *cache) get(id string) (cached, bool) {
+func (c *cache) holder(id string) (cached, bool) {
 	e, ok := c.ids[id]
 	return e, ok
 }
 
 func (c *cache) put(id string, e cached) {
-	if _, ok := c.ids[id]; !ok && len(c.ids) >= maxCached {
-		for other := range c.ids { // any: maps have no order
-			delete(c.ids, other)
-			break
+	delete(c.absent, id)
+	if _, ok := c.ids[id]; !ok {
+		id = strings.Clone(id) // it may be part of something long
+		if len(c.ids) >= maxCached {
+			for other := range c.ids { // any: maps have no order
+				delete(c.ids, other)
+				break
+			}
 		}
 	}
 	c.ids[id] = e
 }
 
-func (c *cache) forgetAbsent() {
-	for id, e := range c.ids {
-		if e.absent() {
-			delete(c.ids, id)
+func (c *cache) isAbsent(id string, now time.Time) bool { return now.Before(c.absent[id]) }
+
+func (c *cache) putAbsent(id string, until time.Time) {
+	if len(c.absent) >= maxAbsent {
+		now := time.Now()
+		for other, t := range c.absent {
+			if !now.Before(t) {
+				delete(c.absent, other)
+			}
 		}
 	}
+	c.absent[strings.Clone(id)] = until
 }
 
 // lookupLimit bounds what lookups cost the directory.
 type lookupLimit struct {
-	rate     *rate.Limiter
-	confirms *rate.Limiter
-	slots    chan struct{}
+	rate  *rate.Limiter
+	slots chan struct{}
 }
 
 func (l *lookupLimit) init() {
-	l.rate = rate.NewLimiter(lookupsPerSecond, lookupsPerSecond/10)
-	l.confirms = rate.NewLimiter(rate.Every(confirmGap), 1)
+	l.rate = rate.NewLimiter(lookupsPerSecond, lookupsBurst)
 	l.slots = make(chan struct{}, lookupsAtOnce)
 }
 
@@ -301,16 +339,3 @@ func (l *lookupLimit) allow() bool {
 }
 
 func (l *lookupLimit) done() { <-l.slots }
-
-// confirm calls f, now or when the last call is confirmGap old. Of calls that wait, one
-// is made.
-func (l *lookupLimit) confirm(f func()) {
-	r := l.confirms.Reserve()
-	if d := r.Delay(); d > confirmGap {
-		r.Cancel() // one is on its way already
-	} else if d > 0 {
-		time.AfterFunc(d, f)
-	} else {
-		f()
-	}
-}

@@ -9,11 +9,19 @@ import (
 
 const (
 	beatEvery    = 3 * time.Second
+	beatRetry    = time.Second // after one that the directory has not taken
 	storeTimeout = 2 * time.Second
 
-	// reassertion is how long the nodes take to announce again all that they serve,
-	// after the directory may have lost it.
-	reassertion = 30 * time.Second
+	// Lookups that find nothing share a beat, which confirms them. Between two beats is
+	// this at least.
+	beatGap = 50 * time.Millisecond
+
+	// nodesGap is how old the picture of the nodes may be when a lookup needs it.
+	nodesGap = 250 * time.Millisecond
+
+	// reassertion is how long a node takes to announce again all that it serves, after
+	// the directory may have lost it, with something to spare.
+	reassertion = 25 * time.Second
 )
 
 // NodeState says what a node seems to be to another one.
@@ -24,17 +32,20 @@ const (
 	NodeUp       NodeState = "up"
 	NodeDraining NodeState = "draining"
 	NodeSuspect  NodeState = "suspect" // its key has run out, and it has not said goodbye
+	NodeGone     NodeState = "gone"    // it has said goodbye
 )
 
 // peer is a node, this one included.
 type peer struct {
 	Node
 	state NodeState
-	since time.Time // suspect
+	seen  time.Time // when its record was last there
+	since time.Time // when it became suspect or gone
 }
 
-// suspicion is how long a node is remembered that has not said goodbye.
-const suspicion = EntryLife
+// memory is how long a node is remembered that is suspect or gone: as long as there can
+// be entries that name it.
+const memory = EntryLife
 
 // beat keeps the node's record in the directory alive, and its own picture of the
 // others up to date.
@@ -42,25 +53,54 @@ func (m *Member) beat(ctx context.Context) {
 	first := true
 	var read time.Time
 	for ctx.Err() == nil {
+		began := time.Now()
+		c := m.beats.begin()
 		known, err := m.beatOnce(ctx)
 		if err == nil {
-			if !known && !first {
+			if first {
+				close(m.beaten)
+			} else if !known {
 				m.notWhole()
 			}
 			first = false
 		}
-		if time.Since(read) > beatEvery*9/10 { // not at each beat that confirms a lookup
-			read = time.Now()
-			m.noteStore(m.refreshNodes(ctx))
+		// Not at each beat that confirms a lookup: the nodes are many operations.
+		if age := time.Since(read); age > beatEvery*9/10 || c.nodes && age > nodesGap {
+			if err == nil {
+				err = m.refreshNodes(ctx)
+			}
+			if err == nil {
+				read = time.Now()
+			}
 		}
+		m.beats.end(c, err == nil && known)
+		m.rest(ctx, began, err)
+	}
+}
+
+// rest waits until the next beat is due, after one that began then.
+func (m *Member) rest(ctx context.Context, began time.Time, err error) {
+	wait := beatEvery
+	if err != nil {
+		wait = beatRetry
+	}
+	m.mu.Lock()
+	if d := time.Until(m.lost); d > 0 {
+		wait = min(wait, d) // to say at once that all is announced again
+	}
+	m.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	case <-m.beatIt:
 		select {
 		case <-ctx.Done():
-		case <-m.beatIt:
-		case <-time.After(beatEvery):
+		case <-time.After(beatGap - time.Since(began)):
 		}
 	}
 }
 
+// beatSoon asks for a beat, which begins after this call.
 func (m *Member) beatSoon() {
 	select {
 	case m.beatIt <- struct{}{}:
@@ -68,28 +108,26 @@ func (m *Member) beatSoon() {
 	}
 }
 
-// beatOnce is one beat, which may confirm what lookups have found.
 func (m *Member) beatOnce(ctx context.Context) (known bool, err error) {
-	c := m.beats.begin()
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	known, err = m.cfg.Directory.Beat(op, m.record())
 	m.noteStore(err)
-	m.beats.end(c, err == nil && known)
 	return known, err
 }
 
 // notWhole says that the directory may have lost what it had been told. Everything
-// is announced again, spread, and absent ids are unknown until that is over.
+// is announced again, spread, and absent ids are unknown until that is over: here, and
+// on the other nodes, which the node's record tells so.
 func (m *Member) notWhole() {
 	m.stats.resyncs.Add(1)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lost = time.Now().Add(reassertion)
-	m.cache.forgetAbsent()
 	for _, h := range m.held {
-		h.due = time.Now().Add(rand.N(reassertion * 2 / 3))
+		h.due = time.Now().Add(rand.N(reassertion * 4 / 5))
 	}
+	m.beatSoon()
 }
 
 // refreshNodes reads which nodes there are.
@@ -97,23 +135,28 @@ func (m *Member) refreshNodes(ctx context.Context) error {
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	list, err := m.cfg.Directory.Nodes(op)
+	m.noteStore(err)
 	if err != nil {
 		return err
 	}
 	there := make(map[string]bool, len(list))
 	for _, n := range list {
-		there[n.Name] = m.setNode(n)
+		if m.setNode(n) {
+			there[n.Name] = true
+		}
 	}
 	var changed []peer
 	m.mu.Lock()
 	for name, p := range m.nodes {
 		switch {
 		case there[name]:
-		case p.state != NodeSuspect:
+		case p.state == NodeSuspect || p.state == NodeGone:
+			if time.Since(p.since) > memory {
+				delete(m.nodes, name)
+			}
+		default:
 			p.state, p.since = NodeSuspect, time.Now()
 			changed = append(changed, *p)
-		case time.Since(p.since) > suspicion:
-			delete(m.nodes, name)
 		}
 	}
 	m.mu.Unlock()
@@ -129,41 +172,56 @@ func (m *Member) tellNode(p peer) {
 	}
 }
 
-// setNode takes n into the picture, and reports whether a node has signed it.
+// setNode takes n into the picture, and reports whether it shows that the node is there.
 func (m *Member) setNode(n Node) bool {
 	if !m.cfg.Keys.CheckNode(n) {
 		m.stats.forged.Add(1)
 		return false
 	}
-	state := NodeUp
+	p := peer{Node: n, state: NodeUp, seen: time.Now()}
 	if n.State == Draining {
-		state = NodeDraining
+		p.state = NodeDraining
 	}
-	p := &peer{Node: n, state: state}
 	m.mu.Lock()
 	before := m.nodes[n.Name]
-	if before != nil && n.Beat.Before(before.Beat) { // somebody may have put it back
-		m.mu.Unlock()
-		return before.state != NodeSuspect
+	if before != nil {
+		switch {
+		case before.state == NodeGone && before.Boot == n.Boot && !n.Beat.After(before.Beat):
+			m.mu.Unlock()
+			return false // it was read before the goodbye
+		case n.Beat.Before(before.Beat) && time.Since(before.seen) < NodeLife:
+			// Somebody has put it back, or the node was restarted and its clock goes
+			// after: that shows when the other record stays away.
+			m.mu.Unlock()
+			return before.state != NodeSuspect
+		}
 	}
-	m.nodes[n.Name] = p
+	changed := before == nil || before.Boot != n.Boot || before.state != p.state
+	kept := p
+	m.nodes[n.Name] = &kept
 	m.mu.Unlock()
-	if before == nil || before.Boot != n.Boot || before.state != state {
-		m.tellNode(*p)
+	if changed {
+		m.tellNode(p)
 	}
 	return true
 }
 
-// nodeLeft forgets n, which has said goodbye.
+// nodeLeft is told that n has said goodbye. It is remembered, since entries may name it.
 func (m *Member) nodeLeft(n Node) {
 	if !m.cfg.Keys.CheckNode(n) {
+		m.stats.forged.Add(1)
 		return
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p := m.nodes[n.Name]; p != nil && p.Boot == n.Boot {
-		delete(m.nodes, n.Name)
+	p := m.nodes[n.Name]
+	if p == nil || p.Boot != n.Boot || p.state == NodeGone || n.Beat.Before(p.Beat) {
+		m.mu.Unlock()
+		return
 	}
+	p.Node, p.state, p.since = n, NodeGone, time.Now()
+	left := *p
+	m.mu.Unlock()
+	m.tellNode(left)
 }
 
 // watch hears what happens in the directory.
@@ -207,19 +265,22 @@ type confirmation struct {
 }
 
 type confirmed struct {
-	done chan struct{}
-	ok   bool // set before done is closed
+	nodes bool // a lookup needs a new picture of the nodes
+	done  chan struct{}
+	ok    bool // set before done is closed
 }
 
 func (c *confirmation) init() { c.next = &confirmed{done: make(chan struct{})} }
 
 // wait returns what the next beat to begin will settle.
-func (c *confirmation) wait() *confirmed {
+func (c *confirmation) wait(nodes bool) *confirmed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.next.nodes = c.next.nodes || nodes
 	return c.next
 }
 
+// begin returns what the beat that begins now will settle.
 func (c *confirmation) begin() *confirmed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
