@@ -67,7 +67,7 @@ var errUnheard = errors.New("cluster: events came faster than they were heard")
 // An Entry says that a session for an id is on a node. It holds nothing secret.
 type Entry struct {
 	// ID is what the entry is for, and its key: 1 to 63 lower-case letters, digits
-	// and hyphens.
+	// and hyphens. What a Directory returns has the ID under which it was found.
 	ID string
 
 	// Gen is the number of the registration: of two, the higher is the newer one. It

@@ -55,12 +55,17 @@ type Member struct {
 	limit lookupLimit
 	beats confirmation
 
+	looking context.Context // of lookups: it ends with Run
+	giveUp  context.CancelFunc
+	lookups sync.WaitGroup
+
 	wake   chan struct{} // capacity 1: there is something to announce
 	beatIt chan struct{} // capacity 1: a beat is wanted now
 	beaten chan struct{} // closed once the directory has had a beat
 
 	mu       sync.Mutex
 	draining bool
+	ended    bool      // Run has
 	trouble  bool      // the directory does not answer
 	last     time.Time // Beat of the last record
 	lost     time.Time // until then, this node announces again what may have been lost
@@ -91,6 +96,7 @@ func NewMember(cfg MemberConfig) *Member {
 		gone:    make(map[string][]Entry),
 		flights: make(map[string]*flight),
 	}
+	m.looking, m.giveUp = context.WithCancel(context.Background())
 	m.cache.init()
 	m.limit.init()
 	m.beats.init()
@@ -104,13 +110,19 @@ func (m *Member) Name() string { return m.cfg.Name }
 func (m *Member) Boot() string { return m.boot }
 
 // Run takes part in the cluster until ctx ends. Then the node says goodbye, as far as
-// the directory lets it within a second.
+// the directory lets it within a second, and Find finds nothing any more. It is called
+// once.
 func (m *Member) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.watch(ctx) })
 	wg.Go(func() { m.announce(ctx) })
 	wg.Go(func() { m.beat(ctx) })
 	wg.Wait()
+	m.mu.Lock()
+	m.ended = true
+	m.mu.Unlock()
+	m.giveUp()
+	m.lookups.Wait()
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	m.mu.Lock()

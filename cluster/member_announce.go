@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -29,19 +30,28 @@ const (
 // hold is an id that this node serves.
 type hold struct {
 	entry     Entry
-	older     *Entry // of the session before, if that is what the directory has
+	older     []Entry // of sessions before, which the directory may have
 	since     time.Time
+	offered   bool      // the directory may have entry
 	announced bool      // the directory has had entry
 	again     bool      // another node has claimed the id since entry was last sent
 	due       time.Time // when to put entry again
 }
 
-// stored returns what the directory may have of h. The first is h's own entry.
+// maxOlder is how many entries of one id are remembered. There are more than one only if
+// sessions come and go while the directory does not answer.
+const maxOlder = 4
+
+// stored returns what the directory may have of h, oldest first.
 func (h *hold) stored() []Entry {
-	if h.older != nil {
-		return []Entry{h.entry, *h.older}
+	list := slices.Clone(h.older)
+	if h.offered {
+		list = append(list, h.entry)
 	}
-	return []Entry{h.entry}
+	if len(list) > maxOlder {
+		list = slices.Delete(list, 1, 2) // the first is what the directory has had for sure
+	}
+	return list
 }
 
 // An Origin says which registration of which tunnel client's process a session comes
@@ -57,15 +67,13 @@ func (m *Member) Register(id string, o Origin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	gen := uint64(m.clock().UnixMicro())
-	var older *Entry
+	older := m.gone[id]
+	delete(m.gone, id)
 	if h := m.held[id]; h != nil {
 		gen = max(gen, h.entry.Gen+1)
-		older = h.older
-		if h.announced {
-			older = &h.entry
-		}
+		older = h.stored()
 	}
-	for _, e := range m.gone[id] {
+	for _, e := range older {
 		gen = max(gen, e.Gen+1)
 	}
 	if c, ok := m.cache.holder(id); ok {
@@ -88,11 +96,12 @@ func (m *Member) Unregister(id string) {
 		return
 	}
 	delete(m.held, id)
-	if len(m.gone) >= maxCached {
-		delete(m.dirty, id) // its entry runs out by itself
+	stored := h.stored()
+	if len(stored) == 0 || len(m.gone) >= maxCached { // its entry runs out by itself
+		delete(m.dirty, id)
 		return
 	}
-	m.gone[id] = h.stored()
+	m.gone[id] = stored
 	m.markLocked(id)
 }
 
@@ -180,9 +189,8 @@ func (m *Member) batch() (puts, deletes []Entry) {
 			break
 		}
 		if h := m.held[id]; h != nil {
-			h.again = false
+			h.offered, h.again = true, false
 			puts = append(puts, h.entry)
-			delete(m.gone, id)
 		} else if stored := m.gone[id]; stored != nil {
 			deletes = append(deletes, stored...)
 		} else {
@@ -204,12 +212,7 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 		}
 		m.mu.Lock()
 		for _, e := range deletes {
-			if stored := m.gone[e.ID]; stored != nil && stored[0] == e {
-				delete(m.gone, e.ID)
-			}
-			if m.held[e.ID] == nil {
-				delete(m.dirty, e.ID)
-			}
+			m.deletedLocked(e)
 		}
 		m.mu.Unlock()
 	}
@@ -272,9 +275,23 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 // its id any more.
 func (m *Member) overtakenLocked(e Entry) {
 	if h := m.held[e.ID]; h != nil {
-		h.older = &e
-	} else if stored := m.gone[e.ID]; stored != nil && stored[0] != e {
-		m.gone[e.ID] = []Entry{stored[0], e}
+		h.older = []Entry{e}
+	} else if m.gone[e.ID] != nil {
+		m.gone[e.ID] = []Entry{e}
+	}
+}
+
+// deletedLocked is told that the directory does not have e any more.
+func (m *Member) deletedLocked(e Entry) {
+	stored := m.gone[e.ID]
+	left := slices.DeleteFunc(slices.Clone(stored), func(other Entry) bool { return other == e })
+	switch {
+	case stored == nil: // there is another session, whose turn comes
+	case len(left) > 0:
+		m.gone[e.ID] = left
+	default:
+		delete(m.gone, e.ID)
+		delete(m.dirty, e.ID)
 	}
 }
 
@@ -288,7 +305,7 @@ func (m *Member) tellSuperseded(ids ...string) {
 }
 
 func (m *Member) announcedLocked(id string, h *hold) {
-	h.announced, h.older = true, nil
+	h.announced, h.older = true, nil // it has replaced them
 	h.due = time.Now().Add(touchEvery*4/5 + rand.N(touchEvery*2/5))
 	if !h.again {
 		delete(m.dirty, id)

@@ -25,6 +25,7 @@ const (
 	lookupsPerSecond = 850
 	lookupsBurst     = 50
 	lookupsAtOnce    = 256
+	lookupQueue      = 100 * time.Millisecond // how long one waits for its turn
 )
 
 // ErrUnknown says that the directory does not answer, or may not have all that it
@@ -59,7 +60,7 @@ func (m *Member) find(ctx context.Context, id string) (Holder, error) {
 	if c, ok := m.cache.holder(id); ok && (now.Before(c.until) || m.trouble && now.Before(c.until.Add(staleLife))) {
 		if h, ok := m.holderLocked(c); ok {
 			if c.until.Sub(now) < cacheLife/3 && !m.trouble {
-				m.flyLocked(ctx, id) // so that it is there when the directory is slow
+				m.flyLocked(id) // so that it is there when the directory is slow
 			}
 			m.mu.Unlock()
 			m.stats.cached.Add(1)
@@ -71,7 +72,7 @@ func (m *Member) find(ctx context.Context, id string) (Holder, error) {
 		m.stats.cached.Add(1)
 		return Holder{}, ErrAbsent
 	}
-	f := m.flyLocked(ctx, id)
+	f := m.flyLocked(id)
 	m.mu.Unlock()
 	if f == nil {
 		m.stats.limited.Add(1)
@@ -109,27 +110,35 @@ type flight struct {
 
 // flyLocked returns the lookup of id under way, which it begins if there is none; or nil
 // if there are too many.
-func (m *Member) flyLocked(ctx context.Context, id string) *flight {
+func (m *Member) flyLocked(id string) *flight {
 	f := m.flights[id]
 	if f == nil {
-		if !m.limit.allow() {
+		if m.ended {
+			return nil
+		}
+		wait, ok := m.limit.begin()
+		if !ok {
 			return nil
 		}
 		f = &flight{done: make(chan struct{})}
 		m.flights[id] = f
-		go m.lookup(context.WithoutCancel(ctx), id, f)
+		m.lookups.Go(func() { m.lookup(id, f, wait) })
 	}
 	return f
 }
 
-func (m *Member) lookup(ctx context.Context, id string, f *flight) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+func (m *Member) lookup(id string, f *flight, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(m.looking, storeTimeout)
 	defer cancel()
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
 	f.holder, f.err = m.ask(ctx, id)
 	m.mu.Lock()
 	delete(m.flights, id)
 	m.mu.Unlock()
-	m.limit.done()
+	m.limit.end()
 	close(f.done)
 }
 
@@ -141,7 +150,7 @@ func (m *Member) ask(ctx context.Context, id string) (Holder, error) {
 		return m.settle(ctx, id, "", "")
 	case err != nil:
 		return m.stale(id, errors.Join(ErrUnknown, err))
-	case e.ID != id || !m.cfg.Keys.CheckEntry(e):
+	case !m.cfg.Keys.CheckEntry(e):
 		m.stats.forged.Add(1)
 		return m.settle(ctx, id, "", "")
 	case e.Node == m.cfg.Name:
@@ -325,17 +334,20 @@ func (l *lookupLimit) init() {
 	l.slots = make(chan struct{}, lookupsAtOnce)
 }
 
-func (l *lookupLimit) allow() bool {
+// begin admits a lookup, which has to wait for that long, or reports false.
+func (l *lookupLimit) begin() (wait time.Duration, ok bool) {
 	select {
 	case l.slots <- struct{}{}:
 	default:
-		return false
+		return 0, false
 	}
-	if !l.rate.Allow() {
+	r := l.rate.Reserve()
+	if wait = r.Delay(); wait > lookupQueue {
+		r.Cancel()
 		<-l.slots
-		return false
+		return 0, false
 	}
-	return true
+	return wait, true
 }
 
-func (l *lookupLimit) done() { <-l.slots }
+func (l *lookupLimit) end() { <-l.slots }

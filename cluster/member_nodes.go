@@ -61,6 +61,7 @@ func (m *Member) beat(ctx context.Context) {
 				close(m.beaten)
 			} else if !known {
 				m.notWhole()
+				_, err = m.beatOnce(ctx) // so that the record says so
 			}
 			first = false
 		}
