@@ -70,6 +70,7 @@ func (m *Memory) Write(id string, e Entry) {
 	if m.entries == nil {
 		m.entries = make(map[string]storedEntry)
 	}
+	e.ID = id
 	m.entries[id] = storedEntry{e, time.Now().Add(EntryLife)}
 }
 
