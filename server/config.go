@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
@@ -165,6 +166,9 @@ type Config struct {
 	// tunnel clients whose extended CONNECT is broken.
 	NoExtendedConnect bool
 
+	// Cluster, if not nil, makes the Server one of several nodes.
+	Cluster *ClusterConfig
+
 	// answered and finished, if not nil, are called with the answer of a tunnel to
 	// a viewer, and when an exchange is over. They are for tests.
 	answered func(*http.Response)
@@ -217,6 +221,8 @@ type settings struct {
 	Config
 	publicURL *url.URL // without a trailing slash
 	trusted   trustedProxies
+
+	clusterKeys *cluster.Keys // nil without a Cluster
 }
 
 // Validate returns the error that [New] would return for cfg: nil, or a
@@ -238,6 +244,7 @@ func check(cfg Config) (settings, error) {
 	}
 	checkSecrets(cfg.Secrets, faults)
 	s.trusted = parseTrusted(cfg.TrustedProxies, faults)
+	s.clusterKeys = cfg.Cluster.check(faults)
 	if t := cfg.TLSConfig; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
 		faults.Add("TLSConfig", "", "has no certificate: set Certificates, GetCertificate or GetConfigForClient")
 	}

@@ -57,6 +57,8 @@ var (
 	codeBadAnswer      = newCode("WT-BAD-ANSWER")
 	codeStalled        = newCode("WT-STALLED")
 	codeAnswerOverdue  = newCode("WT-ANSWER-OVERDUE")
+	codeNodeAway       = newCode("WT-NODE-AWAY")
+	codeDirectory      = newCode("WT-DIRECTORY")
 	codeTargetDNS      = newCode("WT-TARGET-DNS")
 	codeTargetRefused  = newCode("WT-TARGET-REFUSED")
 	codeTargetUnreach  = newCode("WT-TARGET-UNREACHABLE")

@@ -203,7 +203,7 @@ func (a *attempt) admitAnswer(resp *http.Response) error {
 	}
 	err := a.memory.Admit(cost)
 	if err != nil {
-		a.sess.turn.slowDown()
+		a.via.slowDown()
 	}
 	return err
 }

@@ -138,6 +138,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		sess.turn = &viewer.turn
 	}
 	sess.passesBarePath = passesBarePath(r.Header)
+	sess.origin = originOf(r.Header)
 	if err = sess.start(ctx); err != nil {
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)
 	} else if err = s.adopt(a, sess, log); err == nil {

@@ -59,6 +59,8 @@ type Server struct {
 	registry   *registry
 	buffers    bufferPools // of answers
 
+	cluster *node // nil if it is alone
+
 	live          atomic.Pointer[live]
 	reconfiguring sync.Mutex
 
@@ -121,6 +123,7 @@ func New(cfg Config) (*Server, error) {
 		faults.Add("Metrics", "", "belong to another Server: make new ones with NewMetrics")
 		return nil, faults.Err()
 	}
+	s.cluster = newNode(s, set.clusterKeys)
 	s.audit = newAudit(set.Logger, &s.lines)
 	return s, nil
 }
@@ -265,6 +268,7 @@ func (s *Server) isDraining() bool { return s.registry.draining.Load() }
 // call of Close has the same effect.
 func (s *Server) Shutdown(ctx context.Context) error {
 	first := s.registry.drain()
+	s.cluster.drain()
 	sessions := s.registry.sessions()
 	if delay := s.live.Load().DrainDelay; first && delay > 0 && len(sessions) > 0 {
 		s.log.Info().Str(logevent.Field, logevent.DrainDelay).Stringer("delay", delay).Msg("the heartbeat fails from now on")
@@ -295,6 +299,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 
+	// Viewers of this node may still use tunnels of others.
+	hops, cancelHops := context.WithTimeout(ctx, s.live.Load().DrainTimeout)
+	s.cluster.settle(hops)
+	cancelHops()
+
 	// No request can be served any more. Some viewers may still be reading the
 	// end of an answer.
 	finish, cancel := context.WithTimeout(ctx, lastBytes)
@@ -321,6 +330,7 @@ func (s *Server) Close() error {
 		sess.cut(wire.CloseDraining, "")
 	}
 	s.registry.running.Wait()
+	s.cluster.close()
 	// Without tunnels the requests in flight break off by themselves, each so
 	// that its viewer notices; closing their connections would not do that.
 	ctx, cancel := context.WithTimeout(context.Background(), breakOff)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/logevent"
@@ -56,7 +57,8 @@ type session struct {
 	memory *budget.Holding
 	turn   *turn // of the connection; nil if Serve has not accepted it
 
-	passesBarePath bool // to its target: see viewer_bare.go
+	passesBarePath bool           // to its target: see viewer_bare.go
+	origin         cluster.Origin // what the client says of its registration
 
 	// Static from start on, which is before others know the session.
 	tr       *h2conn.Transport

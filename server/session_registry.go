@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -36,6 +37,8 @@ const (
 type registry struct {
 	// draining is set once, under mu: no session comes into service after that.
 	draining atomic.Bool
+
+	cluster *cluster.Member // nil if the service is alone; set once, before there are tunnels
 
 	running sync.WaitGroup // the run of every session that has come into service
 
@@ -113,6 +116,9 @@ func (g *registry) tidyLocked(tun *tunnel) {
 		tun.up = false
 		g.up--
 		g.goLocked(tun)
+		if g.cluster != nil {
+			g.cluster.Unregister(string(tun.label))
+		}
 	}
 	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
 		delete(g.tunnels, tun.label)
@@ -229,6 +235,9 @@ func (g *registry) publish(a *announcement, s *session, now time.Time) (as arriv
 	as.after, as.reconnects = g.returnLocked(tun)
 	as.replacements = tun.replacements
 	tun.active, tun.seq, tun.owed = s, a.seq, nil
+	if g.cluster != nil {
+		g.cluster.Register(string(tun.label), s.origin)
+	}
 	g.running.Go(s.run)
 	return as, nil
 }

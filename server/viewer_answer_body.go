@@ -50,10 +50,10 @@ func newAnswerBody(a *attempt, resp *http.Response) *answerBody {
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read.Add(int64(n))
-	b.attempt.sess.traffic.addSent(n)
+	b.attempt.via.counter().addSent(n)
 	if err != nil {
 		if len(b.resp.Trailer) > maxTrailers {
-			b.attempt.sess.turn.slowDown()
+			b.attempt.via.slowDown()
 		}
 		checkTrailer(b.resp.Trailer)
 		if errors.Is(err, io.EOF) && !b.attempt.x.fitsViewer(b.resp.Trailer) {
@@ -148,7 +148,7 @@ func (b upgradedAnswer) Read(p []byte) (int, error) {
 func (b upgradedAnswer) Write(p []byte) (int, error) {
 	n, err := b.stall.write(b.up, p)
 	b.written.Add(int64(n))
-	b.attempt.sess.traffic.addReceived(n)
+	b.attempt.via.counter().addReceived(n)
 	if err != nil {
 		b.unread.Store(true)
 		b.breaks(err)

@@ -16,11 +16,11 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// attempt is one try to send an exchange's request through a session, which has
-// admitted it by begin.
+// attempt is one try to send an exchange's request by a carrier, which has admitted
+// it by begin.
 type attempt struct {
-	x    *exchange
-	sess *session
+	x   *exchange
+	via carrier
 
 	ctx    context.Context // of the request in the tunnel; the attempt's own
 	cancel context.CancelCauseFunc
@@ -33,27 +33,31 @@ type attempt struct {
 	traceOver func(status int) // nil if nobody traces it
 	status    int              // of the answer; 0: there is none
 
-	interims interim.Limit // owned by the session's goroutine that reads
+	interims interim.Limit // owned by the goroutine that reads of the carrier's connection
 }
 
-// roundTrip sends req and returns its answer, checked. The session's end is
-// called when the answer is over.
+// roundTrip sends req and returns its answer, checked. The carrier's end is called
+// when the answer is over.
 func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	a.ctx, a.cancel = context.WithCancelCause(req.Context())
-	a.memory = a.sess.srv.memory.holdTunnel(a.x.cut, a.sess.label)
+	a.memory = a.x.srv.memory.holdTunnel(a.x.cut, a.x.tunnel)
 	a.memory.Pins(pinned)
 	a.x.inTunnel.Store(a.memory)
 	out := req.WithContext(a.traced())
 	a.traceSending(out)
 	body := &a.x.body
-	body.attach(req, out, &a.sess.traffic, a.cancel)
+	body.attach(req, out, a.via.counter(), a.cancel)
+	a.markHop(out)
 
-	head := time.AfterFunc(a.sess.srv.headWait, a.headOverdue)
-	resp, err := a.sess.tr.RoundTrip(out)
+	head := time.AfterFunc(a.x.srv.headWait, a.headOverdue)
+	resp, err := a.via.transport().RoundTrip(out)
 	head.Stop()
 	if err == nil {
-		body.answered()
-		if err = checkAnswer(resp); err == nil {
+		if err = a.hopRefusal(resp); err == nil {
+			body.answered()
+			err = checkAnswer(resp)
+		}
+		if err == nil {
 			err = a.admitAnswer(resp)
 		}
 		if err != nil {
@@ -63,7 +67,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = a.explain(req, err)
 		if errors.Is(err, failBadAnswer) {
-			a.sess.turn.slowDown()
+			a.via.slowDown()
 		}
 		a.over()
 		return nil, err
@@ -92,7 +96,7 @@ func (a *attempt) over() {
 	a.x.body.stop()
 	a.cancel(nil)
 	a.memory.Release()
-	a.sess.end()
+	a.via.end()
 	if a.traceOver != nil {
 		a.traceOver(a.status)
 	}
@@ -177,6 +181,9 @@ func (a *attempt) traced() context.Context {
 
 // gotInterim checks one interim answer and passes it on.
 func (a *attempt) gotInterim(code int, h textproto.MIMEHeader, pass func(int, http.Header) error) error {
+	if a.hopReady(h) {
+		return nil
+	}
 	ok, err := a.checkInterim(code, http.Header(h))
 	if err != nil {
 		a.bad.Store(&err)

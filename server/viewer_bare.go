@@ -32,14 +32,24 @@ func (x *exchange) answerBare() bool {
 	case !isNavigation(x.in):
 		return false
 	}
-	sess, err := x.session(x.in.Context())
-	if err != nil {
+	switch via, err := x.carrier(x.in.Context()); via := via.(type) {
+	case *session:
+		if via.passesBarePath {
+			return false
+		}
+	case *nodeHop:
+		x.asksBare = true // the node that has the session knows
+		return false
+	default:
 		x.fail(err)
 		return true
 	}
-	if sess.passesBarePath {
-		return false
-	}
+	x.redirectBare()
+	return true
+}
+
+// redirectBare sends a browser from the bare path to the one with a slash.
+func (x *exchange) redirectBare() {
 	location := x.srv.cfg.publicURL.Path + "/" + x.route.id + "/"
 	if x.route.hasQuery {
 		location += "?" + escapeBeyondASCII(x.route.query)
@@ -49,7 +59,6 @@ func (x *exchange) answerBare() bool {
 	h.Set("Vary", "Sec-Fetch-Mode, Accept")
 	h.Set("Content-Length", "0")
 	x.w.WriteHeader(http.StatusTemporaryRedirect)
-	return true
 }
 
 // isWorkerScript reports whether h is that of a browser's request for the script

@@ -169,6 +169,16 @@ func (s bodySource) Read(p []byte) (int, error) {
 // rewind begins another attempt, and reports false if a part of the body is gone.
 func (b *requestBody) rewind() bool { return b.kept == nil || b.kept.Rewind() }
 
+// hold keeps a body that is too long to be read again from being read on, until ready.
+func (b *requestBody) hold() { b.kept.Hold(true) }
+
+// ready says that the request will not have to go elsewhere.
+func (b *requestBody) ready() {
+	if b.kept != nil {
+		b.kept.Hold(false)
+	}
+}
+
 // settle says that there will be no other attempt.
 func (b *requestBody) settle() {
 	if b.kept != nil {

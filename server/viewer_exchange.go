@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/logevent"
@@ -58,6 +59,7 @@ type exchange struct {
 	// Set by the constructor, for viewers only.
 	route  route
 	http1  bool
+	hop    *hopRequest    // nil unless another node has sent it
 	conn   net.Conn       // the viewer's, if Serve has accepted it
 	w      *viewerWriter  // nil for Go code
 	memory *requestMemory // nil for Go code
@@ -66,7 +68,10 @@ type exchange struct {
 	log  log.Logger   // for the ReverseProxy: see exchangeLog
 
 	// Set by the steps.
-	first    *session                       // for the first attempt; nil: none has been looked for, or it is used up
+	first    carrier                        // for the first attempt; nil: none has been looked for, or it is used up
+	asksBare bool                           // the node that has the session is to judge the bare path
+	avoid    shunned                        // a node that turned out not to have the session
+	patience time.Time                      // until when to wait for another, then
 	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
 	answer   *answerBody                    // since RoundTrip; nil if the tunnel gave no answer
 	final    *http.Response                 // since modifyAnswer; nil while the answer is none of the tunnel's
@@ -229,7 +234,9 @@ func (x *exchange) finish() {
 		if f != nil && f.hop != hopViewer {
 			x.srv.registry.noteFailure(x.tunnel, RequestFailure{Time: x.out.end, Status: x.out.status, Hop: string(f.hop), Error: f.kind, ErrorCode: string(f.code), RequestID: x.id})
 		}
-		x.srv.cfg.Metrics.request(x.in.Method, &x.out)
+		if x.hop == nil { // the node that the viewer has come to counts it
+			x.srv.cfg.Metrics.request(x.in.Method, &x.out)
+		}
 		x.done()
 		if hook := x.srv.cfg.finished; hook != nil {
 			hook(x)
@@ -237,16 +244,16 @@ func (x *exchange) finish() {
 	})
 }
 
-// finds looks for the session of the first attempt, and reports whether there is one. If
+// finds looks for the carrier of the first attempt, and reports whether there is one. If
 // not, it answers: for a tunnel that is not there nothing is done with what the viewer has
 // sent.
 func (x *exchange) finds() bool {
-	sess, err := x.session(x.in.Context())
+	via, err := x.carrier(x.in.Context())
 	if err != nil {
 		x.fail(err)
 		return false
 	}
-	x.first = sess
+	x.first = via
 	return true
 }
 
@@ -263,6 +270,10 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 
 	// ReverseProxy copies trailers at the start, when they have no values yet.
 	out.Trailer = in.Trailer
+	if x.hop != nil {
+		x.hop.rewrite(pr) // the node that it comes from has done the rest
+		return
+	}
 
 	offered := in.Header["Upgrade"]
 	if _, ok := out.Header["Upgrade"]; ok && (len(offered) > 1 || httpguts.HeaderValuesContainsToken(offered, "h2c")) {
@@ -308,6 +319,10 @@ func (x *exchange) modifyAnswer(resp *http.Response) error {
 	if hook := x.srv.cfg.answered; hook != nil {
 		hook(resp)
 	}
+	if x.hop != nil {
+		x.final = resp // as it is: the other node judges it
+		return nil
+	}
 	if kind := resp.Header.Get(wire.HeaderError); kind != "" {
 		// The tunnel client has no answer from its target, and says why.
 		if err := x.in.Context().Err(); err != nil {
@@ -340,6 +355,14 @@ func (x *exchange) fail(err error) {
 	}
 	x.final = nil
 	clear(x.w.Header())
+	switch {
+	case x.hop != nil:
+		x.refuseHop(err, f)
+		return
+	case errors.Is(err, errBare):
+		x.redirectBare()
+		return
+	}
 	if f == failNoTunnel {
 		f = x.srv.miss(x.in, f)
 		x.out.failure = f
@@ -369,6 +392,10 @@ func errFor(err error) *failure {
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.Is(err, errNodeAway):
+		return failNodeAway
+	case errors.Is(err, cluster.ErrUnknown):
+		return failDirectory
 	case errors.Is(err, errDraining): // before what it wraps
 		return failLeft
 	case errors.Is(err, errNotReplaced):

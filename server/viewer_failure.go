@@ -116,6 +116,14 @@ var (
 		code: codeLoop, status: http.StatusLoopDetected, kind: "proxy_loop_detected", hop: hopTarget,
 		text: "The request has come round: the target leads back to this service.",
 	}
+	failNodeAway = &failure{
+		code: codeNodeAway, status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopService,
+		text: "The node of the service that has the tunnel cannot be reached.", retryAfter: 2 * time.Second,
+	}
+	failDirectory = &failure{
+		code: codeDirectory, status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopService,
+		text: "The service does not know at this moment which of its nodes has the tunnel.", retryAfter: 2 * time.Second,
+	}
 	failBusy = &failure{
 		code: codeTunnelBusy, status: http.StatusServiceUnavailable, kind: "connection_limit_reached", hop: hopService,
 		text: "The tunnel is at its request limit.", retryAfter: time.Second,

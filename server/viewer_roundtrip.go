@@ -59,29 +59,35 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.Header == nil {
 		return nil, errors.New("server: the request has no URL or no Header")
 	}
-	s, l := x.srv, x.tunnel
 	var err error
 	repeatable := isSafe(req.Method) && (req.Body == nil || req.Body == http.NoBody)
 	refused := 0
 	for try := 0; try-refused < maxAttempts; try++ {
-		sess, e := x.first, error(nil)
-		if x.first = nil; sess == nil {
-			sess, e = x.session(req.Context())
+		via, e := x.first, error(nil)
+		if x.first = nil; via == nil {
+			via, e = x.carrier(req.Context())
 		}
-		if refused > 0 && (errors.Is(e, ErrNoTunnel) || errors.Is(e, errBusy) || errors.Is(e, errNotReplaced)) {
+		if refused > 0 && isAway(e) {
 			return nil, err // there was one, which has refused the request
 		}
 		if e != nil {
 			return nil, e
 		}
-		if err = sess.begin(req.Context(), x.from); err != nil {
+		if err = via.begin(req.Context(), x.from); err != nil {
 			if errors.Is(err, errRetired) {
-				sess.lost(0) // if it is dead and has not noticed yet
+				via.lost(0) // if it is dead and has not noticed yet
+				continue
+			}
+			if errors.Is(err, errNodeAway) && x.shun(via) {
 				continue
 			}
 			return nil, err
 		}
-		a := &attempt{x: x, sess: sess}
+		if err = x.begun(via); err != nil {
+			via.end()
+			return nil, err
+		}
+		a := &attempt{x: x, via: via}
 		var resp *http.Response
 		resp, err = a.roundTrip(req)
 		if err == nil {
@@ -90,56 +96,48 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 		if req.Context().Err() != nil || errors.Is(err, errBusy) {
 			return nil, err
 		}
+		if errors.Is(err, errNotHere) {
+			if !x.shun(via) || !x.body.rewind() {
+				return nil, ErrNoTunnel
+			}
+			continue
+		}
 		if errors.Is(err, h2conn.ErrUnprocessed) {
 			refused++
 			if refused == replay.MaxTries || !x.body.rewind() {
 				return nil, err
 			}
-			if !sess.tr.Usable() {
-				sess.lost(0)
+			if !via.transport().Usable() {
+				via.lost(0)
 			}
 			if e := replay.Pause(req.Context(), refused); e != nil {
 				return nil, e
 			}
 			continue
 		}
-		if sess.tr.Usable() {
+		if via.transport().Usable() {
 			return nil, err
 		}
 		if a.sent() {
 			// The session broke. Once more, if a successor is there, or announced, for
 			// which lookup waits.
-			sess.lost(0)
+			via.lost(0)
 			if !repeatable {
 				return nil, err
 			}
-			if next, _ := s.registry.lookup(req.Context(), l); next == nil {
+			if next, way, _ := x.find(req.Context()); next == nil && way == nil {
 				return nil, err
 			}
 			repeatable = false
 			continue
 		}
 		// The session was on its way out, and knows nothing of the request.
-		sess.lost(sess.ownCode())
+		via.lost(via.ownCode())
 	}
 	if errors.Is(err, errRetired) {
 		return nil, ErrNoTunnel
 	}
 	return nil, err
-}
-
-// session returns the session to send the request to.
-func (x *exchange) session(ctx context.Context) (*session, error) {
-	sess, err := x.srv.find(ctx, x.tunnel)
-	switch {
-	case sess != nil || err != nil:
-		return sess, err
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case x.srv.isDraining():
-		return nil, errDraining
-	}
-	return nil, ErrNoTunnel
 }
 
 // isSafe reports whether a request by this method may be made twice (RFC 9110,
@@ -152,20 +150,40 @@ func isSafe(method string) bool {
 	return false
 }
 
-// find returns the session to send a request to, or nil if there is none. Soon
-// after the start it waits for one that has not been here yet.
-func (s *Server) find(ctx context.Context, l label) (*session, error) {
+// find returns the session to send the request to, or the way to the node that has it.
+// Both are nil if there is none. Soon after the start, and after that node has turned out
+// to be away, it waits for one that is not here yet.
+func (x *exchange) find(ctx context.Context) (*session, *nodeHop, error) {
+	s := x.srv
 	for {
-		sess, err := s.registry.lookup(ctx, l)
-		left := time.Until(s.expectUntil)
-		if sess != nil || err != nil || left <= 0 || s.isDraining() || ctx.Err() != nil {
-			return sess, err
+		sess, err := s.registry.lookup(ctx, x.tunnel)
+		if sess != nil || err != nil || ctx.Err() != nil {
+			return sess, nil, err
 		}
-		waiting, cancel := context.WithTimeout(ctx, left)
-		come := s.registry.expect(waiting, l)
+		if x.hop != nil {
+			return nil, nil, errNotHere // the node that has sent it looks further
+		}
+		way, err := s.cluster.find(ctx, x)
+		if s.cluster != nil && x.patience.IsZero() {
+			x.patience = time.Now().Add(newsWait)
+		}
+		left := time.Until(x.expectUntil())
+		if way != nil || left <= 0 || s.isDraining() || ctx.Err() != nil {
+			return nil, way, err
+		}
+		waiting, cancel := context.WithTimeout(ctx, s.cluster.patience(left))
+		come := s.registry.expect(waiting, x.tunnel)
 		cancel()
-		if !come {
-			return nil, nil
+		if !come && s.cluster == nil {
+			return nil, nil, nil
 		}
 	}
+}
+
+// expectUntil is until when the request waits for a session that is not here.
+func (x *exchange) expectUntil() time.Time {
+	if x.patience.After(x.srv.expectUntil) {
+		return x.patience
+	}
+	return x.srv.expectUntil
 }

@@ -34,4 +34,10 @@ const (
 	Admin        = "admin"
 	AdminRefused = "admin_refused"
 	Request      = "request" // a line of the access log
+
+	// In a cluster.
+	NodeChanged   = "node_changed"
+	NodeTwice     = "node_twice" // another process has the node's name
+	DirectoryAway = "directory_away"
+	DirectoryBack = "directory_back"
 )

@@ -36,6 +36,7 @@ type Body struct {
 	stopped  bool          // this try is over
 	changed  chan struct{} // closed at the next change that a waiting Read has to see; nil if none waits
 	fetching bool          // a Read of the source is under way
+	held     bool          // a Read waits rather than lose the beginning
 }
 
 // New returns a Body that reads src.
@@ -63,7 +64,7 @@ func (b *Body) Read(p []byte) (int, error) {
 		case len(p) == 0:
 			b.mu.Unlock()
 			return 0, nil
-		case b.fetching:
+		case b.fetching || b.held && !b.settled && len(b.kept) > Limit:
 		case b.settled || b.passed || len(b.kept) > Limit:
 			b.passed, b.kept, b.off = true, nil, 0 // all of it has been read
 			b.mu.Unlock()
@@ -111,11 +112,21 @@ func (b *Body) wakeLocked() {
 	}
 }
 
+// Hold, with true, lets a Read that would lose what is kept wait, until Hold is called with
+// false or there is no other try.
+func (b *Body) Hold(held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = held
+	b.wakeLocked()
+}
+
 // Settle says that there will be no other try.
 func (b *Body) Settle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.settled = true
+	b.wakeLocked()
 	b.dropLocked()
 }
 

@@ -37,6 +37,7 @@ func (s *Service) Client(id string, h http.Handler, cfg tunnelclient.Config) *Cl
 	if c.URL, err = c.Client.URL(ctx); err != nil {
 		s.t.Fatal(err)
 	}
+	s.announced(id)
 	return c
 }
 
@@ -46,7 +47,7 @@ func (s *Service) StartClient(id string, h http.Handler, cfg tunnelclient.Config
 	s.t.Helper()
 	cfg.ID = id
 	if cfg.ServerURL == "" {
-		cfg.ServerURL = s.URL
+		cfg.ServerURL = s.holderURL
 	}
 	if cfg.Tokens == nil {
 		cfg.Tokens = tunnelclient.StaticToken(s.Token(id))

@@ -4,11 +4,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -27,6 +30,11 @@ type Service struct {
 	// Addr is the address of the first listener, which is the one for tunnel
 	// clients where there are several.
 	Addr string
+
+	// holder is the node that tunnel clients connect to, at holderURL: Server, unless
+	// there are two.
+	holder    *server.Server
+	holderURL string
 
 	t     testing.TB
 	cfg   server.Config
@@ -66,7 +74,44 @@ func NewService(t testing.TB, cfg server.Config, listeners ...net.Listener) *Ser
 
 func (s *Service) start(listeners []net.Listener) {
 	s.t.Helper()
-	srv, err := server.New(s.cfg)
+	if !s.twoNodes() {
+		s.Server, s.stop = s.serve(s.cfg, listeners)
+		s.holder, s.holderURL = s.Server, s.URL
+		return
+	}
+	directory := new(cluster.Memory)
+	entry, stopEntry := s.serveNode("entry", directory, listeners)
+	ln := Listen(s.t)
+	holder, stopHolder := s.serveNode("holder", directory, []net.Listener{ln})
+	s.Server, s.holder = entry, holder
+	s.holderURL = strings.Replace(s.URL, "//"+s.Addr, "//"+ln.Addr().String(), 1)
+	s.stop = func() { stopEntry(); stopHolder() }
+}
+
+// twoNodes reports whether viewers are to reach one node, and tunnel clients another: the
+// suites run through two with WST_NODES=2.
+func (s *Service) twoNodes() bool { return os.Getenv("WST_NODES") == "2" && s.cfg.Cluster == nil }
+
+// serveNode is serve for one node of a cluster.
+func (s *Service) serveNode(name string, d cluster.Directory, listeners []net.Listener) (*server.Server, func()) {
+	s.t.Helper()
+	ln := Listen(s.t)
+	cfg := s.cfg
+	cfg.Cluster = &server.ClusterConfig{Directory: d, Node: name, Addr: ln.Addr().String(), Secrets: [][]byte{Secret}}
+	srv, stop := s.serve(cfg, listeners)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := srv.ServeCluster(ln); !errors.Is(err, server.ErrServerClosed) {
+			s.t.Errorf("ServeCluster of %s returned %v", name, err)
+		}
+	})
+	return srv, func() { stop(); serving.Wait() }
+}
+
+// serve runs a server of cfg on listeners, and returns what ends it.
+func (s *Service) serve(cfg server.Config, listeners []net.Listener) (*server.Server, func()) {
+	s.t.Helper()
+	srv, err := server.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -81,11 +126,22 @@ func (s *Service) start(listeners []net.Listener) {
 			}
 		})
 	}
-	s.Server = srv
-	s.stop = sync.OnceFunc(func() {
+	return srv, sync.OnceFunc(func() {
 		srv.Close()
 		serving.Wait()
 	})
+}
+
+// announced waits until the node that viewers come to can know what the other one serves.
+func (s *Service) announced(id string) {
+	s.t.Helper()
+	if s.Server == s.holder {
+		return
+	}
+	s.WaitTunnel(id)
+	if !Poll(patience, func() bool { st, _ := s.holder.Cluster(); return st.Pending == 0 && len(st.Nodes) > 1 }) {
+		s.t.Fatal("the node that has the tunnel has not announced it")
+	}
 }
 
 // Stop ends the service at once, with all its connections, as the end of the
@@ -113,7 +169,7 @@ func (s *Service) Token(id string) string {
 // Tunnel returns what the service says of a tunnel, and whether there is one.
 // Any goroutine may call it.
 func (s *Service) Tunnel(id string) (server.TunnelInfo, bool) {
-	for info := range s.Server.Tunnels() {
+	for info := range s.holder.Tunnels() {
 		if info.ID == id {
 			return info, true
 		}
@@ -134,7 +190,7 @@ func (s *Service) WaitTunnel(id string) (info server.TunnelInfo) {
 // InFlight returns how many requests all tunnels carry. Any goroutine may call
 // it.
 func (s *Service) InFlight() (n int) {
-	for info := range s.Server.Tunnels() {
+	for info := range s.holder.Tunnels() {
 		n += info.InFlight
 	}
 	return n
@@ -143,7 +199,7 @@ func (s *Service) InFlight() (n int) {
 // CutTunnels closes the connections of all active sessions without a word to
 // their tunnel clients. Any goroutine may call it.
 func (s *Service) CutTunnels() {
-	for info := range s.Server.Tunnels() {
+	for info := range s.holder.Tunnels() {
 		s.Cut(info.RemoteAddr)
 	}
 }

@@ -38,4 +38,19 @@ const (
 	// proxy error type, such as "connection_refused". The service replaces
 	// such an answer by its own error page and never lets the header through.
 	HeaderError = "X-Websocktunnel-Error"
+
+	// HeaderInstance names the tunnel client's process in a registration, and
+	// HeaderAttempt counts the registrations of that process. Of two nodes the
+	// later attempt is the newer one. Clients may leave them out.
+	HeaderInstance = "X-Websocktunnel-Instance"
+	HeaderAttempt  = "X-Websocktunnel-Attempt"
+
+	// HeaderHop is what one node of the service tells another about a request or an
+	// answer. It means nothing outside of connections between nodes.
+	HeaderHop = "X-Websocktunnel-Hop"
+
+	// HeaderNode is the node, and the process of it, that a connection between nodes
+	// is for, and HeaderNodeFrom those that it comes from.
+	HeaderNode     = "X-Websocktunnel-Node"
+	HeaderNodeFrom = "X-Websocktunnel-Node-From"
 )

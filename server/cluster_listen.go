@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/websocktunnel/websocktunnel/cluster"
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
+)
+
+const (
+	// hopSubprotocol is the websocket subprotocol between nodes. A later version that
+	// does not understand this one has another name.
+	hopSubprotocol = "websocktunnel-node.1"
+
+	// newcomers is how many connections there may be that have not proved yet that a
+	// node has made them.
+	newcomers = 128
+
+	newcomerTimeout = 5 * time.Second
+
+	// nodeCheck is how often a node makes sure that it has a link to each other one.
+	nodeCheck = 5 * time.Second
+)
+
+// ServeCluster takes part in the cluster of the Config, and serves the other nodes on ln,
+// until Shutdown or Close; then it returns [ErrServerClosed]. It speaks TLS by itself: both
+// ends prove that they know the cluster's secret. Viewers do not belong there.
+func (s *Server) ServeCluster(ln net.Listener) error {
+	n := s.cluster
+	if n == nil {
+		ln.Close()
+		return errors.New("server: the Config has no Cluster")
+	}
+	defer ln.Close()
+	if n.ctx.Err() != nil {
+		return ErrServerClosed
+	}
+	n.done.Go(func() { n.member.Run(n.ctx) })
+	n.done.Go(n.keepLinks)
+	hs := &http.Server{
+		Handler:           http.HandlerFunc(n.accept),
+		ReadHeaderTimeout: newcomerTimeout,
+		IdleTimeout:       newcomerTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          s.errorLog,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+	}
+	context.AfterFunc(n.ctx, func() { hs.Close() })
+	err := hs.Serve(tls.NewListener(&newcomerListener{Listener: ln, free: make(chan struct{}, newcomers)}, n.tls))
+	if errors.Is(err, http.ErrServerClosed) {
+		return ErrServerClosed
+	}
+	return err
+}
+
+// accept answers the handshake of a link. TLS has proved that a node sends it.
+func (n *node) accept(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get(wire.HeaderNode) != n.member.Name()+" "+n.member.Boot() {
+		// An address has changed hands: what it was asked for is not here.
+		http.Error(w, "this is another node, or another process of it", http.StatusMisdirectedRequest)
+		return
+	}
+	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{Subprotocol: hopSubprotocol})
+	if err != nil {
+		return
+	}
+	if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
+		if c, ok := c.NetConn().(*newcomer); ok {
+			c.admit()
+		}
+	}
+	_ = h2conn.Serve(n.ctx, conn, http.HandlerFunc(n.serveHop), h2conn.ServeConfig{
+		Config:               h2conn.Config{PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader},
+		MaxConcurrentStreams: linkStreams + linkStreams/4, // the other end lets go of some before this one
+		DrainTimeout:         lastBytes,
+		ErrorLog:             n.srv.errorLog,
+	})
+}
+
+// keepLinks keeps a link to each other node, so that what is wrong between two nodes shows
+// before a viewer's request needs it.
+func (n *node) keepLinks() {
+	ticks := time.NewTicker(nodeCheck)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		for _, other := range n.member.Status().Nodes {
+			if other.Name == n.member.Name() || other.Seen == cluster.NodeSuspect {
+				continue
+			}
+			n.done.Go(func() {
+				if l, err := n.peer(other.Node).link(n.ctx, false); err == nil {
+					l.release()
+				}
+			})
+		}
+	}
+}
+
+// newcomerListener accepts at most so many connections of which nobody knows yet whether
+// a node has made them.
+type newcomerListener struct {
+	net.Listener
+	free chan struct{}
+}
+
+type newcomer struct {
+	net.Conn
+	admit func()
+}
+
+func (l *newcomerListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.free <- struct{}{}:
+			return &newcomer{c, sync.OnceFunc(func() { <-l.free })}, nil
+		default:
+			c.Close()
+		}
+	}
+}
+
+func (c *newcomer) Close() error {
+	c.admit()
+	return c.Conn.Close()
+}
+
+var _ io.Closer = (*newcomer)(nil)
