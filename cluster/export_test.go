@@ -22,6 +22,9 @@ const (
 // SetClock gives the node a wall clock of its own. It is called before Run.
 func (m *Member) SetClock(clock func() time.Time) { m.clock = clock }
 
+// SetClock makes now the clock of m, which nobody uses yet.
+func (m *Memory) SetClock(now func() time.Time) { m.clock = now }
+
 // Sizes are the lengths of a Member's maps.
 type Sizes struct{ Held, Dirty, Gone, Cached, Absent, Flights, Nodes int }
 

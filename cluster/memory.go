@@ -13,6 +13,8 @@ type Memory struct {
 	entries  map[string]storedEntry
 	nodes    map[string]storedNode
 	watchers map[chan Event]struct{}
+
+	clock func() time.Time // nil means time.Now
 }
 
 type storedEntry struct {
@@ -47,15 +49,22 @@ func (m *Memory) Put(ctx context.Context, entries []Entry) ([]Outcome, error) {
 		case Behind, Superseded:
 			continue
 		}
-		m.entries[e.ID] = storedEntry{e, time.Now().Add(EntryLife)}
+		m.entries[e.ID] = storedEntry{e, m.now().Add(EntryLife)}
 	}
 	return out, nil
+}
+
+func (m *Memory) now() time.Time {
+	if m.clock != nil {
+		return m.clock()
+	}
+	return time.Now()
 }
 
 // entryLocked returns the entry of id, whose ID is empty if there is none.
 func (m *Memory) entryLocked(id string) Entry {
 	e, ok := m.entries[id]
-	if ok && !time.Now().Before(e.until) {
+	if ok && !m.now().Before(e.until) {
 		delete(m.entries, id)
 		return Entry{}
 	}
@@ -103,8 +112,8 @@ func (m *Memory) Beat(ctx context.Context, n Node) (known bool, err error) {
 		m.nodes = make(map[string]storedNode)
 	}
 	before, ok := m.nodes[n.Name]
-	ok = ok && time.Now().Before(before.until) && before.Boot == n.Boot
-	m.nodes[n.Name] = storedNode{n, time.Now().Add(NodeLife)}
+	ok = ok && m.now().Before(before.until) && before.Boot == n.Boot
+	m.nodes[n.Name] = storedNode{n, m.now().Add(NodeLife)}
 	if !ok || before.State != n.State || before.Addr != n.Addr {
 		m.tellLocked(Event{Kind: EventNodeChanged, Node: n})
 	}
@@ -134,7 +143,7 @@ func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
 	defer m.mu.Unlock()
 	var list []Node
 	for name, n := range m.nodes {
-		if !time.Now().Before(n.until) {
+		if !m.now().Before(n.until) {
 			delete(m.nodes, name)
 			continue
 		}

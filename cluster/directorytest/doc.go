@@ -1,0 +1,2 @@
+// Package directorytest has the tests that every [cluster.Directory] has to pass.
+package directorytest
