@@ -209,7 +209,7 @@ func (n *node) close() {
 	n.peers = make(map[string]*peer)
 	n.mu.Unlock()
 	for _, p := range peers {
-		p.close()
+		p.close(false)
 	}
 	n.done.Wait()
 }

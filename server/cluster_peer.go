@@ -84,7 +84,7 @@ func (n *node) peer(of cluster.Node) *peer {
 	n.peers[of.Name] = p
 	n.mu.Unlock()
 	if before != nil {
-		before.close()
+		before.close(true)
 	}
 	return p
 }
@@ -174,14 +174,20 @@ func (p *peer) tidyLocked() {
 	})
 }
 
-func (p *peer) close() {
+// close ends the use of p. Requests that it carries go on if they may, and fail
+// otherwise.
+func (p *peer) close(finish bool) {
 	p.mu.Lock()
 	p.closed = true
 	links := p.links
 	p.links = nil
 	p.mu.Unlock()
 	for _, l := range links {
-		go l.finish()
+		if finish {
+			go l.finish()
+		} else {
+			_ = l.tr.Close()
+		}
 	}
 }
 
