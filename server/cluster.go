@@ -141,6 +141,8 @@ func (n *node) find(ctx context.Context, x *exchange) (*nodeHop, error) {
 		return &nodeHop{node: n, holder: h, tunnel: x.tunnel}, nil
 	case err == cluster.ErrAbsent: //nolint:errorlint // it is an answer
 		return nil, nil
+	case x.avoid.away:
+		return nil, errNodeAway // that is all that is known
 	}
 	return nil, err
 }

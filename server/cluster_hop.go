@@ -29,8 +29,8 @@ import (
 // "hold" asks for an interim answer with the header "ready" as soon as a session has
 // taken the request: a long body waits for it, since only its beginning can be sent
 // again. "bare" asks the node to refuse a navigation to the bare path, as its session
-// wants it. On an answer the header is the code of a failure for which the node has none
-// of a target.
+// wants it. On an answer that is not the target's the header says why: "not-here",
+// "bare", or the code of a failure.
 
 var (
 	// errNotHere: the node that was asked has no session for the tunnel. Nothing of the
@@ -53,9 +53,10 @@ const newsWait = 500 * time.Millisecond
 const movingWait = 2 * time.Second
 
 const (
-	hopReady = "ready"
-	hopHold  = "hold"
-	hopBare  = "bare"
+	hopReady   = "ready"
+	hopHold    = "hold"
+	hopBare    = "bare"
+	hopNotHere = "not-here"
 )
 
 // nodeHop is the way to another node that has the tunnel's session, for one attempt.
@@ -176,7 +177,7 @@ func (a *attempt) hopRefusal(resp *http.Response) error {
 	switch code {
 	case "":
 		return nil
-	case string(codeNotHere):
+	case hopNotHere:
 		return errNotHere
 	case hopBare:
 		return errBare

@@ -65,7 +65,7 @@ func (s *Server) ServeCluster(ln net.Listener) error {
 func (n *node) accept(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get(wire.HeaderNode) != n.member.Name()+" "+n.member.Boot() {
 		// An address has changed hands: what it was asked for is not here.
-		http.Error(w, "this is another node, or another process of it", http.StatusMisdirectedRequest)
+		w.WriteHeader(http.StatusMisdirectedRequest)
 		return
 	}
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{Subprotocol: hopSubprotocol})

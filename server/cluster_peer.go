@@ -240,7 +240,7 @@ func (p *peer) open(ctx context.Context) (*h2conn.Transport, error) {
 	tr, err := h2conn.NewTransport(conn, h2conn.TransportConfig{
 		Config: h2conn.Config{
 			PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader,
-			StreamWindow: n.srv.cfg.StreamWindow, ConnWindow: n.srv.cfg.ConnWindow,
+			StreamWindow: n.srv.live.Load().StreamWindow, ConnWindow: n.srv.live.Load().ConnWindow,
 		},
 		Memory:       (&unreadData{of: memory, done: conn.Done()}).memory(),
 		PingAnswered: func(d time.Duration) { p.ping.Store(int64(d)) },

@@ -10,15 +10,11 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// codeNotHere is what a node answers that has no session for the tunnel. No viewer
-// sees it.
-const codeNotHere errorCode = "WT-NOT-HERE"
-
 // serveHop answers a request that another node has sent.
 func (n *node) serveHop(w http.ResponseWriter, r *http.Request) {
 	q, ok := parseHop(r.Header)
 	if !ok {
-		http.Error(w, "no request of a node", http.StatusBadRequest)
+		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
 	s := n.srv
@@ -75,7 +71,7 @@ func (x *exchange) refuseHop(err error, f *failure) {
 	status, code := f.status, string(f.code)
 	switch {
 	case errors.Is(err, errNotHere):
-		status, code = http.StatusMisdirectedRequest, string(codeNotHere)
+		status, code = http.StatusMisdirectedRequest, hopNotHere
 	case errors.Is(err, errBare):
 		status, code = http.StatusTemporaryRedirect, hopBare
 	default:

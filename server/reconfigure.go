@@ -34,7 +34,7 @@ var liveFields = []string{
 }
 
 // partsOfProgram are the fields of Config that are no settings.
-var partsOfProgram = []string{"Logger", "RequestDone", "TraceRequest", "Metrics", "Version"}
+var partsOfProgram = []string{"Logger", "RequestDone", "TraceRequest", "Metrics", "Version", "Cluster"}
 
 // Reconfigure puts the settings of cfg in force that can change while the service
 // runs. No connection, session or request ends for it:
