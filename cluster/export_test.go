@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"sync"
 	"time"
 )
 
@@ -24,6 +25,17 @@ func (m *Member) SetClock(clock func() time.Time) { m.clock = clock }
 
 // SetClock makes now the clock of m, which nobody uses yet.
 func (m *Memory) SetClock(now func() time.Time) { m.clock = now }
+
+// SetJitter gives the node a random number of its own, from 0 to below the one given. It
+// is called before Run, and f is called by one goroutine at a time.
+func (m *Member) SetJitter(f func(time.Duration) time.Duration) {
+	var mu sync.Mutex
+	m.jitter = func(d time.Duration) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return f(d)
+	}
+}
 
 // Sizes are the lengths of a Member's maps.
 type Sizes struct{ Held, Dirty, Gone, Cached, Absent, Flights, Nodes int }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,12 +49,13 @@ type MemberConfig struct {
 // the nodes that serve others. What the directory does not answer in time is
 // unknown; that never concerns an id that is served here, since nobody asks for it.
 type Member struct {
-	cfg   MemberConfig
-	boot  string
-	clock func() time.Time // for what nodes compare with each other
-	stats stats
-	limit lookupLimit
-	beats confirmation
+	cfg    MemberConfig
+	boot   string
+	clock  func() time.Time                  // for what nodes compare with each other
+	jitter func(time.Duration) time.Duration // rand.N
+	stats  stats
+	limit  lookupLimit
+	beats  confirmation
 
 	looking context.Context // of lookups: it ends with Run
 	giveUp  context.CancelFunc
@@ -67,6 +69,7 @@ type Member struct {
 	draining bool
 	ended    bool      // Run has
 	trouble  bool      // the directory does not answer
+	hearing  bool      // what happens in the directory is heard
 	last     time.Time // Beat of the last record
 	lost     time.Time // until then, this node announces again what may have been lost
 	nodes    map[string]*peer
@@ -86,7 +89,7 @@ type stats struct {
 // NewMember returns a Member that does nothing before Run.
 func NewMember(cfg MemberConfig) *Member {
 	m := &Member{
-		cfg: cfg, boot: rand.Text()[:16], clock: time.Now,
+		cfg: cfg, boot: rand.Text()[:16], clock: time.Now, jitter: mathrand.N[time.Duration],
 		wake:    make(chan struct{}, 1),
 		beatIt:  make(chan struct{}, 1),
 		beaten:  make(chan struct{}),
@@ -223,9 +226,9 @@ func (m *Member) Status() Status {
 }
 
 // wholeLocked reports whether an absent id can be believed to be absent: whether the
-// directory answers, and no node is announcing again what it may have lost.
+// directory answers and is heard, and no node is announcing again what it may have lost.
 func (m *Member) wholeLocked() bool {
-	if m.trouble || time.Now().Before(m.lost) {
+	if m.trouble || !m.hearing || time.Now().Before(m.lost) {
 		return false
 	}
 	for _, p := range m.nodes {

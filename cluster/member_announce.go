@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -20,9 +19,9 @@ const (
 	maxBatch = 1024
 
 	// freshClaim is how old a registration may be to count as newer than one that the
-	// directory knows and that has a higher Gen: clocks differ by less than it. After
-	// longer, the directory was away, and Gen decides.
-	freshClaim = 5 * time.Second
+	// directory has had before, with a Gen from the future. After longer, the directory was
+	// away, and Gen decides.
+	freshClaim = 2 * time.Second
 
 	tick = time.Second
 )
@@ -250,7 +249,7 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 			wrong = append(wrong, before)
 		case before.Node == m.cfg.Name && before.Boot == m.boot:
 			wrong = append(wrong, before) // of an earlier session here, which has ended
-		case o.Verdict == Behind && (h.newerThan(before) || !h.announced && time.Since(h.since) < freshClaim):
+		case o.Verdict == Behind && (h.newerThan(before) || m.clockAheadLocked(h, before)):
 			h.entry.Gen = before.Gen + 1
 			m.cfg.Keys.SignEntry(&h.entry)
 		default:
@@ -306,7 +305,7 @@ func (m *Member) tellSuperseded(ids ...string) {
 
 func (m *Member) announcedLocked(id string, h *hold) {
 	h.announced, h.older = true, nil // it has replaced them
-	h.due = time.Now().Add(touchEvery*4/5 + rand.N(touchEvery*2/5))
+	h.due = time.Now().Add(touchEvery*4/5 + m.jitter(touchEvery*2/5))
 	if !h.again {
 		delete(m.dirty, id)
 	}
@@ -315,6 +314,12 @@ func (m *Member) announcedLocked(id string, h *hold) {
 // newerThan reports whether the client's process itself says that h is newer than e.
 func (h *hold) newerThan(e Entry) bool {
 	return h.entry.Instance != "" && h.entry.Instance == e.Instance && h.entry.Attempt > e.Attempt
+}
+
+// clockAheadLocked reports whether e, which the directory had before the claim of h, is of
+// a node whose clock is ahead of this one's: then its Gen is higher, though h is newer.
+func (m *Member) clockAheadLocked(h *hold, e Entry) bool {
+	return !h.announced && time.Since(h.since) < freshClaim && e.Gen > uint64(m.clock().UnixMicro())
 }
 
 // heard is told that e has been stored. If this node has a session for its id, the

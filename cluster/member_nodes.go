@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -126,7 +125,7 @@ func (m *Member) notWhole() {
 	defer m.mu.Unlock()
 	m.lost = time.Now().Add(reassertion)
 	for _, h := range m.held {
-		h.due = time.Now().Add(rand.N(reassertion * 4 / 5))
+		h.due = time.Now().Add(m.jitter(reassertion * 4 / 5))
 	}
 	m.beatSoon()
 }
@@ -225,7 +224,8 @@ func (m *Member) nodeLeft(n Node) {
 	m.tellNode(left)
 }
 
-// watch hears what happens in the directory.
+// watch hears what happens in the directory. While it does not, another store may have
+// taken the place of the one that it heard.
 func (m *Member) watch(ctx context.Context) {
 	first := true
 	for ctx.Err() == nil {
@@ -236,6 +236,7 @@ func (m *Member) watch(ctx context.Context) {
 					m.notWhole()
 				}
 				first = false
+				m.setHearing(true)
 			case EventClaimed:
 				m.heard(e.Entry)
 			case EventReleased:
@@ -246,15 +247,22 @@ func (m *Member) watch(ctx context.Context) {
 				m.nodeLeft(e.Node)
 			}
 		})
+		m.setHearing(false)
 		if ctx.Err() != nil {
 			return
 		}
 		m.noteStore(err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Second/2 + rand.N(time.Second/2)):
+		case <-time.After(time.Second/2 + m.jitter(time.Second/2)):
 		}
 	}
+}
+
+func (m *Member) setHearing(yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hearing = yes
 }
 
 // confirmation lets lookups that found nothing wait until a beat that began after

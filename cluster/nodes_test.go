@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,13 +21,15 @@ type line struct {
 
 	puts, deletes, gets, beats, lists atomic.Int64
 
-	mu    sync.Mutex
-	cut   bool          // nothing gets through, which shows at once
-	dead  bool          // nothing gets through, and nothing says so
-	deaf  bool          // events are lost
-	late  bool          // answers are lost, but what they answer has happened
-	delay time.Duration // of each answer; half of it before the store has the question
-	ended chan struct{} // closed when a Watch ends
+	mu     sync.Mutex
+	cut    bool          // nothing gets through, which shows at once
+	dead   bool          // nothing gets through, and nothing says so
+	deaf   bool          // events are lost
+	late   bool          // answers are lost, but what they answer has happened
+	reset  bool          // connections end once
+	delay  time.Duration // of each answer; half of it before the store has the question
+	jitter *rand.Rand    // of delays, if not nil
+	ended  chan struct{} // closed when a Watch ends
 }
 
 var errCut = errors.New("the store is away")
@@ -40,7 +43,8 @@ func (l *line) set(f func(*line)) {
 	defer l.mu.Unlock()
 	was := l.cut || l.dead
 	f(l)
-	if l.cut || was && !l.dead {
+	if l.cut || l.reset || was && !l.dead {
+		l.reset = false
 		close(l.ended)
 		l.ended = make(chan struct{})
 	}
@@ -60,6 +64,9 @@ func (l *line) ops() int64 {
 func (l *line) through(ctx context.Context, f func() error) error {
 	l.mu.Lock()
 	cut, dead, late, delay := l.cut, l.dead, l.late, l.delay
+	if l.jitter != nil {
+		delay += time.Duration(1000+l.jitter.IntN(2_000_000)) * time.Nanosecond
+	}
 	l.mu.Unlock()
 	if cut {
 		return errCut
