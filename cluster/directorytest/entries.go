@@ -1,6 +1,7 @@
 package directorytest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -144,7 +145,7 @@ func none(s *suite) {
 }
 
 func many(s *suite) {
-	const n = 10_000
+	n := cmp.Or(s.Many, 10_000)
 	first := make([]cluster.Entry, n)
 	second := make([]cluster.Entry, n)
 	want := make([]cluster.Outcome, n)

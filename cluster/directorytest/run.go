@@ -28,6 +28,10 @@ type Fixture struct {
 	// Break breaks the connections of those who watch. Nil means that there are
 	// none.
 	Break func()
+
+	// Many is how many entries are put at once at most. Zero means 10,000: less is for
+	// what only resembles a store.
+	Many int
 }
 
 // limit is how long a test waits for what has to happen.
@@ -54,7 +58,7 @@ func Run(t *testing.T, fixture func(t *testing.T) Fixture) {
 		{"the verdicts are those of Judge", judged},
 		{"several entries at once have verdicts in order", several},
 		{"no entries at all", none},
-		{"10,000 entries at once", many},
+		{"very many entries at once", many},
 		{"an entry is deleted", deleted},
 		{"an entry of another session is not deleted", notDeleted},
 		{"deleting many, of which some are absent", deletedMany},
@@ -113,7 +117,7 @@ func entry(id string, gen uint64) cluster.Entry {
 	}
 }
 
-// fresh is such an entry of another instance, so that only gen counts.
+// other is such an entry of another instance, so that only gen counts.
 func other(id string, gen uint64) cluster.Entry {
 	e := entry(id, gen)
 	e.Node, e.Boot, e.Instance = "node-b", "boot-b", "another-instance"
