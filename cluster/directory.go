@@ -45,7 +45,9 @@ type Directory interface {
 
 	// Watch calls f with what happens, one call after the other, until ctx ends or
 	// the connection to the store is lost, and returns why. The first event is
-	// EventResync, as soon as nothing that follows can be missed. f must not block.
+	// EventResync, as soon as nothing that follows can be missed. Of one id, and of
+	// one node, the events come in the order in which they happened; some from just
+	// before EventResync may come after it. f must not block.
 	Watch(ctx context.Context, f func(Event)) error
 
 	// Close ends what the Directory has begun.
