@@ -36,6 +36,10 @@ type ClusterConfig struct {
 	// Secrets are what all nodes share, and nobody else: one or, during a rotation,
 	// two, of at least 16 bytes. The first one signs. Required.
 	Secrets [][]byte
+
+	// Admin, if not nil, answers what operators ask of this node at another one, by
+	// [Server.NodeTransport]. They have been let in there.
+	Admin http.Handler
 }
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
@@ -82,14 +86,15 @@ type node struct {
 	ctx    context.Context    //nolint:containedctx // it is the node's life
 	done   sync.WaitGroup     // what ServeCluster has begun
 
-	mu    sync.Mutex
-	peers map[string]*peer // by name
+	mu     sync.Mutex
+	closed bool
+	peers  map[string]*peer // by name
 	hops  int              // requests on their way to other nodes
 	quiet chan struct{}    // non-nil while somebody waits for there to be none
 }
 
-// newNode returns the node of s, which has checked its Config.
-func newNode(s *Server, keys *cluster.Keys) *node {
+// joinCluster returns the node of s, which has checked its Config.
+func joinCluster(s *Server, keys *cluster.Keys) *node {
 	cfg := s.cfg.Cluster
 	if cfg == nil {
 		return nil
@@ -200,6 +205,17 @@ func (n *node) settle(ctx context.Context) {
 	}
 }
 
+// spawn runs f in a goroutine that close waits for. It reports false, and does nothing,
+// after that.
+func (n *node) spawn(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.done.Go(f)
+	}
+	return !n.closed
+}
+
 // close leaves the cluster.
 func (n *node) close() {
 	if n == nil {
@@ -207,6 +223,7 @@ func (n *node) close() {
 	}
 	n.stop()
 	n.mu.Lock()
+	n.closed = true
 	peers := n.peers
 	n.peers = make(map[string]*peer)
 	n.mu.Unlock()

@@ -57,6 +57,7 @@ const (
 	hopHold    = "hold"
 	hopBare    = "bare"
 	hopNotHere = "not-here"
+	hopControl = "control " // what follows is no viewer's request: see control
 )
 
 // nodeHop is the way to another node that has the tunnel's session, for one attempt.

@@ -40,11 +40,9 @@ func (s *Server) ServeCluster(ln net.Listener) error {
 		return errors.New("server: the Config has no Cluster")
 	}
 	defer ln.Close()
-	if n.ctx.Err() != nil {
+	if !n.spawn(func() { n.member.Run(n.ctx) }) || !n.spawn(n.keepLinks) {
 		return ErrServerClosed
 	}
-	n.done.Go(func() { n.member.Run(n.ctx) })
-	n.done.Go(n.keepLinks)
 	hs := &http.Server{
 		Handler:           http.HandlerFunc(n.accept),
 		ReadHeaderTimeout: newcomerTimeout,
@@ -100,7 +98,7 @@ func (n *node) keepLinks() {
 			if other.Name == n.member.Name() || other.Seen == cluster.NodeSuspect {
 				continue
 			}
-			n.done.Go(func() {
+			n.spawn(func() {
 				if l, err := n.peer(other.Node).link(n.ctx, false); err == nil {
 					l.release()
 				}

@@ -117,7 +117,11 @@ func (p *peer) link(ctx context.Context, suspect bool) (*link, error) {
 			if suspect {
 				limit = suspectTimeout
 			}
-			go p.connect(d, limit)
+			if !p.node.spawn(func() { p.connect(d, limit) }) {
+				p.dial = nil
+				p.mu.Unlock()
+				return nil, errNodeAway
+			}
 		}
 		p.mu.Unlock()
 		select {
@@ -209,6 +213,9 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 		_ = tr.Close()
 	default:
 		p.links = append(p.links, &link{peer: p, tr: tr, idle: time.Now()})
+		if len(p.links) == 1 { // it may have missed something
+			p.node.spawn(func() { p.node.shareWith(p) })
+		}
 	}
 	close(d.done)
 }
@@ -253,9 +260,9 @@ func (p *peer) open(ctx context.Context) (*h2conn.Transport, error) {
 		conn.Abort()
 		return nil, err
 	}
-	n.done.Go(func() {
+	go func() {
 		<-conn.Done()
 		memory.Release()
-	})
+	}()
 	return tr, nil
 }

@@ -12,6 +12,10 @@ import (
 
 // serveHop answers a request that another node has sent.
 func (n *node) serveHop(w http.ResponseWriter, r *http.Request) {
+	if what, ok := strings.CutPrefix(r.Header.Get(wire.HeaderHop), hopControl); ok {
+		n.control(w, r, what)
+		return
+	}
 	q, ok := parseHop(r.Header)
 	if !ok {
 		w.WriteHeader(http.StatusBadRequest)

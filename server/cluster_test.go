@@ -50,32 +50,42 @@ func (d *faultyDirectory) Leave(ctx context.Context, n cluster.Node) error {
 	return d.Directory.Leave(ctx, n)
 }
 
-// newNodes runs so many nodes of one cluster, and waits until they know each other.
+// newNode runs one node of a cluster.
+func newNode(t testing.TB, name string, d cluster.Directory, cfg Config) *testService {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Cluster = &ClusterConfig{Directory: d, Node: name, Addr: ln.Addr().String(), Secrets: [][]byte{testSecret}}
+	s := newService(t, cfg)
+	done := make(chan error, 1)
+	go func() { done <- s.ServeCluster(ln) }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-done; !errors.Is(err, ErrServerClosed) {
+			t.Errorf("ServeCluster returned %v", err)
+		}
+	})
+	return s
+}
+
+// newNodes runs so many nodes, and waits until they know each other.
 func newNodes(t testing.TB, n int, d cluster.Directory, cfg Config) []*testService {
 	t.Helper()
 	var nodes []*testService
 	for i := range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg := cfg
-		cfg.Cluster = &ClusterConfig{Directory: d, Node: string(rune('a' + i)), Addr: ln.Addr().String(), Secrets: [][]byte{testSecret}}
-		s := newService(t, cfg)
-		done := make(chan error, 1)
-		go func() { done <- s.ServeCluster(ln) }()
-		t.Cleanup(func() {
-			s.Close()
-			if err := <-done; !errors.Is(err, ErrServerClosed) {
-				t.Errorf("ServeCluster returned %v", err)
-			}
-		})
-		nodes = append(nodes, s)
+		nodes = append(nodes, newNode(t, string(rune('a'+i)), d, cfg))
 	}
 	for _, s := range nodes {
-		waitFor(t, func() bool { st, _ := s.Cluster(); return len(st.Nodes) == n })
+		s.waitNodes(n)
 	}
 	return nodes
+}
+
+func (s *testService) waitNodes(n int) {
+	s.t.Helper()
+	waitFor(s.t, func() bool { st, _ := s.Cluster(); return len(st.Nodes) == n })
 }
 
 // waitAnnounced waits until the directory has all that s serves.
@@ -210,6 +220,55 @@ func TestHopListener(t *testing.T) {
 			if resp.StatusCode != http.StatusMisdirectedRequest {
 				t.Errorf("a request for no node in particular: %d", resp.StatusCode)
 			}
+		}
+	}
+}
+
+// TestNodesEvict: it does not matter at which node an operator evicts, and no node lets the
+// token in again, also one that comes later.
+func TestNodesEvict(t *testing.T) {
+	d := new(cluster.Memory)
+	nodes := newNodes(t, 2, d, Config{})
+	token := mint(t, "bad")
+	c, _, err := nodes[0].dial("bad", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.serve(echoHandler)
+	nodes[0].waitActive(c)
+	nodes[0].waitAnnounced()
+	if nodes[1].NodeOf(t.Context(), "bad") != "a" || nodes[0].NodeOf(t.Context(), "bad") != "a" {
+		t.Error("it is not known which node has the tunnel")
+	}
+	if nodes[1].Evict("another") {
+		t.Error("a tunnel has been evicted that is not there")
+	}
+	if !nodes[1].Evict("bad") {
+		t.Fatal("the tunnel of another node has not been evicted")
+	}
+	<-c.served
+	refused := func(s *testService) bool {
+		c, resp, err := s.dial("bad", token)
+		if err == nil {
+			c.conn.Close()
+			return false
+		}
+		return resp != nil && resp.StatusCode == http.StatusUnauthorized
+	}
+	for i, s := range nodes {
+		if !refused(s) {
+			t.Errorf("node %d lets the token in", i)
+		}
+	}
+	late := newNode(t, "late", d, Config{})
+	late.waitNodes(3)
+	waitFor(t, func() bool { return refused(late) })
+	if !late.Unblock("bad") {
+		t.Error("nothing was blocked")
+	}
+	for i, s := range append(nodes, late) {
+		if refused(s) {
+			t.Errorf("node %d does not let the token in", i)
 		}
 	}
 }

@@ -123,7 +123,7 @@ func New(cfg Config) (*Server, error) {
 		faults.Add("Metrics", "", "belong to another Server: make new ones with NewMetrics")
 		return nil, faults.Err()
 	}
-	s.cluster = newNode(s, set.clusterKeys)
+	s.cluster = joinCluster(s, set.clusterKeys)
 	s.audit = newAudit(set.Logger, &s.lines)
 	return s, nil
 }

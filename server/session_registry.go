@@ -346,10 +346,10 @@ func (g *registry) checkEvicted(gr grant, now time.Time) error {
 
 // unblock lets the evicted tokens of id in again, and reports whether there
 // were any.
-func (g *registry) unblock(id string) bool {
+func (g *registry) unblock(id string, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.evictions.lift(id)
+	return g.evictions.lift(id, now)
 }
 
 // drain lets no session come into service from now on. It reports whether this is
