@@ -89,8 +89,8 @@ type node struct {
 	mu     sync.Mutex
 	closed bool
 	peers  map[string]*peer // by name
-	hops  int              // requests on their way to other nodes
-	quiet chan struct{}    // non-nil while somebody waits for there to be none
+	hops   int              // requests on their way to other nodes
+	quiet  chan struct{}    // non-nil while somebody waits for there to be none
 }
 
 // joinCluster returns the node of s, which has checked its Config.
