@@ -2,11 +2,13 @@ package tunnelclient
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 )
 
 // Client keeps one tunnel open. Make one with [New]. Its methods may be called
@@ -15,6 +17,9 @@ type Client struct {
 	// Static after New.
 	cfg      Config
 	endpoint string // URL of the handshake
+	instance string // random: tells this Client apart from all others
+
+	attempts atomic.Uint64 // registrations so far
 
 	mu      sync.Mutex
 	serving bool
@@ -22,6 +27,9 @@ type Client struct {
 	ended   error         // why Serve returned; nil while it runs or has not begun
 	changed chan struct{} // closed and replaced when url or ended change
 }
+
+// instanceLength makes 110 random bits, of which no two Clients have the same.
+const instanceLength = 22
 
 var errStopped = errors.New("tunnelclient: Serve has returned")
 
@@ -33,7 +41,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, endpoint: endpoint, changed: make(chan struct{})}, nil
+	return &Client{cfg: cfg, endpoint: endpoint, instance: rand.Text()[:instanceLength], changed: make(chan struct{})}, nil
 }
 
 // Serve opens the tunnel and answers viewers' requests with h until ctx ends

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
@@ -31,7 +32,7 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 
 	conn, resp, err := h2conn.Dial(ctx, c.endpoint, h2conn.DialOptions{
 		HTTPClient:   c.cfg.HTTPClient,
-		Header:       c.cfg.handshakeHeader(token),
+		Header:       c.handshakeHeader(token),
 		Subprotocol:  wire.Subprotocol,
 		WriteTimeout: c.cfg.WriteTimeout,
 	})
@@ -55,9 +56,15 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 	return newSession(conn, u, token, c.cfg.Logger), nil
 }
 
-// handshakeHeader returns the headers of the handshake request.
-func (cfg *Config) handshakeHeader(token string) http.Header {
-	h := http.Header{"Authorization": {"Bearer " + token}, wire.HeaderID: {cfg.ID}}
+// handshakeHeader returns the headers of the handshake request of a new attempt.
+func (c *Client) handshakeHeader(token string) http.Header {
+	cfg := &c.cfg
+	h := http.Header{
+		"Authorization":     {"Bearer " + token},
+		wire.HeaderID:       {cfg.ID},
+		wire.HeaderInstance: {c.instance},
+		wire.HeaderAttempt:  {strconv.FormatUint(c.attempts.Add(1), 10)},
+	}
 	if cfg.PassBarePath {
 		h.Set(wire.HeaderBarePath, wire.BarePathPass)
 	}

@@ -16,6 +16,13 @@ const (
 	HeaderBarePath = "X-Websocktunnel-Bare-Path"
 	BarePathPass   = "pass"
 
+	// HeaderInstance names the tunnel client's process in a registration, and
+	// HeaderAttempt counts the registrations of that process: the higher attempt
+	// is the newer one, whichever node of the service learns of it first. Clients
+	// may leave them out.
+	HeaderInstance = "X-Websocktunnel-Instance"
+	HeaderAttempt  = "X-Websocktunnel-Attempt"
+
 	// HeaderClientURL, on the 101 answer, is the URL that viewers use.
 	HeaderClientURL = "X-Websocktunnel-Client-Url"
 )
@@ -38,12 +45,6 @@ const (
 	// proxy error type, such as "connection_refused". The service replaces
 	// such an answer by its own error page and never lets the header through.
 	HeaderError = "X-Websocktunnel-Error"
-
-	// HeaderInstance names the tunnel client's process in a registration, and
-	// HeaderAttempt counts the registrations of that process. Of two nodes the
-	// later attempt is the newer one. Clients may leave them out.
-	HeaderInstance = "X-Websocktunnel-Instance"
-	HeaderAttempt  = "X-Websocktunnel-Attempt"
 
 	// HeaderHop is what one node of the service tells another about a request or an
 	// answer. It means nothing outside of connections between nodes.
