@@ -87,10 +87,17 @@ func (s settings) dial(ctx context.Context, addr string, dialer *net.Dialer, con
 	if s.kind == socket {
 		network = "unix"
 	}
+	var conn net.Conn
+	var err error
 	if config == nil {
-		return dialer.DialContext(ctx, network, addr)
+		conn, err = dialer.DialContext(ctx, network, addr)
+	} else {
+		conn, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, addr)
 	}
-	return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &boundedConn{Conn: conn}, nil
 }
 
 // connect returns the client. It makes one if there is none yet, which needs the

@@ -131,7 +131,7 @@ func splitURL(s string) (l location, rule string) {
 // addr returns host, which may have a port, as host:port.
 func (l location) addr(host string) (string, bool) {
 	u, err := url.Parse("redis://" + host)
-	if err != nil || u.Hostname() == "" || u.Host != host {
+	if err != nil || u.Hostname() == "" || u.Host != host || host[0] != '[' && strings.Count(host, ":") > 1 {
 		return "", false
 	}
 	port := u.Port()
