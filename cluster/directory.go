@@ -21,7 +21,8 @@ type Directory interface {
 	// Put offers entries, each for its own id, and returns what has become of each,
 	// in the same order. All of them take one round trip, where the store can do
 	// that. An entry that is stored, or is kept, lives for another EntryLife.
-	// The error is the store's; some of the entries may be stored then.
+	// The error is the store's. Some of the entries may be stored then: the outcomes that
+	// are known are returned, and the others are zero, or there are none at all.
 	Put(ctx context.Context, entries []Entry) ([]Outcome, error)
 
 	// Delete deletes those entries that are still stored exactly as given: it never

@@ -189,7 +189,7 @@ type Status struct {
 	Reachable  bool // the directory answers
 	Whole      bool // it has all that it had been told, as far as this node knows
 	Announced  int  // ids that this node serves
-	Pending    int  // of them, those that the directory has not been told yet
+	Pending    int  // ids of which the directory has not been told the last change yet
 	Cached     int  // ids of which this node knows which other serves them
 	Nodes      []NodeStatus
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -11,9 +12,10 @@ const (
 	// 0.008 operations a second.
 	touchEvery = 2 * time.Minute
 
-	// touchesPerSecond is how many entries are put again in a second at most, unless a
-	// twentieth of all is more: after the directory was away, many are due at once.
-	touchesPerSecond = 750
+	// touchesPerSecond is how many entries are put again in a second, unless all would
+	// take longer than touchesWithin: after the directory was away, many are due at once.
+	touchesPerSecond = 450
+	touchesWithin    = 22 * time.Second
 
 	// maxBatch is how many entries go to the directory at a time.
 	maxBatch = 1024
@@ -131,51 +133,62 @@ func (m *Member) announce(ctx context.Context) {
 	}
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
-	pause := time.Duration(0)
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.wake:
-		case <-ticks.C:
+	var marked time.Time
+	markDue := func() {
+		if time.Since(marked) > tick*9/10 { // not so if a tick had to wait
+			marked = time.Now()
 			m.markDue()
 		}
-		for ctx.Err() == nil {
-			puts, deletes := m.batch()
-			if len(puts)+len(deletes) == 0 {
-				break
+	}
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		puts, deletes := m.batch()
+		if len(puts)+len(deletes) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-m.wake:
+			case <-ticks.C:
+				markDue()
 			}
-			if err := m.flush(ctx, puts, deletes); err != nil {
-				pause = min(max(2*pause, 100*time.Millisecond), 2*time.Second)
-				select {
-				case <-ctx.Done():
-				case <-time.After(pause):
-				}
-				continue
+			continue
+		}
+		if err := errors.Join(m.delete(ctx, deletes), m.put(ctx, puts)); err != nil {
+			pause = min(max(2*pause, 100*time.Millisecond), 2*time.Second)
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
 			}
+		} else {
 			pause = 0
+		}
+		select {
+		case <-ticks.C:
+			markDue()
+		default:
 		}
 	}
 }
 
-// markDue marks what has to be put again. While the directory does not answer, that
-// waits, so that it is not met by all at once when it does.
+// markDue marks what has to be put again. Those that wait from the last time count too: a
+// directory that answers again is not met by all at once.
 func (m *Member) markDue() {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.trouble {
-		return
-	}
-	left := max(touchesPerSecond, len(m.held)/20) * int(tick/time.Second)
+	most := max(touchesPerSecond, len(m.held)/int(touchesWithin/tick))
+	var due []string
 	for id, h := range m.held {
 		if !h.announced || now.Before(h.due) {
 			continue
 		}
-		m.dirty[id] = struct{}{}
-		if left--; left == 0 {
-			break
+		if _, ok := m.dirty[id]; ok {
+			most--
+		} else if len(due) < most {
+			due = append(due, id)
 		}
+	}
+	for _, id := range due[:max(0, min(most, len(due)))] {
+		m.dirty[id] = struct{}{}
 	}
 }
 
@@ -199,36 +212,47 @@ func (m *Member) batch() (puts, deletes []Entry) {
 	return puts, deletes
 }
 
-// flush says it, and judges the answers.
-func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
-	op, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	if len(deletes) > 0 {
-		err := m.cfg.Directory.Delete(op, deletes)
-		m.noteStore(err)
-		if err != nil {
-			return err
-		}
-		m.mu.Lock()
-		for _, e := range deletes {
-			m.deletedLocked(e)
-		}
-		m.mu.Unlock()
-	}
-	if len(puts) == 0 {
+// delete deletes entries that are this node's.
+func (m *Member) delete(ctx context.Context, entries []Entry) error {
+	if len(entries) == 0 {
 		return nil
 	}
-	outcomes, err := m.cfg.Directory.Put(op, puts)
+	op, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := m.cfg.Directory.Delete(op, entries)
 	m.noteStore(err)
 	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range entries {
+		m.deletedLocked(e)
+	}
+	return nil
+}
+
+// put puts entries, and does as the answers say.
+func (m *Member) put(ctx context.Context, entries []Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	op, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	outcomes, err := m.cfg.Directory.Put(op, entries)
+	m.noteStore(err)
+	if len(outcomes) != len(entries) {
 		return err
 	}
 	var wrong []Entry
 	var superseded []string
 	m.mu.Lock()
 	for i, o := range outcomes {
-		e := puts[i]
+		e := entries[i]
 		h := m.held[e.ID]
+		if o.Verdict == 0 {
+			continue // not known
+		}
 		if h == nil || h.entry != e {
 			// It has changed meanwhile, and is still dirty.
 			if o.Verdict == Stored || o.Verdict == Kept {
@@ -262,12 +286,7 @@ func (m *Member) flush(ctx context.Context, puts, deletes []Entry) error {
 	}
 	m.mu.Unlock()
 	m.tellSuperseded(superseded...)
-	if len(wrong) == 0 {
-		return nil
-	}
-	err = m.cfg.Directory.Delete(op, wrong)
-	m.noteStore(err)
-	return err
+	return errors.Join(err, m.delete(ctx, wrong))
 }
 
 // overtakenLocked is told that e has been stored, of a session that is not the last one of

@@ -278,7 +278,7 @@ func TestReassert(t *testing.T) {
 			elapse(time.Minute)
 			l.heal()
 		},
-		"long":    func(l *line, _ *cluster.Memory) { l.cutOff(); elapse(time.Hour); l.heal() },
+		"long":    func(l *line, _ *cluster.Memory) { l.cutOff(); elapse(15 * time.Minute); l.heal() },
 		"restart": func(l *line, s *cluster.Memory) { l.cutOff(); s.Flush(); elapse(10 * time.Second); l.heal() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -287,7 +287,7 @@ func TestReassert(t *testing.T) {
 				nodes := start(t, store, "a", "b")
 				a, b := nodes[0], nodes[1]
 				n := 10_000
-				if raceEnabled { // signatures take long
+				if raceEnabled || name != "flush" && name != "away" { // signatures take long
 					n = 2_000
 				}
 				for i := range n {
@@ -342,5 +342,52 @@ func TestBounds(t *testing.T) {
 		if s := a.Sizes(); s.Gone > 0 || s.Dirty > 0 {
 			t.Errorf("later: %+v", s)
 		}
+	})
+}
+
+// Registrations that never stop do not keep entries from being put again.
+func TestTouchesAmidRegistrations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		a := start(t, store, "a", "b")[0]
+		a.Register("id", cluster.Origin{})
+		synctest.Wait()
+		a.line.set(func(l *line) { l.delay = 500 * time.Millisecond })
+		for i := range 4 * 15 * 60 {
+			a.Register(fmt.Sprint("id", i%100), cluster.Origin{})
+			elapse(250 * time.Millisecond)
+		}
+		if _, err := store.Get(t.Context(), "id"); err != nil {
+			t.Errorf("after a quarter of an hour: %v", err)
+		}
+	})
+}
+
+// A part of the store does not take entries: those of the other parts are announced.
+func TestStorePartlyAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		nodes := start(t, store, "a", "b")
+		a, b := nodes[0], nodes[1]
+		a.Register("gone", cluster.Origin{})
+		a.Register("moved", cluster.Origin{})
+		synctest.Wait()
+		a.line.set(func(l *line) { l.refuse = []string{"bad", "gone"} })
+		a.Unregister("gone")
+		a.Register("bad", cluster.Origin{})
+		a.Register("good", cluster.Origin{})
+		b.Register("moved", cluster.Origin{})
+		elapse(10 * time.Second)
+		b.wantAt(t, "good", "a")
+		if s := a.Sizes(); s.Dirty != 2 || s.Held != 2 {
+			t.Errorf("%+v", s)
+		}
+		if got := a.told(&a.superseded); !slices.Equal(got, []string{"moved"}) {
+			t.Errorf("superseded: %q", got)
+		}
+		a.line.heal()
+		elapse(5 * time.Second)
+		wantHolder(t, nodes, "bad", "a")
+		b.wantAt(t, "gone", "absent")
 	})
 }

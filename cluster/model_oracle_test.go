@@ -3,13 +3,20 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/cluster"
 )
 
-// look notes since when the store has the entries of which sessions.
+// look notes since when the store has the entries of which sessions, and the nodes.
 func (m *model) look() {
+	list, _ := m.store.Nodes(context.Background())
+	for _, n := range m.nodes {
+		if n.known.IsZero() && slices.ContainsFunc(list, func(o cluster.Node) bool { return o.Boot == n.Boot() }) {
+			n.known = time.Now()
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.sessions {
@@ -45,7 +52,7 @@ const (
 //   - The store has had the session's entry for longer than unheard. Whatever faults the
 //     lines have, n must find it, or say that it does not know.
 //   - The store had the entry, and has lost it. n must say that it does not know until it
-//     is there again. It cannot know of a loss from before its own start before another node
+//     is there again. It cannot know of a loss from before its first beat before another node
 //     has noticed it and said so; nor does it wait for a node that does not reach the store
 //     itself, whose entries have been lost or have run out meanwhile. Both end unnoticed
 //     after the loss, or after that node's line was mended.
@@ -78,7 +85,7 @@ func (m *model) wrongAbsent(n *modelNode, id string) string {
 			since = now
 		} else if p.fault.After(since) {
 			since = p.fault
-		} else if n.began.Before(m.lost) {
+		} else if !n.known.IsZero() && n.known.Before(m.lost) {
 			return fmt.Sprintf("%v was lost at %v, which %s has noticed", s, m.lost.Sub(m.started), n.Name())
 		}
 		if d := now.Sub(since); d > unnoticed {

@@ -100,7 +100,7 @@ type model struct {
 // modelNode is a process of a node.
 type modelNode struct {
 	*testNode
-	began    time.Time
+	known    time.Time // when the store has first had its record
 	draining bool
 	faulty   bool
 	fault    time.Time // when the line was last faulty, if it is not now
@@ -162,7 +162,7 @@ func (m *model) errorf(format string, args ...any) {
 
 // boot starts a process of the node of that name, whose clock is wrong by up to a second.
 func (m *model) boot(name string) *modelNode {
-	n := &modelNode{began: time.Now(), active: make(map[string]*modelSession)}
+	n := &modelNode{active: make(map[string]*modelSession)}
 	skew := time.Duration(m.rng.Int64N(2000)-1000) * time.Millisecond
 	seed := m.rng.Uint64()
 	jitter := rand.New(rand.NewPCG(seed, 0))

@@ -27,6 +27,7 @@ type line struct {
 	deaf   bool          // events are lost
 	late   bool          // answers are lost, but what they answer has happened
 	reset  bool          // connections end once
+	refuse []string      // ids whose entries are not taken
 	delay  time.Duration // of each answer; half of it before the store has the question
 	jitter *rand.Rand    // of delays, if not nil
 	ended  chan struct{} // closed when a Watch ends
@@ -52,7 +53,7 @@ func (l *line) set(f func(*line)) {
 
 func (l *line) cutOff() { l.set(func(l *line) { l.cut = true }) }
 func (l *line) heal() {
-	l.set(func(l *line) { l.cut, l.dead, l.deaf, l.late, l.delay = false, false, false, false, 0 })
+	l.set(func(l *line) { l.cut, l.dead, l.deaf, l.late, l.delay, l.refuse = false, false, false, false, 0, nil })
 }
 
 // ops is how many operations there have been, as Redis counts them.
@@ -98,15 +99,39 @@ func pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// taken returns those of entries that are not refused.
+func (l *line) taken(entries []cluster.Entry) []cluster.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(entries), func(e cluster.Entry) bool { return slices.Contains(l.refuse, e.ID) })
+}
+
 func (l *line) Put(ctx context.Context, entries []cluster.Entry) (out []cluster.Outcome, err error) {
 	l.puts.Add(int64(len(entries)))
-	err = l.through(ctx, func() (err error) { out, err = l.store.Put(ctx, entries); return err })
+	err = l.through(ctx, func() (err error) {
+		out, err = l.store.Put(ctx, l.taken(entries))
+		return err
+	})
+	if taken := l.taken(entries); len(taken) < len(entries) && err == nil {
+		all := make([]cluster.Outcome, len(entries))
+		for i, e := range entries {
+			if j := slices.Index(taken, e); j >= 0 {
+				all[i] = out[j]
+			}
+		}
+		return all, errCut
+	}
 	return out, err
 }
 
 func (l *line) Delete(ctx context.Context, entries []cluster.Entry) error {
 	l.deletes.Add(int64(len(entries)))
-	return l.through(ctx, func() error { return l.store.Delete(ctx, entries) })
+	taken := l.taken(entries)
+	err := l.through(ctx, func() error { return l.store.Delete(ctx, taken) })
+	if len(taken) < len(entries) && err == nil {
+		err = errCut
+	}
+	return err
 }
 
 func (l *line) Get(ctx context.Context, id string) (e cluster.Entry, err error) {
