@@ -15,7 +15,8 @@ const (
 	lookupTimeout = 250 * time.Millisecond
 
 	// What is known of an id is believed for this long, though events may be lost; and
-	// for staleLife while the directory does not answer: a wrong node says so.
+	// for staleLife while the directory does not answer, or may have lost it: a wrong
+	// node says so.
 	cacheLife  = 30 * time.Second
 	absentLife = time.Second
 	staleLife  = 10 * time.Minute
@@ -91,6 +92,19 @@ func (m *Member) find(ctx context.Context, id string) (Holder, error) {
 }
 
 var errSlow = errors.New("cluster: the directory is slow")
+
+// Recheck says that the node of h cannot be reached: the next Find asks the directory
+// whether another one serves id now. If that does not answer, h stays known.
+func (m *Member) Recheck(id string, h Holder) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.cache.holder(id); ok && c.gen == h.Gen {
+		if now := time.Now(); now.Before(c.until) {
+			c.until = now
+			m.cache.put(id, c)
+		}
+	}
+}
 
 // Doubt says that the node of h does not serve id: what is known of it is forgotten.
 func (m *Member) Doubt(id string, h Holder) {
@@ -176,7 +190,7 @@ func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, err
 	whole := m.wholeLocked()
 	m.mu.Unlock()
 	if !whole && node == "" {
-		return Holder{}, ErrUnknown
+		return m.stale(id, ErrUnknown)
 	}
 	c := m.beats.wait(node != "")
 	m.beatSoon()
@@ -191,7 +205,7 @@ func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, err
 		return h, nil // it has come meanwhile
 	}
 	if !c.ok || !m.wholeLocked() {
-		return Holder{}, ErrUnknown
+		return m.staleLocked(id, ErrUnknown)
 	}
 	if node != "" {
 		if p := m.nodes[node]; p == nil || p.Boot == boot && p.state != NodeGone {
@@ -207,6 +221,10 @@ func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, err
 func (m *Member) stale(id string, err error) (Holder, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.staleLocked(id, err)
+}
+
+func (m *Member) staleLocked(id string, err error) (Holder, error) {
 	c, ok := m.cache.holder(id)
 	if !ok || time.Now().After(c.until.Add(staleLife)) {
 		return Holder{}, err
@@ -320,6 +338,7 @@ func (c *cache) putAbsent(id string, until time.Time) {
 			}
 		}
 	}
+	delete(c.ids, id)
 	c.absent[strings.Clone(id)] = until
 }
 

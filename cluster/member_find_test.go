@@ -228,10 +228,7 @@ func TestDoubt(t *testing.T) {
 		a, b, c := nodes[0], nodes[1], nodes[2]
 		b.Register("id", cluster.Origin{})
 		synctest.Wait()
-		h, err := a.Find(t.Context(), "id")
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := holderOf(t, a, "id")
 		a.line.set(func(l *line) { l.deaf = true })
 		c.Register("id", cluster.Origin{})
 		synctest.Wait()
@@ -240,6 +237,36 @@ func TestDoubt(t *testing.T) {
 		a.wantAt(t, "id", "c")
 		a.Doubt("id", h) // late: it is of the one before
 		a.line.cutOff()
+		a.wantAt(t, "id", "c")
+		a.Doubt("id", holderOf(t, a, "id"))
+		a.wantAt(t, "id", "unknown")
+	})
+}
+
+func holderOf(t *testing.T, n *testNode, id string) cluster.Holder {
+	t.Helper()
+	h, err := n.Find(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// A node that cannot be reached is known still, unless the directory names another.
+func TestRecheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := start(t, new(cluster.Memory), "a", "b", "c")
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.Register("id", cluster.Origin{})
+		synctest.Wait()
+		a.line.set(func(l *line) { l.deaf = true })
+		c.Register("id", cluster.Origin{})
+		synctest.Wait()
+		a.wantAt(t, "id", "b")
+		a.Recheck("id", holderOf(t, a, "id"))
+		a.wantAt(t, "id", "c")
+		a.line.cutOff()
+		a.Recheck("id", holderOf(t, a, "id"))
 		a.wantAt(t, "id", "c")
 	})
 }
@@ -470,4 +497,25 @@ func TestCachedSize(t *testing.T) {
 	if got := m.Status().Cached; got != n {
 		t.Errorf("%d cached, want %d", got, n)
 	}
+}
+
+// The store forgets everything: ids that are asked for stay known, though what is known of
+// them runs out before they are announced again.
+func TestFlushKeepsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		nodes := start(t, store, "a", "b")
+		a, b := nodes[0], nodes[1]
+		for i := range 100 {
+			b.Register(fmt.Sprint("id", i), cluster.Origin{})
+		}
+		elapse(cluster.CacheLife - 2*time.Second)
+		store.Flush()
+		for range 400 {
+			for i := range 100 {
+				a.wantAt(t, fmt.Sprint("id", i), "b")
+			}
+			elapse(100 * time.Millisecond)
+		}
+	})
 }

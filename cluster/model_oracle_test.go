@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -93,6 +94,42 @@ func (m *model) wrongAbsent(n *modelNode, id string) string {
 		}
 	}
 	return ""
+}
+
+// wrongUnknown returns why n must know where id is, or "": it has found the session less
+// than ten minutes ago, and nothing has happened to it. What the store says or does not say
+// does not matter then; but a node whose record stays away for ten minutes is forgotten.
+func (m *model) wrongUnknown(n *modelNode, id string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, t := range m.found {
+		if key.by != n || key.at.id != id || time.Since(t) > cluster.Suspicion {
+			continue
+		}
+		if p := key.at.node; p.faulty && time.Since(p.broke) > cluster.Suspicion {
+			continue
+		}
+		return fmt.Sprintf("it has found %v at %v", key.at, t.Sub(m.started))
+	}
+	return ""
+}
+
+// knows notes that n has found s, unless another node has still to tell the store about
+// its own sessions, of which n may hear.
+func (m *model) knows(n *modelNode, s *modelSession) {
+	for _, o := range m.nodes {
+		if o != s.node && o.Sizes().Dirty > 0 {
+			return
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.found[foundKey{n, s}] = time.Now()
+}
+
+// changedLocked is told that something happens to a session of id.
+func (m *model) changedLocked(id string) {
+	maps.DeleteFunc(m.found, func(key foundKey, _ time.Time) bool { return key.at.id == id })
 }
 
 // newerLocked reports whether there has been a newer session than s.

@@ -21,8 +21,8 @@ import (
 //
 //   - A session that is the newest of its id is never superseded: see [model.superseded].
 //   - A request is delivered to one session at most, which has to be in service on its
-//     node; and a node does not say "absent" of an id that is held and announced: see
-//     [model.request] and [model.wrongAbsent].
+//     node; and a node does not say "absent" of an id that is held and announced, nor
+//     "unknown" of one that it knows: see [model.wrongAbsent] and [model.wrongUnknown].
 //   - When all faults are over and some minutes have passed, the newest session of each
 //     id is the only one, and every node finds it: see [model.settled].
 //
@@ -92,9 +92,16 @@ type model struct {
 
 	mu       sync.Mutex
 	sessions []*modelSession // all that there have been
+	found    map[foundKey]time.Time
 
 	logMu   sync.Mutex
 	history []string
+}
+
+// foundKey is a session that a node has found, which nothing has happened to since.
+type foundKey struct {
+	by *modelNode
+	at *modelSession
 }
 
 // modelNode is a process of a node.
@@ -103,6 +110,7 @@ type modelNode struct {
 	known    time.Time // when the store has first had its record
 	draining bool
 	faulty   bool
+	broke    time.Time // since when it is, or was the last time
 	fault    time.Time // when the line was last faulty, if it is not now
 
 	mu     sync.Mutex // held while sessions come and go, as by the service's registry
@@ -139,7 +147,7 @@ func (s *modelSession) newerThan(o *modelSession) bool {
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
 		t: t, rng: rand.New(rand.NewPCG(seed, 0)), store: new(cluster.Memory), started: time.Now(),
-		apart: make(map[[2]string]bool),
+		apart: make(map[[2]string]bool), found: make(map[foundKey]time.Time),
 	}
 	for _, name := range []string{"a", "b", "c"} {
 		m.nodes = append(m.nodes, m.boot(name))
@@ -234,6 +242,7 @@ func (m *model) register(k int, n *modelNode, attempt uint64) {
 		before.open = false // the node itself replaces it
 	}
 	m.sessions = append(m.sessions, s)
+	m.changedLocked(s.id)
 	m.mu.Unlock()
 	n.active[s.id] = s
 	c.last = time.Now()
@@ -280,6 +289,7 @@ func (m *model) end(s *modelSession) {
 	defer s.node.mu.Unlock()
 	m.mu.Lock()
 	s.open = false
+	m.changedLocked(s.id)
 	m.mu.Unlock()
 	if s.node.active[s.id] == s {
 		delete(s.node.active, s.id)
@@ -347,6 +357,9 @@ func (m *model) failOver() {
 	m.store.Restore(*m.saved)
 	m.saved = nil
 	m.lost = time.Now()
+	m.mu.Lock()
+	clear(m.found) // the replica may name another node
+	m.mu.Unlock()
 	for _, n := range m.nodes {
 		n.line.set(func(l *line) { l.reset = true })
 	}
@@ -356,7 +369,9 @@ func (m *model) breakLine() {
 	n := m.anyNode()
 	how := []string{"cut", "dead", "deaf", "late", "slow", "very slow"}[m.rng.IntN(6)]
 	m.log("%s's line to the store is %s", n.Name(), how)
-	n.faulty = true
+	if !n.faulty {
+		n.faulty, n.broke = true, time.Now()
+	}
 	n.line.set(func(l *line) {
 		switch how {
 		case "cut":
@@ -475,6 +490,7 @@ func (m *model) kill() {
 	for _, s := range m.sessionsOn(n) {
 		m.mu.Lock()
 		s.open = false
+		m.changedLocked(s.id)
 		m.mu.Unlock()
 	}
 	if m.rng.IntN(2) == 0 {
@@ -496,6 +512,7 @@ func (m *model) superseded(n *modelNode, id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.open = false
+	m.changedLocked(id)
 	m.log("superseded %v", s)
 	for _, o := range m.sessions {
 		if o.id == id && o.newerThan(s) {
@@ -527,6 +544,7 @@ func (m *model) request() *modelSession {
 	return m.requestTo(n, fmt.Sprint("id", m.rng.IntN(modelIDs)))
 }
 
+// requestTo sends a request for id to n, and looks whether what n says of id is right.
 func (m *model) requestTo(n *modelNode, id string) (to *modelSession) {
 	m.counts.requests++
 	n.mu.Lock()
@@ -553,21 +571,25 @@ func (m *model) requestTo(n *modelNode, id string) (to *modelSession) {
 		case errors.Is(err, cluster.ErrUnknown):
 			said = "unknown"
 			m.counts.unknown++
+			if why := m.wrongUnknown(n, id); why != "" {
+				m.errorf("%s does not know where %s is: %s", n.Name(), id, why)
+			}
 		case err != nil:
 			m.errorf("Find: %v", err)
 		case h.Node.Boot == n.Boot():
 			m.errorf("%s finds itself", n.Name())
 		default:
-			to, err = m.hop(n, h, id)
-			said = h.Node.Name + ", which has it not"
-			if to != nil {
-				deliveries = append(deliveries, to)
-			} else {
+			switch to, err = m.hop(n, h, id); {
+			case err != nil:
+				said = h.Node.Name + ", which is away"
+				n.Recheck(id, h)
+			case to == nil:
+				said = h.Node.Name + ", which has it not"
 				n.Doubt(id, h)
 				m.counts.moved++
-			}
-			if err != nil {
-				said = h.Node.Name + ", which is away"
+			default:
+				deliveries = append(deliveries, to)
+				m.knows(n, to)
 			}
 			continue
 		}
