@@ -207,14 +207,24 @@ func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, err
 	if !c.ok || !m.wholeLocked() {
 		return m.staleLocked(id, ErrUnknown)
 	}
-	if node != "" {
-		if p := m.nodes[node]; p == nil || p.Boot == boot && p.state != NodeGone {
-			return Holder{}, ErrUnknown
-		}
-		// The process is no more: it has said goodbye, or another has its name.
+	if node != "" && !m.endedLocked(node, boot) {
+		return Holder{}, ErrUnknown
 	}
 	m.cache.putAbsent(id, time.Now().Add(absentLife))
 	return Holder{}, ErrAbsent
+}
+
+// endedLocked reports whether a process is no more: it has said goodbye, or another one has
+// its name now.
+func (m *Member) endedLocked(node, boot string) bool {
+	p := m.nodes[node]
+	switch {
+	case p == nil:
+		return false
+	case p.Boot == boot:
+		return p.state == NodeGone
+	}
+	return !p.contested && (p.state == NodeUp || p.state == NodeDraining)
 }
 
 // stale returns what was known of id, or else err.

@@ -40,6 +40,10 @@ type peer struct {
 	state NodeState
 	seen  time.Time // when its record was last there
 	since time.Time // when it became suspect or gone
+
+	// contested: there is a record of another process by this name, and the clocks do not
+	// tell yet which is the later one.
+	contested bool
 }
 
 // memory is how long a node is remembered that is suspect or gone: as long as there can
@@ -192,6 +196,7 @@ func (m *Member) setNode(n Node) bool {
 		case n.Beat.Before(before.Beat) && time.Since(before.seen) < NodeLife:
 			// Somebody has put it back, or the node was restarted and its clock goes
 			// after: that shows when the other record stays away.
+			before.contested = before.contested || n.Boot != before.Boot
 			m.mu.Unlock()
 			return before.state != NodeSuspect
 		}
