@@ -111,7 +111,7 @@ func (a *attempt) explain(req *http.Request, err error) error {
 	if b := a.bad.Load(); b != nil {
 		err = *b
 	}
-	if a.sess.tr.BrokenOff(err) {
+	if a.via.transport().BrokenOff(err) {
 		err = fmt.Errorf("%w: %w", failTargetBroke, err)
 	}
 	if strings.Contains(err.Error(), "response header list larger than") { // x/net has no type for it
