@@ -39,7 +39,7 @@ func (d *Directory) Ping(ctx context.Context) error {
 	defer cancel(nil)
 	err = d.watch(watching, func(cluster.Event) { cancel(errHeard) })
 	if err != nil && !errors.Is(context.Cause(watching), errHeard) {
-		return fmt.Errorf("redisdir: ping: subscribing: %w", d.clean(err))
+		return fmt.Errorf("redisdir: ping: subscribing: %w", err)
 	}
 	return nil
 }

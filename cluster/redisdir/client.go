@@ -50,9 +50,11 @@ func (s settings) options() rueidis.ClientOption {
 		Password:    s.Password,
 		SelectDB:    s.db,
 		ClientName:  "websocktunnel",
-		TLSConfig:   s.TLS,
-		Dialer:      dialer,
-		DialCtxFn:   s.dial,
+
+		ClientSetInfo: rueidis.DisableClientSetInfo,
+		TLSConfig:     s.TLS,
+		Dialer:        dialer,
+		DialCtxFn:     s.dial,
 		Sentinel: rueidis.SentinelOption{
 			MasterSet:               s.master,
 			Username:                s.SentinelUser,
@@ -87,17 +89,17 @@ func (s settings) dial(ctx context.Context, addr string, dialer *net.Dialer, con
 	if s.kind == socket {
 		network = "unix"
 	}
-	var conn net.Conn
+	var nc net.Conn
 	var err error
 	if config == nil {
-		conn, err = dialer.DialContext(ctx, network, addr)
+		nc, err = dialer.DialContext(ctx, network, addr)
 	} else {
-		conn, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, addr)
+		nc, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, addr)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &boundedConn{Conn: conn}, nil
+	return &conn{Conn: nc}, nil
 }
 
 // connect returns the client. It makes one if there is none yet, which needs the
@@ -165,7 +167,7 @@ func call[T any](ctx context.Context, d *Directory, op string, f func(rueidis.Cl
 		if r.err == nil {
 			r.err = d.begin(ctx, func() {
 				value, err := f(client)
-				done <- result{value, err}
+				done <- result{value, d.clean(err)}
 			})
 		}
 	}
@@ -177,7 +179,7 @@ func call[T any](ctx context.Context, d *Directory, op string, f func(rueidis.Cl
 		}
 	}
 	if r.err != nil {
-		r.err = fmt.Errorf("redisdir: %s: %w", op, d.clean(r.err))
+		r.err = fmt.Errorf("redisdir: %s: %w", op, r.err)
 	}
 	d.observe(op, start, r.err)
 	return r.value, r.err
@@ -217,8 +219,9 @@ func (d *Directory) observe(op string, start time.Time, err error) {
 	}
 }
 
-// clean returns err without secrets, and with what to do about it. Servers quote
-// commands that they do not know, and the password is in one.
+// clean returns err, which the client has returned, without secrets and with what to
+// do about it. Servers quote commands that they do not know, and the password is
+// in one. Deadlines are the client's own.
 func (d *Directory) clean(err error) error {
 	if err == nil {
 		return nil
@@ -228,7 +231,7 @@ func (d *Directory) clean(err error) error {
 			return errShard
 		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return errSilent
 	}
 	for _, secret := range []string{d.Password, d.SentinelPassword} {

@@ -44,7 +44,7 @@
 //	ACL SETUSER websocktunnel on >password ~wst:* &wst:* -@all +eval +getrange +set
 //	  +pexpire +del +publish +time +type +zadd +zrevrange +zremrangebyscore
 //	  +zremrangebyrank +expire +subscribe +unsubscribe +ping +hello +auth
-//	  +client|setinfo +select +cluster|slots +cluster|shards +asking
+//	  +select +role +cluster|slots +cluster|shards +asking
 //
 // Channels do not belong to a database: two clusters of nodes that share a store need
 // different prefixes, even in different databases.

@@ -5,18 +5,16 @@ import (
 	"time"
 )
 
-// MaxReply is the bound of texts.
-const MaxReply = maxReply
-
-// Allow reports whether answers that come in pieces are within bounds.
-func Allow(answers string, piece int) bool {
-	var r replies
-	for p := range slices.Chunk([]byte(answers), piece) {
-		if !r.allow(p) {
-			return false
+// Frames returns how many answers bytes are that come in pieces, or -1 if they are not
+// within bounds.
+func Frames(bytes string, piece int) int64 {
+	var f framing
+	for p := range slices.Chunk([]byte(bytes), piece) {
+		if !f.follow(p) {
+			return -1
 		}
 	}
-	return true
+	return f.messages
 }
 
 // SetHeartbeat sets how often a Watch of d sends itself a message.

@@ -35,7 +35,7 @@ type server struct {
 
 // program returns where a program is. CI has to have redis-server. Not every
 // distribution has valkey-server.
-func program(t *testing.T, name string) string {
+func program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	switch {
@@ -52,7 +52,7 @@ func program(t *testing.T, name string) string {
 // start starts a server that keeps nothing on disk, on ports that were free a
 // moment ago, and others if they are not any more. In arguments %bus stands for
 // a second port.
-func start(t *testing.T, path string, args ...string) *server {
+func start(t testing.TB, path string, args ...string) *server {
 	t.Helper()
 	for range 10 {
 		if s := try(t, path, args...); s != nil {
@@ -64,7 +64,7 @@ func start(t *testing.T, path string, args ...string) *server {
 	return nil
 }
 
-func try(t *testing.T, path string, args ...string) *server {
+func try(t testing.TB, path string, args ...string) *server {
 	t.Helper()
 	s := &server{addr: freeAddr(t), bus: port(freeAddr(t)), dir: t.TempDir(), done: make(chan struct{})}
 	var all []string
@@ -124,7 +124,7 @@ func try(t *testing.T, path string, args ...string) *server {
 	return nil
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,12 +140,13 @@ func port(addr string) string {
 }
 
 // do sends one command to a server and returns the answer.
-func (s *server) do(t *testing.T, words ...string) rueidis.RedisResult {
+func (s *server) do(t testing.TB, words ...string) rueidis.RedisResult {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
+		PipelineMultiplex: -1, ReadBufferEachConn: 32 << 10, WriteBufferEachConn: 32 << 10,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +156,7 @@ func (s *server) do(t *testing.T, words ...string) rueidis.RedisResult {
 }
 
 // must sends one command to a server, which must not fail.
-func (s *server) must(t *testing.T, words ...string) rueidis.RedisResult {
+func (s *server) must(t testing.TB, words ...string) rueidis.RedisResult {
 	t.Helper()
 	r := s.do(t, words...)
 	if err := r.Error(); err != nil {

@@ -83,5 +83,11 @@ redis.call('PEXPIRE', KEYS[1], 1000)
 local v = redis.call('GETRANGE', KEYS[1], 0, 9)
 redis.call('DEL', KEYS[1])
 redis.call('PUBLISH', ARGV[1], ARGV[2])
+if redis.call('TYPE', KEYS[1]).ok ~= 'none' then return '' end
+redis.call('ZADD', KEYS[1], redis.call('TIME')[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], 1)
+redis.call('ZREVRANGE', KEYS[1], 0, 0)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', 0)
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1)
 return v
 `

@@ -104,13 +104,16 @@ func TestSentinel(t *testing.T) {
 	t.Parallel()
 	path := program(t, "redis-server")
 	master := start(t, path, keepNothing...)
-	start(t, path, append(keepNothing, "--replicaof", "127.0.0.1 "+port(master.addr))...)
+	replica := start(t, path, append(keepNothing, "--replicaof", "127.0.0.1 "+port(master.addr))...)
 	sentinel := startSentinel(t, path, master)
-	cfg := redisdir.Config{URL: "redis+sentinel://" + sentinel.addr + "/mymaster"}
+	for _, s := range []*server{master, replica} {
+		s.must(t, documented(t)...)
+	}
+	cfg := redisdir.Config{URL: "redis+sentinel://websocktunnel:password@" + sentinel.addr + "/mymaster"}
 	t.Run("suite", func(t *testing.T) {
 		directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
 			cfg := cfg
-			cfg.KeyPrefix = newPrefix()
+			cfg.KeyPrefix = "wst:" + newPrefix()
 			return fixture(t, cfg, master)
 		})
 	})

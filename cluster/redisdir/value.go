@@ -57,7 +57,7 @@ func parseEntry(id, value string) (e cluster.Entry, ok bool) {
 	return e, true
 }
 
-// nodePrefix returns the beginning of n's value that changes with its boot alone.
+// bootPrefix returns the beginning of n's value that changes with its boot alone.
 func bootPrefix(n cluster.Node) string {
 	return format + " " + url.QueryEscape(n.Boot) + " "
 }

@@ -36,9 +36,7 @@ var (
 func (d *Directory) Watch(ctx context.Context, f func(cluster.Event)) error {
 	start := time.Now()
 	err := d.watch(ctx, f)
-	if ctx.Err() == nil {
-		err = fmt.Errorf("redisdir: watch: %w", d.clean(err))
-	}
+	err = fmt.Errorf("redisdir: watch: %w", err)
 	d.observe("watch", start, err)
 	return err
 }
@@ -58,7 +56,7 @@ func (d *Directory) watch(ctx context.Context, f func(cluster.Event)) error {
 		ready:   make(chan struct{}),
 		ended:   make(chan error, 1),
 	}
-	if err := d.start(func() { s.run(ctx, client) }); err != nil {
+	if err := d.start(func() { s.run(ctx, d, client) }); err != nil {
 		return err
 	}
 	select {
@@ -119,19 +117,19 @@ type subscription struct {
 }
 
 // run subscribes, and returns when ctx or the connection ends.
-func (s *subscription) run(ctx context.Context, client rueidis.Client) {
+func (s *subscription) run(ctx context.Context, d *Directory, client rueidis.Client) {
 	dedicated, release := client.Dedicate()
 	defer release()
 	defer dedicated.Close()
 	lost := dedicated.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: s.message, OnSubscription: s.subscribed})
 	subscribe := dedicated.B().Subscribe().Channel(s.channel, s.own).Build()
 	if err := dedicated.Do(context.Background(), subscribe).Error(); err != nil {
-		s.end(err)
+		s.end(d.clean(err))
 		return
 	}
 	select {
 	case err := <-lost:
-		s.end(cmp.Or(err, io.ErrUnexpectedEOF))
+		s.end(d.clean(cmp.Or(err, io.ErrUnexpectedEOF)))
 	case <-ctx.Done():
 	}
 }
