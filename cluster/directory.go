@@ -169,6 +169,7 @@ type Event struct {
 // EventKind is one of the constants below.
 type EventKind int
 
+// The kinds of events.
 const (
 	EventResync      EventKind = iota + 1 // events may have been missed until now
 	EventClaimed                          // an entry has been stored

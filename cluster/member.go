@@ -232,7 +232,7 @@ func (m *Member) wholeLocked() bool {
 		return false
 	}
 	for _, p := range m.nodes {
-		if p.Node.State == Restoring && p.Boot != m.boot && p.state == NodeUp {
+		if p.State == Restoring && p.Boot != m.boot && p.state == NodeUp {
 			return false
 		}
 	}

@@ -562,7 +562,7 @@ func (m *model) requestTo(n *modelNode, id string) (to *modelSession) {
 		h, err := n.Find(context.Background(), id)
 		m.look()
 		switch {
-		case err == cluster.ErrAbsent: //nolint:errorlint // the contract says so
+		case err == cluster.ErrAbsent:
 			said = "absent"
 			m.counts.absent++
 			if why := m.wrongAbsent(n, id); why != "" {

@@ -299,7 +299,7 @@ func (n *testNode) at(t *testing.T, id string) string {
 		return h.Node.Name + "?"
 	case err == nil:
 		return h.Node.Name
-	case err == cluster.ErrAbsent: //nolint:errorlint // the contract says so
+	case err == cluster.ErrAbsent:
 		return "absent"
 	case errors.Is(err, cluster.ErrUnknown):
 		return "unknown"

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -42,10 +44,7 @@ type sharedEviction struct {
 
 // shared returns what others are to know.
 func (e *evictions) shared() sharedEvictions {
-	all := sharedEvictions{Lifted: make(map[string]time.Time)}
-	for id, at := range e.lifted {
-		all.Lifted[id] = at
-	}
+	all := sharedEvictions{Lifted: maps.Clone(e.lifted)}
 	for id, b := range e.blocked {
 		one := sharedEviction{ID: id, Issued: b.issued, Until: b.until, At: b.at}
 		for t := range b.tokens {
@@ -135,7 +134,7 @@ func (n *node) shareWith(p *peer) {
 		err = n.ask(p, controlEvictions, body)
 	}
 	if err != nil {
-		n.srv.log.Debug().Err(err).Str("node", p.of.Name).Msg("evictions not shared")
+		n.srv.log.Debug().Str(logevent.Field, logevent.NodeDeaf).Err(err).Str("node", p.of.Name).Msg("evictions not shared")
 	}
 }
 

@@ -31,7 +31,7 @@ func (s *suite) watch(d cluster.Directory) *watcher {
 	go func() { w.done <- d.Watch(ctx, func(e cluster.Event) { w.events <- e }) }()
 	s.Cleanup(func() {
 		cancel()
-		w.wait()
+		_ = w.wait()
 	})
 	if e := w.next(); e != (cluster.Event{Kind: cluster.EventResync}) {
 		s.Fatalf("the first event is %+v", e)
@@ -209,7 +209,7 @@ func watchers(s *suite) {
 	s.put(e, cluster.Stored, cluster.Entry{})
 	a.expect(claimed(e))
 	b.cancel()
-	b.wait()
+	_ = b.wait()
 	s.delete(e)
 	a.expect(released(e))
 	c.expect(claimed(e), released(e))
@@ -316,7 +316,7 @@ func closed(s *suite) {
 		s.Errorf("Close again: %v", err)
 	}
 	w.cancel()
-	w.wait()
+	_ = w.wait()
 	_, _ = s.Directory.Get(s.ctx, "a")
 	_, _ = s.Directory.Put(s.ctx, []cluster.Entry{entry("a", 1)})
 }

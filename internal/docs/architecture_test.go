@@ -73,7 +73,7 @@ func TestStepsExist(t *testing.T) {
 			}
 		}
 	}
-	if ways != 5 {
-		t.Errorf("%d ways through the code, want 5", ways)
+	if ways != 6 {
+		t.Errorf("%d ways through the code, want 6", ways)
 	}
 }

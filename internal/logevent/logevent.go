@@ -38,6 +38,7 @@ const (
 	// In a cluster.
 	NodeChanged   = "node_changed"
 	NodeTwice     = "node_twice" // another process has the node's name
+	NodeDeaf      = "node_deaf"  // it could not be told about evictions
 	DirectoryAway = "directory_away"
 	DirectoryBack = "directory_back"
 )

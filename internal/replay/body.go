@@ -112,8 +112,8 @@ func (b *Body) wakeLocked() {
 	}
 }
 
-// Hold, with true, lets a Read that would lose what is kept wait, until Hold is called with
-// false or there is no other try.
+// Hold says whether a Read that would lose what is kept waits, until the next call or until
+// there is no other try.
 func (b *Body) Hold(held bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
