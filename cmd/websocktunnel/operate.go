@@ -356,10 +356,10 @@ func tunnelPath(cmd *cli.Command) string {
 	return "/api/v1/tunnels/" + url.PathEscape(cmd.Args().First())
 }
 
-// condition returns the state of a tunnel, and of one that has gone since when.
+// condition returns the state of a tunnel, and of one that has gone since when and why.
 func condition(t admin.Tunnel) string {
 	if t.State == "gone" && t.LastEndAt != nil {
-		return "gone " + since(*t.LastEndAt)
+		return "gone " + since(*t.LastEndAt) + ": " + t.LastEndReason
 	}
 	return t.State
 }

@@ -209,7 +209,11 @@ $("rows").addEventListener("click", event => {
   connect();
 });
 $("close").addEventListener("click", () => $("detail").close());
-$("detail").addEventListener("close", () => { state.id = null; connect(); });
+$("detail").addEventListener("close", () => {
+  if ($("detail").open) return; // for another tunnel already: the event comes late
+  state.id = null;
+  connect();
+});
 $("evict").addEventListener("click", () => {
   $("confirm-text").textContent = "Evict " + state.id + "? Its requests end now, and its token and older ones stay blocked until they expire or you unblock them.";
   $("confirm").showModal();
