@@ -162,16 +162,20 @@ func (c *http2Conn) woken(before int64) {
 	}
 }
 
-func (c *http2Conn) Write(p []byte) (int, error) {
-	out := &c.frames.meter.out
+func (c *http2Conn) Write(p []byte) (n int, err error) {
+	m := c.frames.meter
+	out := &m.out
 	if out.settle { // p is not ours to change
 		p = bytes.Clone(p)
 	}
-	c.frames.meter.sent(p)
-	n, err := c.Conn.Write(p)
-	if err == nil && len(out.grow) > 0 && out.betweenFrames() {
-		_, err = c.Conn.Write(out.grow)
-		out.grow = out.grow[:0]
+	out.waits = m.streams.windows.lag > 0 && out.betweenFrames() && onlyWindowUpdates(p)
+	m.sent(p)
+	if n = len(p); !out.waits {
+		n, err = c.Conn.Write(p)
+	}
+	if err == nil && len(out.due) > 0 && out.betweenFrames() {
+		_, err = c.Conn.Write(out.due)
+		out.due = out.due[:0]
 	}
 	return n, err
 }

@@ -109,7 +109,10 @@ type sentFrames struct {
 
 	setting uint16 // the identifier in SETTINGS, as far as it has come
 	settle  bool   // our SETTINGS have to be changed, and have not gone out whole
-	grow    []byte // WINDOW_UPDATEs of our own, to be sent at the next end of a frame
+	due     []byte // WINDOW_UPDATEs of our own, to be sent at the next end of a frame
+
+	waits bool  // the WINDOW_UPDATEs in what is being sent go nowhere; due has what the peer is to be told
+	owed  int64 // of the connection's window: what the peer has not been told of
 }
 
 // betweenFrames reports whether what has been sent ends with a whole frame.
@@ -172,8 +175,15 @@ func (m *meter) sentPayload(p []byte) {
 		stream := streamOf(s.header[:])
 		if stream == 0 {
 			m.inflow.granted(n)
-		} else if more := m.streams.granted(stream, n, m.inflow.held(), m.now); more > 0 {
-			s.grow = appendWindowUpdate(s.grow, stream, more)
+			if !s.waits {
+				return
+			}
+			if s.owed += n; s.owed >= m.streams.windows.lag {
+				s.due = appendWindowUpdate(s.due, stream, s.owed)
+				s.owed = 0
+			}
+		} else if more := m.streams.granted(stream, n, m.inflow.held(), s.waits, m.now); more > 0 {
+			s.due = appendWindowUpdate(s.due, stream, more)
 		}
 	case http2.FrameSettings:
 		if s.settle {

@@ -53,17 +53,24 @@ func (s *openStreams) sent(kind http2.FrameType, stream uint32, asking bool) (wi
 	return cmp.Or(s.windows.first, fixedWindow) + w.grown
 }
 
-// granted notes a WINDOW_UPDATE for a stream that goes to the peer. It returns
-// by what the window is to be enlarged beside that.
-func (s *openStreams) granted(stream uint32, n, held int64, now func() time.Time) (more int64) {
+// granted notes that x/net returns n bytes of a stream's window to the peer. With
+// waits the WINDOW_UPDATE for that goes nowhere. It returns how much the peer is to be
+// told of beside that.
+func (s *openStreams) granted(stream uint32, n, held int64, waits bool, now func() time.Time) (more int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w, ok := s.open[stream]
 	if !ok || s.windows.first == 0 {
+		if waits {
+			return n
+		}
 		return 0
 	}
 	w.credit += n
 	more = s.windows.grow(&w, held, s.rtt.least(), now)
+	if waits {
+		more += s.windows.returns(&w, n)
+	}
 	s.open[stream] = w
 	return more
 }

@@ -15,7 +15,7 @@ import (
 //
 //	what the peer may send on a stream      all streams together
 //	first + what it has grown by            connWindow
-//	≤ most, which x/net enforces            = maxOpen * first + room
+//	≤ most, which x/net enforces            = maxOpen * first + room + lag
 //
 // So streams that stall, of which there can be no more than maxOpen, cannot starve
 // the next one, however much others have grown; and nobody can make this end hold
@@ -34,6 +34,12 @@ const (
 	// minRoundTrip is taken for the round trip of a shorter link: the
 	// ends of a busy one answer no sooner.
 	minRoundTrip = 4 * time.Millisecond
+
+	// x/net returns to the peer what has been read at once, from 4 KiB on, which costs
+	// a system call here and wakes the other end. So that waits until it comes to this
+	// part of the window, or maxLag. The peer has the rest of the window meanwhile.
+	lagPart = 8
+	maxLag  = 256 << 10
 )
 
 // streamWindows is what all streams of a connection share.
@@ -41,6 +47,7 @@ type streamWindows struct {
 	first int64 // what a stream begins with; 0: the windows are x/net's business
 	most  int64 // what it may grow to
 	room  int64 // what all may grow by
+	lag   int64 // of the connection's window: what may wait to be returned to the peer
 
 	grown int64 // what the open ones have grown by
 	tails int64 // what those had that are over, and of which a part may be unread
@@ -53,13 +60,16 @@ func newStreamWindows(most, connWindow int64) streamWindows {
 	if first >= most || maxOpen*most <= connWindow {
 		return streamWindows{}
 	}
-	return streamWindows{first: first, most: most, room: max(connWindow-maxOpen*first, 0)}
+	room := max(connWindow-maxOpen*first, 0)
+	lag := min(room/lagPart, maxLag) // out of the room, so that no first window lacks it
+	return streamWindows{first: first, most: most, room: room - lag, lag: lag}
 }
 
 // streamWindow is that of one stream.
 type streamWindow struct {
 	credit int64 // what the peer may still send
 	grown  int64 // above the first window
+	owed   int64 // of credit: what the peer has not been told of
 
 	// Of the measurement under way.
 	began time.Time // zero: none has begun
@@ -97,6 +107,17 @@ func (w *streamWindows) grow(s *streamWindow, held int64, rtt time.Duration, now
 	return n
 }
 
+// returns notes that n bytes of a stream have been read, which the peer need not be
+// told at once. It returns what it is to be told now.
+func (w *streamWindows) returns(s *streamWindow, n int64) int64 {
+	s.owed += n
+	if s.owed < min((w.first+s.grown)/lagPart, maxLag) {
+		return 0
+	}
+	n, s.owed = s.owed, 0
+	return n
+}
+
 // over gives back what a stream has grown by that is over. What of it has come and
 // is unread is still held.
 func (w *streamWindows) over(s streamWindow) {
@@ -117,6 +138,18 @@ func (s *sentFrames) rewriteSetting(p []byte, at int, window uint32) {
 			p[i] = value[pos-2]
 		}
 	}
+}
+
+const windowUpdateLen = frameHeaderLen + 4
+
+// onlyWindowUpdates reports whether p is nothing but whole WINDOW_UPDATE frames.
+func onlyWindowUpdates(p []byte) bool {
+	for ; len(p) >= windowUpdateLen; p = p[windowUpdateLen:] {
+		if http2.FrameType(p[3]) != http2.FrameWindowUpdate || frameLength(p) != windowUpdateLen-frameHeaderLen {
+			return false
+		}
+	}
+	return len(p) == 0
 }
 
 // appendWindowUpdate appends a WINDOW_UPDATE frame (RFC 9113, section 6.9).

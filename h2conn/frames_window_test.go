@@ -77,7 +77,7 @@ func TestWindowGrows(t *testing.T) {
 				t.Errorf("the window is %d, want %d to %d", window, tc.least, tc.most)
 			}
 			var told int64 // to the peer
-			for b := m.out.grow; len(b) > 0; b = b[frameHeaderLen+4:] {
+			for b := m.out.due; len(b) > 0; b = b[frameHeaderLen+4:] {
 				told += int64(binary.BigEndian.Uint32(b[frameHeaderLen:]))
 			}
 			if want := window - m.streams.windows.first; told != want {
@@ -157,6 +157,72 @@ func TestFirstWindow(t *testing.T) {
 		}
 		if string(b) != want {
 			t.Fatalf("in pieces of %d: % x\nwant % x", size, b, want)
+		}
+	}
+}
+
+// updatesIn returns by how much the WINDOW_UPDATEs in b enlarge each window.
+func updatesIn(t *testing.T, b []byte) map[uint32]int64 {
+	t.Helper()
+	if !onlyWindowUpdates(b) {
+		t.Fatalf("%x is not only WINDOW_UPDATEs", b)
+	}
+	sum := make(map[uint32]int64)
+	for ; len(b) > 0; b = b[windowUpdateLen:] {
+		sum[streamOf(b)] += int64(binary.BigEndian.Uint32(b[frameHeaderLen:]))
+	}
+	return sum
+}
+
+// TestWindowUpdatesWait until they come to a part of the window: nothing of them is
+// lost, and what the peer has not been told of is never more than that.
+func TestWindowUpdatesWait(t *testing.T) {
+	t.Parallel()
+	const total, piece = 4 << 20, 16 << 10
+	m, now := windowMeter(time.Millisecond) // too short for windows to grow
+	openStream(m, 1)
+	m.out.waits = true
+	told := make(map[uint32]int64)
+	sent := 0
+	for read := int64(piece); read <= total; read += piece {
+		if !receive(m, now, 1, piece, time.Millisecond, true) {
+			t.Fatal("a window was exceeded")
+		}
+		if len(m.out.due) > 0 {
+			sent++
+		}
+		for stream, n := range updatesIn(t, m.out.due) {
+			told[stream] += n
+		}
+		m.out.due = m.out.due[:0]
+		if owed := read - told[1]; owed < 0 || owed >= m.streams.windows.first/lagPart {
+			t.Fatalf("of the stream, %d of %d bytes wait", owed, read)
+		}
+		if owed := read - told[0]; owed < 0 || owed >= m.streams.windows.lag {
+			t.Fatalf("of the connection, %d of %d bytes wait", owed, read)
+		}
+	}
+	if most := total / int(m.streams.windows.first/lagPart); sent > most {
+		t.Errorf("%d times something was sent, want %d at most", sent, most)
+	}
+}
+
+// TestWindowUpdatesOfOthersPass: what x/net says of streams that are over, and of
+// connections whose windows do not grow, goes out as it is.
+func TestWindowUpdatesOfOthersPass(t *testing.T) {
+	t.Parallel()
+	m, _ := windowMeter(time.Millisecond)
+	m.out.waits = true
+	m.sent(windowUpdate(7, 4096))
+	if told := updatesIn(t, m.out.due); told[7] != 4096 {
+		t.Errorf("of a stream that is not open, %d bytes are told of at once, want 4096", told[7])
+	}
+	if w := newStreamWindows(64<<10, 250*64<<10); w.lag != 0 {
+		t.Errorf("where windows do not grow, %d bytes may wait", w.lag)
+	}
+	for _, p := range [][]byte{windowUpdate(1, 5)[:windowUpdateLen-1], frame(http2.FrameData, 0, 4), append(windowUpdate(1, 5), frame(http2.FramePing, 0, 8)...)} {
+		if onlyWindowUpdates(p) {
+			t.Errorf("%x is taken for WINDOW_UPDATEs alone", p)
 		}
 	}
 }
