@@ -8,8 +8,14 @@ import (
 	"time"
 )
 
-// readAheadSize is how much a carrier reads ahead at a time.
-const readAheadSize = 16 << 10
+const (
+	// readAheadSize is how much a carrier reads ahead at a time.
+	readAheadSize = 16 << 10
+
+	// bulkAhead is the same where large messages come: the header of the next one. The
+	// rest would only be copied once more.
+	bulkAhead = 512
+)
 
 // readBuffers holds buffers of readAheadSize bytes, so that an idle connection holds
 // none.
@@ -31,6 +37,7 @@ type carrier struct {
 	ahead   []byte               // has been read, and not taken yet
 	small   [acceptReadBuffer]byte
 	more    bool // the last read has filled what it had, so there may be more
+	bulk    bool // the last read was a large one, of what is to go to its reader
 
 	closeOnce sync.Once
 	closeErr  error
@@ -53,14 +60,19 @@ func (c *carrier) Read(p []byte) (int, error) {
 	if !c.more || len(p) >= readAheadSize {
 		n, err := c.r.Read(p)
 		c.more = n == len(p)
+		c.bulk = len(p) >= readAheadSize
 		c.flood.arrived(n)
 		return n, err
 	}
 	if c.buffer == nil {
 		c.buffer = readBuffers.Get().(*[readAheadSize]byte)
 	}
-	n, err := c.r.Read(c.buffer[:])
-	c.ahead, c.more = c.buffer[:n], n == readAheadSize
+	room := c.buffer[:]
+	if c.bulk {
+		room = room[:bulkAhead]
+	}
+	n, err := c.r.Read(room)
+	c.ahead, c.more, c.bulk = room[:n], n == len(room), false
 	c.flood.arrived(n)
 	if n > 0 {
 		err = nil // it comes again

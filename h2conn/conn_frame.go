@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
+	"slices"
 )
 
 // Messages are framed here and not by the websocket library, which flushes a
@@ -29,8 +30,10 @@ const maxFrameOverhead = 14
 type maskKeys struct {
 	made []byte
 	left []byte
-	pad  [64]byte // a key again and again, for long messages
+	pad  []byte // maskPad bytes: a key again and again, for long messages
 }
+
+const maskPad = 1 << 10
 
 func (k *maskKeys) next() (key [4]byte) {
 	if len(k.left) == 0 {
@@ -52,21 +55,26 @@ func appendFrame(dst []byte, op byte, p []byte, keys *maskKeys) []byte {
 	if keys != nil {
 		mask = maskedBit
 	}
-	dst = append(dst, finBit|op)
-	switch n := len(p); {
-	case n < 126:
-		dst = append(dst, mask|byte(n))
-	case n < 1<<16:
-		dst = binary.BigEndian.AppendUint16(append(dst, mask|126), uint16(n))
-	default:
-		dst = binary.BigEndian.AppendUint64(append(dst, mask|127), uint64(n))
-	}
+	dst = appendFrameHeader(dst, op, mask, len(p))
 	if keys == nil {
 		return append(dst, p...)
 	}
 	key := keys.next()
 	dst = append(dst, key[:]...)
 	return keys.appendMasked(dst, p, key)
+}
+
+// appendFrameHeader appends the header of a message of one frame with n bytes, up to the key.
+func appendFrameHeader(dst []byte, op, mask byte, n int) []byte {
+	dst = append(dst, finBit|op)
+	switch {
+	case n < 126:
+		return append(dst, mask|byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, mask|126), uint16(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, mask|127), uint64(n))
+	}
 }
 
 // maxWordwise is up to how many bytes are masked a word at a time: what x/net gathers
@@ -76,25 +84,38 @@ const maxWordwise = 4 << 10
 // appendMasked appends p, masked with key. It needs little stack for few bytes: x/net
 // writes from new goroutines, and to let their stacks grow costs more than all of this.
 func (k *maskKeys) appendMasked(dst, p []byte, key [4]byte) []byte {
+	if len(p) > maxWordwise {
+		return k.appendMaskedPad(dst, p, key)
+	}
 	at := len(dst)
 	dst = append(dst, p...)
 	rest := dst[at:]
-	if len(rest) <= maxWordwise {
-		word := uint64(binary.LittleEndian.Uint32(key[:]))
-		word |= word << 32
-		for ; len(rest) >= 8; rest = rest[8:] {
-			binary.LittleEndian.PutUint64(rest, binary.LittleEndian.Uint64(rest)^word)
-		}
-		for i := range rest {
-			rest[i] ^= key[i%len(key)]
-		}
-		return dst
+	word := uint64(binary.LittleEndian.Uint32(key[:]))
+	word |= word << 32
+	for ; len(rest) >= 8; rest = rest[8:] {
+		binary.LittleEndian.PutUint64(rest, binary.LittleEndian.Uint64(rest)^word)
 	}
-	for i := 0; i < len(k.pad); i += len(key) {
-		copy(k.pad[i:], key[:])
+	for i := range rest {
+		rest[i] ^= key[i%len(key)]
 	}
-	for len(rest) > 0 {
-		rest = rest[subtle.XORBytes(rest, rest, k.pad[:]):]
+	return dst
+}
+
+// appendMaskedPad copies and masks in one go.
+//
+//go:noinline
+func (k *maskKeys) appendMaskedPad(dst, p []byte, key [4]byte) []byte {
+	if k.pad == nil {
+		k.pad = make([]byte, maskPad)
+	}
+	for n := copy(k.pad, key[:]); n < maskPad; n *= 2 {
+		copy(k.pad[n:], k.pad[:n])
+	}
+	at := len(dst)
+	dst = slices.Grow(dst, len(p))[:at+len(p)]
+	for rest := dst[at:]; len(p) > 0; {
+		n := subtle.XORBytes(rest, p, k.pad)
+		rest, p = rest[n:], p[n:]
 	}
 	return dst
 }

@@ -27,10 +27,10 @@ func limitUnsent(conn net.Conn) {
 	_ = raw.Control(func(fd uintptr) { setNotSentLowat(fd, maxUnsent) })
 }
 
-// directWriter returns what writes to the TCP connection under conn as much as it
-// takes at once, or nil if there is none, if layers between change what is written, or
-// if the system cannot do that.
-func directWriter(conn net.Conn) func([]byte) int {
+// directWriter returns what writes two pieces of bytes to the TCP connection under conn,
+// as much as it takes at once, or nil if there is none, if layers between change what is
+// written, or if the system cannot do that.
+func directWriter(conn net.Conn) func(head, p []byte) int {
 	tcp := netconn.Socket(conn)
 	if tcp == nil {
 		return nil
@@ -39,16 +39,22 @@ func directWriter(conn net.Conn) func([]byte) int {
 	if err != nil {
 		return nil
 	}
-	var p []byte
-	var n int
-	write := writeOnce(func() []byte { return p }, &n) // made once, not with each write
-	if write == nil {
+	w := new(onceWriter)
+	write := w.write // made once, not with each write
+	if !canWriteOnce {
 		return nil
 	}
-	return func(b []byte) int {
-		p, n = b, 0
+	return func(head, p []byte) int {
+		w.pieces, w.n = [2][]byte{head, p}, 0
 		_ = raw.Write(write) // an error comes again with the next blocking write
-		p = nil
-		return n
+		w.pieces = [2][]byte{}
+		return w.n
 	}
+}
+
+// onceWriter writes pieces, or the beginning of them, without waiting, and sets n to how
+// much that was. Its write is for [syscall.RawConn.Write].
+type onceWriter struct {
+	pieces [2][]byte
+	n      int
 }

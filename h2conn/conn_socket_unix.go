@@ -13,17 +13,21 @@ func setNotSentLowat(fd uintptr, n int) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
 }
 
-// writeOnce returns the function for [syscall.RawConn.Write] that writes what p
-// returns, or the beginning of it, without waiting, and sets n to how much that was.
-func writeOnce(p func() []byte, n *int) func(fd uintptr) bool {
-	return func(fd uintptr) bool {
-		for {
-			k, err := unix.Write(int(fd), p())
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			*n = max(k, 0)
-			return true
+const canWriteOnce = true
+
+func (w *onceWriter) write(fd uintptr) bool {
+	for {
+		var n int
+		var err error
+		if len(w.pieces[0]) == 0 {
+			n, err = unix.Write(int(fd), w.pieces[1])
+		} else {
+			n, err = unix.Writev(int(fd), w.pieces[:])
 		}
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		w.n = max(n, 0)
+		return true
 	}
 }

@@ -70,10 +70,10 @@ type combiner struct {
 	timeout time.Duration // of one flush; zero: none
 	keys    *maskKeys     // of a client; guarded by mu
 
-	// direct writes to the socket of w what it takes without blocking, and returns
-	// how much that is. Guarded by mu, and called only by the one who has set
-	// flushing. Nil: there is none.
-	direct func(p []byte) int
+	// direct writes head and then p, each of which may be empty, to the socket of w, as
+	// much as it takes without blocking, and returns how much that is. Guarded by mu, and
+	// called only by the one who has set flushing. Nil: there is none.
+	direct func(head, p []byte) int
 
 	// several says that more than one may have something to write at the same time.
 	several atomic.Bool
@@ -86,7 +86,8 @@ type combiner struct {
 	timer *time.Timer // of timeout; owned by the same; nil before the first flush
 
 	mu       sync.Mutex
-	pending  *[]byte // nil when empty
+	head     [maxFrameOverhead]byte // of a message that is written through; owned by who has set flushing
+	pending  *[]byte                // nil when empty
 	flushing bool
 	ended    bool          // a close frame has been written: no message follows it
 	err      error         // sticky
@@ -133,13 +134,36 @@ func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
 	if c.ended {
 		return net.ErrClosed
 	}
+	if c.direct != nil && c.keys == nil && c.pending == nil && !c.flushing && len(p) >= directSize {
+		c.writeThroughLocked(op, p)
+		return nil
+	}
 	b := c.bufferLocked()
 	*b = appendFrame(*b, op, p, c.keys)
 	c.startLocked()
 	return nil
 }
 
-func (c *combiner) setDirect(direct func([]byte) int) {
+// writeThroughLocked hands p to the kernel as a message, without a copy of what it takes.
+func (c *combiner) writeThroughLocked(op byte, p []byte) {
+	head := appendFrameHeader(c.head[:0], op, 0, len(p))
+	direct := c.direct
+	c.flushing = true
+	c.mu.Unlock()
+	n := direct(head, p)
+	c.pace.wrote(n, 0, &c.quantum)
+	var buf *[]byte
+	var rest []byte
+	if n < len(head)+len(p) {
+		buf = combineBuffers.Get().(*[]byte)
+		*buf = append(append(*buf, head[min(n, len(head)):]...), p[max(n-len(head), 0):]...)
+		rest = *buf
+	}
+	c.mu.Lock()
+	c.triedLocked(buf, rest)
+}
+
+func (c *combiner) setDirect(direct func(head, p []byte) int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.direct = direct
@@ -158,32 +182,39 @@ func (c *combiner) startLocked() {
 		return
 	}
 	c.flushing = true
-	var buf *[]byte
-	var rest []byte
-	if c.direct != nil && len(*c.pending) >= directSize {
-		buf, c.pending = c.pending, nil
-		direct := c.direct
-		c.mu.Unlock()
-		if rest = c.tryWrite(direct, *buf); len(rest) == 0 {
-			putBuffer(buf)
-			buf = nil
-		}
-		c.mu.Lock()
-		c.changedLocked()
-		if buf == nil && c.pending == nil {
-			c.flushing = false
-			return
-		}
+	if c.direct == nil || len(*c.pending) < directSize {
+		go c.flush(nil, nil)
+		return
+	}
+	buf := c.pending
+	c.pending = nil
+	direct := c.direct
+	c.mu.Unlock()
+	rest := c.tryWrite(direct, *buf)
+	if len(rest) == 0 {
+		putBuffer(buf)
+		buf = nil
+	}
+	c.mu.Lock()
+	c.triedLocked(buf, rest)
+}
+
+// triedLocked goes on after a direct write, which has left rest of buf; nil: nothing.
+func (c *combiner) triedLocked(buf *[]byte, rest []byte) {
+	c.changedLocked()
+	if buf == nil && c.pending == nil {
+		c.flushing = false
+		return
 	}
 	go c.flush(buf, rest)
 }
 
 // tryWrite writes what the socket takes at once, and returns the rest of p.
-func (c *combiner) tryWrite(direct func([]byte) int, p []byte) []byte {
+func (c *combiner) tryWrite(direct func(head, p []byte) int, p []byte) []byte {
 	if direct == nil {
 		return p
 	}
-	n := direct(p)
+	n := direct(nil, p)
 	c.pace.wrote(n, 0, &c.quantum)
 	return p[n:]
 }

@@ -1,6 +1,7 @@
 package h2conn
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -42,9 +43,9 @@ func TestDirectWrites(t *testing.T) {
 	isFull := sync.OnceFunc(func() { close(full) })
 	c := newCombiner(a, 10*time.Second, false)
 	var whole, partly atomic.Int32
-	c.setDirect(func(p []byte) int {
-		n := direct(p)
-		if n == len(p) {
+	c.setDirect(func(head, p []byte) int {
+		n := direct(head, p)
+		if n == len(head)+len(p) {
 			whole.Add(1)
 		} else {
 			partly.Add(1)
@@ -99,5 +100,64 @@ func TestDirectWriterNeedsPlainTCP(t *testing.T) {
 		if directWriter(c) != nil {
 			t.Errorf("%s: there is one", name)
 		}
+	}
+}
+
+// TestWriteThrough: messages that the kernel takes from where they are arrive whole and in
+// order, also where it takes only a part.
+func TestWriteThrough(t *testing.T) {
+	a, b := tcpPair(t)
+	direct := directWriter(a)
+	if direct == nil {
+		t.Skip("not on this system")
+	}
+	full := make(chan struct{})
+	isFull := sync.OnceFunc(func() { close(full) })
+	c := newCombiner(a, 10*time.Second, false)
+	var whole, partly atomic.Int32
+	c.setDirect(func(head, p []byte) int {
+		most := len(p)
+		if len(head) > 0 && len(p)%5 == 0 {
+			most /= 2 // the socket has less room
+		}
+		n := direct(head, p[:most])
+		switch {
+		case len(head) == 0:
+		case n == len(head)+len(p):
+			whole.Add(1)
+		default:
+			partly.Add(1)
+			isFull()
+		}
+		return n
+	})
+	const messages = 200
+	message := func(i int) []byte {
+		p := make([]byte, 1+i*977%maxQuantum)
+		for j := range p {
+			p[j] = byte(i + j)
+		}
+		return p
+	}
+	go func() {
+		for i := range messages {
+			if err := c.writeMessage(opBinary, message(i), false); err != nil {
+				t.Error(err)
+			}
+		}
+		isFull()
+		c.Close()
+	}()
+	<-full
+	var want []byte
+	for i := range messages {
+		want = appendFrame(want, opBinary, message(i), nil)
+	}
+	got, err := io.ReadAll(b)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v, want the %d of %d messages", len(got), err, len(want), messages)
+	}
+	if whole.Load() == 0 || partly.Load() == 0 {
+		t.Errorf("%d messages were taken whole, %d partly: want some of each", whole.Load(), partly.Load())
 	}
 }

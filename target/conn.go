@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
@@ -30,6 +31,13 @@ func newConn(c net.Conn) *conn {
 }
 
 func (c *conn) Read(p []byte) (int, error) { return c.head.read(p, c.Conn.Read) }
+
+// ReadFrom is what net/http copies the body of a request with.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	buf := copyBuffers{}.Get()
+	defer copyBuffers{}.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buf)
+}
 
 // Close tells only once nothing can be written any more: see requestBody.end.
 func (c *conn) Close() error {
