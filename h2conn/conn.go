@@ -20,11 +20,6 @@ const (
 	// closeTimeout bounds the close handshake: after it the connection is cut.
 	closeTimeout = time.Second
 
-	// maxMessage is the size of the largest message that Write makes: an HTTP/2
-	// frame with its header. Room for it can be had whenever nothing is being held
-	// back.
-	maxMessage = defaultMaxFrameSize + frameHeaderLen
-
 	// maxRead is how much is read at a time.
 	maxRead = 32 << 10
 
@@ -248,7 +243,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	for len(p) > 0 {
-		m := p[:min(len(p), maxMessage, c.quantum()+frameHeaderLen)]
+		m := p[:min(len(p), c.quantum()+frameHeaderLen)] // a frame with its header
 		if err := c.carrier.writeMessage(opBinary, m, false); err != nil {
 			if err == os.ErrDeadlineExceeded { //nolint:errorlint // writeMessage's own
 				return n, err

@@ -96,9 +96,9 @@ func (h *combiningHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	limitUnsent(conn)
 	h.conn = conn
 	h.carrier = newCarrier(conn, conn, h.flood, h.writeTimeout, false)
+	h.carrier.unsent = limitUnsent(conn)
 	h.carrier.ahead = slices.Clone(ahead)
 	cc := carrierConn{conn, h.carrier}
 	h.carrier.above = bufio.NewReaderSize(cc, acceptReadBuffer)

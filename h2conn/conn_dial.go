@@ -82,7 +82,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 	}
 	var local, remote net.Addr
 	if tr.conn != nil {
-		limitUnsent(tr.conn)
+		tr.carrier.setUnsent(limitUnsent(tr.conn))
 		local, remote = tr.conn.LocalAddr(), tr.conn.RemoteAddr()
 	}
 	c := newConn(ws, tr.carrier, local, remote)

@@ -11,7 +11,7 @@ import (
 // 5.2.
 func TestAppendFrame(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{0, 1, 3, 4, 125, 126, 255, 256, 257, 1000, 4095, 4096, 4097, 65535, 65536, maxMessage} {
+	for _, n := range []int{0, 1, 3, 4, 125, 126, 255, 256, 257, 1000, 4095, 4096, 4097, 65535, 65536, bulkQuantum + frameHeaderLen} {
 		for _, masked := range []bool{false, true} {
 			p := make([]byte, n)
 			for i := range p {

@@ -13,18 +13,23 @@ import (
 // long links fill all the same.
 const maxUnsent = 32 << 10
 
+// fastUnsent is the same on a fast link.
+const fastUnsent = bulkQuantum
+
 // limitUnsent applies maxUnsent to the TCP connection under conn, if there is
-// one and the system can do that.
-func limitUnsent(conn net.Conn) {
+// one and the system can do that. It returns what changes that later; nil: nothing can.
+func limitUnsent(conn net.Conn) func(n int) {
 	tcp, ok := netconn.Find[*net.TCPConn](conn)
 	if !ok {
-		return
+		return nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return
+		return nil
 	}
-	_ = raw.Control(func(fd uintptr) { setNotSentLowat(fd, maxUnsent) })
+	limit := func(n int) { _ = raw.Control(func(fd uintptr) { setNotSentLowat(fd, n) }) }
+	limit(maxUnsent)
+	return limit
 }
 
 // directWriter returns what writes two pieces of bytes to the TCP connection under conn,

@@ -13,8 +13,10 @@ import (
 
 const (
 	// maxPending is the most that a combiner holds back: a message of the largest
-	// size, or several of maxQuantum together.
-	maxPending = maxMessage + maxFrameOverhead
+	// size, or several of maxQuantum together. That of an answering end, which has
+	// larger messages, holds back maxBulkPending.
+	maxPending     = maxQuantum + frameHeaderLen + maxFrameOverhead
+	maxBulkPending = bulkQuantum + frameHeaderLen + maxFrameOverhead
 
 	// How much is written at a time: at first, and on a slow link.
 	firstPiece = 16 << 10
@@ -27,6 +29,13 @@ const (
 	maxQuantum = 64 << 10
 	minQuantum = 4 << 10
 
+	// A link is fast that has taken fastBytes within fastTime, which is more than the
+	// kernel holds. Then the kernel may hold more, and the answering end makes larger
+	// messages: each of them, and each wait, costs time of its own.
+	fastBytes   = 1 << 20
+	fastTime    = 40 * time.Millisecond
+	bulkQuantum = askingMaxFrameSize
+
 	// directSize is how many bytes are worth a system call of their own.
 	directSize = 16 << 10
 
@@ -36,16 +45,22 @@ const (
 
 var errWriteTimeout = errors.New("h2conn: the peer took no bytes within the write timeout")
 
-// combineBuffers holds buffers of maxPending bytes, so that an idle
-// connection holds none.
-var combineBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, maxPending)
-	return &b
-}}
+// combineBuffers holds buffers of maxPending bytes, and bulkBuffers of maxBulkPending, so
+// that an idle connection holds none.
+var combineBuffers, bulkBuffers = bufferPool(maxPending), bufferPool(maxBulkPending)
 
-func putBuffer(b *[]byte) {
+func bufferPool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		b := make([]byte, 0, size)
+		return &b
+	}}
+}
+
+func (c *combiner) getBuffer() *[]byte { return c.buffers.Get().(*[]byte) }
+
+func (c *combiner) putBuffer(b *[]byte) {
 	*b = (*b)[:0]
-	combineBuffers.Put(b)
+	c.buffers.Put(b)
 }
 
 // combiner gathers small writes into large ones. A write appends to a buffer
@@ -69,17 +84,23 @@ type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
 	keys    *maskKeys     // of a client; guarded by mu
+	buffers *sync.Pool
+	most    int // of quantum
 
 	// direct writes head and then p, each of which may be empty, to the socket of w, as
 	// much as it takes without blocking, and returns how much that is. Guarded by mu, and
 	// called only by the one who has set flushing. Nil: there is none.
 	direct func(head, p []byte) int
 
+	// unsent lets the kernel hold this many bytes that it has not sent. Called only by
+	// the one who has set flushing. Nil: nothing can be done about it.
+	unsent func(n int)
+
 	// several says that more than one may have something to write at the same time.
 	several atomic.Bool
 
 	// quantum is how many bytes the link takes within maxHold, as far as is
-	// known, between minQuantum and maxQuantum.
+	// known, between minQuantum and maxQuantum, or most if that is much.
 	quantum atomic.Int32
 	pace    pace // owned by the one who has set flushing
 
@@ -96,9 +117,10 @@ type combiner struct {
 }
 
 func newCombiner(w io.WriteCloser, timeout time.Duration, masked bool) *combiner {
-	c := &combiner{w: w, timeout: timeout}
-	if masked {
+	c := &combiner{w: w, timeout: timeout, buffers: combineBuffers, most: maxQuantum}
+	if masked { // the answering end
 		c.keys = new(maskKeys)
+		c.buffers, c.most = bulkBuffers, bulkQuantum
 	}
 	c.quantum.Store(maxQuantum)
 	return c
@@ -151,16 +173,22 @@ func (c *combiner) writeThroughLocked(op byte, p []byte) {
 	c.flushing = true
 	c.mu.Unlock()
 	n := direct(head, p)
-	c.pace.wrote(n, 0, &c.quantum)
+	c.wrote(n, 0)
 	var buf *[]byte
 	var rest []byte
 	if n < len(head)+len(p) {
-		buf = combineBuffers.Get().(*[]byte)
+		buf = c.getBuffer()
 		*buf = append(append(*buf, head[min(n, len(head)):]...), p[max(n-len(head), 0):]...)
 		rest = *buf
 	}
 	c.mu.Lock()
 	c.triedLocked(buf, rest)
+}
+
+func (c *combiner) setUnsent(unsent func(n int)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsent = unsent
 }
 
 func (c *combiner) setDirect(direct func(head, p []byte) int) {
@@ -171,7 +199,7 @@ func (c *combiner) setDirect(direct func(head, p []byte) int) {
 
 func (c *combiner) bufferLocked() *[]byte {
 	if c.pending == nil {
-		c.pending = combineBuffers.Get().(*[]byte)
+		c.pending = c.getBuffer()
 	}
 	return c.pending
 }
@@ -192,7 +220,7 @@ func (c *combiner) startLocked() {
 	c.mu.Unlock()
 	rest := c.tryWrite(direct, *buf)
 	if len(rest) == 0 {
-		putBuffer(buf)
+		c.putBuffer(buf)
 		buf = nil
 	}
 	c.mu.Lock()
@@ -215,7 +243,7 @@ func (c *combiner) tryWrite(direct func(head, p []byte) int, p []byte) []byte {
 		return p
 	}
 	n := direct(nil, p)
-	c.pace.wrote(n, 0, &c.quantum)
+	c.wrote(n, 0)
 	return p[n:]
 }
 
@@ -269,28 +297,58 @@ func (c *combiner) waitForLocked(d time.Duration) {
 	c.waitLocked(t.C)
 }
 
+// wrote notes that a write of n bytes has taken d.
+func (c *combiner) wrote(n int, d time.Duration) {
+	before := c.pace.fast
+	c.pace.wrote(n, d, &c.quantum, c.most)
+	if c.unsent == nil || c.pace.fast == before {
+		return
+	}
+	if c.pace.fast {
+		c.unsent(fastUnsent)
+	} else {
+		c.unsent(maxUnsent)
+	}
+}
+
 // A pace learns how fast a link is. What a single write takes says little: it
 // may have found room in the kernel. So it counts until there is enough.
 type pace struct {
 	bytes int           // written …
 	took  time.Duration // … in that time
+
+	fast  bool
+	begun time.Time // of the run of bytes that are counted for that
+	run   int       // how many there are
 }
 
 // wrote notes that a write of n bytes has taken d and, every now and then,
-// adapts the quantum.
-func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32) {
+// adapts the quantum, which a fast link may have more of, up to most.
+func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32, most int) {
+	if p.run += n; p.run >= fastBytes {
+		now := time.Now()
+		p.fast = now.Sub(p.begun) < fastTime
+		p.begun, p.run = now, 0
+		if !p.fast {
+			quantum.Store(min(quantum.Load(), maxQuantum))
+		}
+	}
 	p.bytes += n
 	p.took += d
 	if p.took < maxHold && p.bytes < maxQuantum {
 		return
 	}
-	q := int64(maxQuantum)
-	if p.took > 0 {
-		q = min(int64(p.bytes)*int64(maxHold)/int64(p.took), maxQuantum)
+	if !p.fast {
+		most = maxQuantum
 	}
+	q := int64(most)
+	if p.took > 0 {
+		q = min(int64(p.bytes)*int64(maxHold)/int64(p.took), q)
+	}
+	p.fast = p.fast && q >= maxQuantum
 	// Up by doubling: a slow link takes a burst now and then.
 	quantum.Store(int32(max(min(q, 2*int64(quantum.Load())), minQuantum)))
-	*p = pace{}
+	p.bytes, p.took = 0, 0
 }
 
 func (c *combiner) changedLocked() {
@@ -321,7 +379,7 @@ func (c *combiner) flush(buf *[]byte, rest []byte) {
 			rest = c.tryWrite(direct, rest)
 		}
 		err := c.writeAll(rest)
-		putBuffer(buf)
+		c.putBuffer(buf)
 		buf = nil
 		c.mu.Lock()
 		if err != nil && c.err == nil {
@@ -329,7 +387,7 @@ func (c *combiner) flush(buf *[]byte, rest []byte) {
 		}
 	}
 	if buf != nil {
-		putBuffer(buf)
+		c.putBuffer(buf)
 	}
 	c.flushing = false
 	c.changedLocked()
@@ -350,13 +408,17 @@ func (c *combiner) writeAll(p []byte) (err error) {
 		}
 		defer timer.Stop() // the next one has the same
 	}
-	for size := firstPiece; len(p) > 0 && err == nil; {
+	size := firstPiece
+	if c.pace.fast {
+		size = maxBulkPending
+	}
+	for len(p) > 0 && err == nil {
 		begun := time.Now()
 		piece := p[:min(len(p), size)]
 		_, err = c.w.Write(piece)
 		p = p[len(piece):]
 		took := time.Since(begun)
-		c.pace.wrote(len(piece), took, &c.quantum)
+		c.wrote(len(piece), took)
 		if timer == nil {
 			continue
 		}
@@ -367,7 +429,7 @@ func (c *combiner) writeAll(p []byte) (err error) {
 		case took > c.timeout/10:
 			size = max(size/4, slowPiece)
 		case took < c.timeout/100:
-			size = min(size*2, maxPending)
+			size = min(size*2, maxBulkPending)
 		}
 	}
 	return err
@@ -401,7 +463,7 @@ func (c *combiner) abort(err error) error {
 		c.err = err
 	}
 	if c.pending != nil {
-		putBuffer(c.pending)
+		c.putBuffer(c.pending)
 		c.pending = nil
 	}
 	c.changedLocked()

@@ -100,3 +100,42 @@ func TestQuantumFollowsLink(t *testing.T) {
 		c.Close()
 	})
 }
+
+// TestFastLink: one that has proven fast takes more at a time, from an answering end, and
+// the kernel may hold more; not so when it has become slow.
+func TestFastLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, answering := range []bool{false, true} {
+			most := maxQuantum
+			if answering {
+				most = bulkQuantum
+			}
+			w := new(meteredWriter)
+			c := newCombiner(w, 10*time.Second, answering)
+			var unsent atomic.Int64
+			c.unsent = func(n int) { unsent.Store(int64(n)) }
+			send := func(perMS int64, n int) {
+				w.perMS.Store(perMS)
+				for ; n > 0; n -= 32 << 10 {
+					if err := c.writeMessage(opBinary, make([]byte, 32<<10), false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				<-time.After(time.Minute) // until all has left
+			}
+			send(2500, 2<<20)
+			if unsent.Load() != 0 {
+				t.Errorf("at 20 Mbit/s the kernel may hold %d", unsent.Load())
+			}
+			send(125_000, 4<<20)
+			if q := int(c.quantum.Load()); q != most || unsent.Load() != fastUnsent {
+				t.Errorf("at 1 Gbit/s %d at a time and %d in the kernel, want %d and %d", q, unsent.Load(), most, fastUnsent)
+			}
+			send(2500, 256<<10)
+			if q := int(c.quantum.Load()); q > 30_000 || unsent.Load() != maxUnsent {
+				t.Errorf("at 20 Mbit/s again %d at a time and %d in the kernel, want about 25,000 and %d", q, unsent.Load(), maxUnsent)
+			}
+			c.Close()
+		}
+	})
+}

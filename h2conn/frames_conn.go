@@ -74,6 +74,7 @@ type http2Conn struct {
 	started chan struct{}  // closed when buffers is set; nil after the first Read
 	buffers *clientBuffers // nil: x/net's stay as they are
 
+	lent     int           // bytes that count as held since x/net's buffer is so much larger
 	quiet    time.Duration // when nothing has come for so long, buffers for writing are given up
 	silence  time.Duration // after which the peer is given up; zero: never
 	lastRead atomic.Int64  // time since start
@@ -128,7 +129,7 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 	before := c.resting()
 	n, err := c.frames.Read(p)
 	if n > 0 {
-		c.woken(before)
+		c.woken(before, n)
 	}
 	return n, err
 }
@@ -148,14 +149,23 @@ func (c *http2Conn) begin() {
 //go:noinline
 func (c *http2Conn) resting() (lastRead int64) {
 	c.buffers.takeFrame()
+	c.lends(0)
 	return c.lastRead.Load()
 }
 
-// woken is the counterpart of resting, which has returned before.
+// lends says that n bytes of a buffer count as held.
+func (c *http2Conn) lends(n int) {
+	if held := c.frames.meter.inflow.changed; held != nil && n != c.lent {
+		held(int64(n - c.lent))
+	}
+	c.lent = n
+}
+
+// woken is the counterpart of resting, which has returned before. n bytes have come.
 //
 //go:noinline
-func (c *http2Conn) woken(before int64) {
-	c.buffers.lendFrame()
+func (c *http2Conn) woken(before int64, n int) {
+	c.lends(c.buffers.lendFrame(c.frames.meter.left + n)) // the frame that is not whole, and a few bytes
 	if c.lastRead.Load()-before >= int64(c.quiet) {
 		c.buffers.shrinkWriter()
 		c.frames.meter.streams.shrink()

@@ -23,6 +23,10 @@ const (
 	answeringConnWindow     = 32 << 20
 	answeringMaxHeaderBytes = 192 << 10
 
+	// answeringMaxFrameSize is small beside askingMaxFrameSize since the asking end
+	// holds a buffer of that size for each body that it sends, however slowly it comes.
+	answeringMaxFrameSize = 64 << 10
+
 	// ownHeaderBytes is what x/net's server adds to MaxHeaderBytes in its settings.
 	ownHeaderBytes = 320
 
@@ -52,7 +56,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 	}
 	s2 := &http2.Server{
 		MaxConcurrentStreams:         defaultInt(cfg.MaxConcurrentStreams, answeringMaxStreams),
-		MaxReadFrameSize:             defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize),
+		MaxReadFrameSize:             defaultInt(cfg.MaxFrameSize, answeringMaxFrameSize),
 		MaxUploadBufferPerStream:     defaultInt(cfg.StreamWindow, answeringStreamWindow),
 		MaxUploadBufferPerConnection: defaultInt(cfg.ConnWindow, answeringConnWindow),
 		ReadIdleTimeout:              defaultDuration(cfg.PingInterval, defaultPingInterval),

@@ -21,7 +21,7 @@ const (
 	askingStreamWindow   = 8 << 20
 	askingConnWindow     = 256 << 20
 	askingMaxHeaderBytes = 256 << 10
-	defaultMaxFrameSize  = 64 << 10
+	askingMaxFrameSize   = 256 << 10
 
 	// expectContinueTimeout is how long a request body with "Expect:
 	// 100-continue" waits for the target to ask for it.
@@ -51,7 +51,7 @@ var _ http.RoundTripper = (*Transport)(nil)
 // peer; Ping does.
 func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect, goneAway: make(chan struct{})}
-	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)), true)
+	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, askingMaxFrameSize)), true)
 	m.grows(newStreamWindows(int64(defaultInt(cfg.StreamWindow, askingStreamWindow)), int64(defaultInt(cfg.ConnWindow, askingConnWindow))))
 	m.goneAway = sync.OnceFunc(func() { close(t.goneAway) })
 	m.pings.start, m.pings.answered = time.Now(), cfg.PingAnswered
@@ -105,7 +105,7 @@ func sharedTransport(cfg Config) (*http2.Transport, error) {
 	}
 	t2.DisableCompression = true
 	t2.AllowHTTP = true
-	t2.MaxReadFrameSize = defaultInt(cfg.MaxFrameSize, defaultMaxFrameSize)
+	t2.MaxReadFrameSize = defaultInt(cfg.MaxFrameSize, askingMaxFrameSize)
 	t2.MaxHeaderListSize = defaultInt(cfg.MaxHeaderBytes, askingMaxHeaderBytes)
 	t2.StrictMaxConcurrentStreams = true // wait for a slot rather than fail
 	actual, _ := sharedTransports.LoadOrStore(cfg, t2)

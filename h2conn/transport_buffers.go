@@ -91,20 +91,36 @@ func (b *clientBuffers) shrinkWriter() {
 	}
 }
 
-// frameBuffers are for the frames of connections on which something comes.
-var frameBuffers = sync.Pool{New: func() any { return new([defaultMaxFrameSize]byte) }}
+// plainFrame is the size of the buffer for all frames but those of bulk data on a fast link.
+const plainFrame = 64 << 10
 
-// lendFrame provides a buffer for frames.
-func (b *clientBuffers) lendFrame() {
-	if *b.frame == nil {
-		*b.frame = frameBuffers.Get().(*[defaultMaxFrameSize]byte)[:]
+// frameBuffers and bulkFrames are for the frames of connections on which something comes.
+var (
+	frameBuffers = sync.Pool{New: func() any { return new([plainFrame]byte) }}
+	bulkFrames   = sync.Pool{New: func() any { return new([askingMaxFrameSize]byte) }}
+)
+
+// lendFrame provides a buffer for frames, of which one with length bytes has begun. It
+// returns how many bytes that takes above plainFrame.
+func (b *clientBuffers) lendFrame(length int) (more int) {
+	if *b.frame != nil {
+		return 0
 	}
+	if length > plainFrame {
+		*b.frame = bulkFrames.Get().(*[askingMaxFrameSize]byte)[:]
+		return askingMaxFrameSize - plainFrame
+	}
+	*b.frame = frameBuffers.Get().(*[plainFrame]byte)[:]
+	return 0
 }
 
 // takeFrame takes it away. No frame may be in use.
 func (b *clientBuffers) takeFrame() {
-	if cap(*b.frame) == defaultMaxFrameSize {
-		frameBuffers.Put((*[defaultMaxFrameSize]byte)((*b.frame)[:defaultMaxFrameSize]))
+	switch f := *b.frame; cap(f) {
+	case plainFrame:
+		frameBuffers.Put((*[plainFrame]byte)(f[:plainFrame]))
+	case askingMaxFrameSize:
+		bulkFrames.Put((*[askingMaxFrameSize]byte)(f[:askingMaxFrameSize]))
 	}
 	*b.frame = nil
 }

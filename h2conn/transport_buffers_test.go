@@ -25,7 +25,8 @@ func TestClientBuffers(t *testing.T) {
 		buffers  atomic.Pointer[h2conn.ClientBuffers]
 		forReads atomic.Int64 // what the buffers had before the last Read between frames
 	)
-	cfg := h2conn.TransportConfig{Memory: h2conn.Memory{Room: func() {
+	var held atomic.Int64
+	cfg := h2conn.TransportConfig{Memory: h2conn.Memory{Held: func(delta int64) { held.Add(delta) }, Room: func() {
 		if b := buffers.Load(); b != nil {
 			forReads.Store(b.Reading())
 		}
@@ -45,10 +46,12 @@ func TestClientBuffers(t *testing.T) {
 		t.Fatalf("%d bytes came back, %v", len(got), err)
 	}
 	const most = 2 << 10
-	small := func() bool { return forReads.Load() <= most && buffers.Load().Writing() <= most }
+	small := func() bool {
+		return forReads.Load() <= most && buffers.Load().Writing() <= most && held.Load() == 0
+	}
 	for end := time.Now().Add(10 * time.Second); !small(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("the buffers have %d bytes for reading and %d for writing, want at most %d", forReads.Load(), buffers.Load().Writing(), most)
+			t.Fatalf("the buffers have %d bytes for reading and %d for writing, want at most %d; %d bytes are held, want none", forReads.Load(), buffers.Load().Writing(), most, held.Load())
 		}
 	}
 }

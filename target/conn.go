@@ -34,9 +34,9 @@ func (c *conn) Read(p []byte) (int, error) { return c.head.read(p, c.Conn.Read) 
 
 // ReadFrom is what net/http copies the body of a request with.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	buf := copyBuffers{}.Get()
-	defer copyBuffers{}.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buf)
+	buf := copyBufferPool.Get().(*[copyBufferSize]byte)
+	defer copyBufferPool.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buf[:])
 }
 
 // Close tells only once nothing can be written any more: see requestBody.end.

@@ -85,7 +85,7 @@ func newExchange(p *Proxy, w http.ResponseWriter, r *http.Request) *exchange {
 		Transport:      ex,
 		FlushInterval:  0, // writer flushes by itself where the length is known
 		ErrorLog:       &ex.log,
-		BufferPool:     copyBuffers{},
+		BufferPool:     (*copyBuffers)(ex),
 		ModifyResponse: ex.modifyResponse,
 		ErrorHandler:   ex.handleError,
 	}

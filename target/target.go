@@ -17,8 +17,11 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/redact"
 )
 
-// copyBufferSize is how much of a body is copied at a time.
-const copyBufferSize = 64 << 10
+// How much of a body is copied at a time, and of one that is known to be so long.
+const (
+	copyBufferSize = 64 << 10
+	bulkBufferSize = 256 << 10
+)
 
 // Options tunes a [Proxy]. The zero value is ready to use.
 type Options struct {
@@ -272,10 +275,27 @@ func (p *Proxy) CloseIdleConnections() {
 	}
 }
 
-// copyBuffers is a pool of buffers for bodies.
-type copyBuffers struct{}
+// copyBuffers is the BufferPool of an exchange's ReverseProxy.
+type copyBuffers exchange
 
-var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+var (
+	copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+	bulkBufferPool = sync.Pool{New: func() any { return new([bulkBufferSize]byte) }}
+)
 
-func (copyBuffers) Get() []byte  { return copyBufferPool.Get().(*[copyBufferSize]byte)[:] }
-func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)) }
+// Get is called when the answer is known.
+func (ex *copyBuffers) Get() []byte {
+	if ex.w.length >= bulkBufferSize {
+		return bulkBufferPool.Get().(*[bulkBufferSize]byte)[:]
+	}
+	return copyBufferPool.Get().(*[copyBufferSize]byte)[:]
+}
+
+// Put takes a buffer back.
+func (*copyBuffers) Put(b []byte) {
+	if len(b) == bulkBufferSize {
+		bulkBufferPool.Put((*[bulkBufferSize]byte)(b))
+	} else {
+		copyBufferPool.Put((*[copyBufferSize]byte)(b))
+	}
+}
