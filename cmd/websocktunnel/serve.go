@@ -68,6 +68,9 @@ func serveCommand() *cli.Command {
 	}
 }
 
+// idleTunnel is how much of the heap an idle tunnel holds.
+const idleTunnel = 13 << 10
+
 // serve runs the service until a signal ends it. read reads the configuration again.
 func serve(c config, read func() (config, error)) error {
 	cliapp.SurviveReaders()
@@ -86,7 +89,6 @@ func serve(c config, read func() (config, error)) error {
 		return err
 	}
 	c.limitRuntime()
-	defer gcpace.Start(budget.Available())()
 	out := openLog(c)
 	defer out.close()
 	log := out.Logger
@@ -120,6 +122,7 @@ func serve(c config, read func() (config, error)) error {
 		closeAll(listeners)
 		return err
 	}
+	defer gcpace.Start(budget.Available(), func() int64 { return idleTunnel * int64(srv.Status().Tunnels) })()
 	for _, w := range c.warnings {
 		log.Warn().Msg(w)
 	}

@@ -24,7 +24,7 @@ const announceTimeout = time.Second
 
 // runClient keeps the tunnel open until a signal comes or an error is final.
 func runClient(c config, signals <-chan os.Signal) error {
-	defer gcpace.Start(budget.Available())()
+	defer gcpace.Start(budget.Available(), nil)()
 
 	announcer := newAnnouncer(c)
 	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, announcer, st) }

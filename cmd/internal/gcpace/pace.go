@@ -36,6 +36,11 @@ const (
 	freeHeap    = 64 << 20
 	halfPercent = 50
 
+	// For what idle peers hold it may grow by more, within a part of the memory: marking
+	// that is paid for by requests, and costs each of them the more the more peers there are.
+	idlePercent = 300
+	idlePart    = 4
+
 	// A process is quiet that has allocated less than this part of its live heap,
 	// and quietAlloc, since the last look.
 	quietPart  = 8
@@ -53,14 +58,16 @@ const (
 //
 // A heap may grow to a 32nd of the memory, 4 to 16 MiB, before it is collected. Above
 // that it may double, which is Go's default, but above 64 MiB it grows by these, and above
-// 128 MiB by half. A limit that [debug.SetMemoryLimit]
+// 128 MiB by half. What idle returns, if it is not nil, is how much of the heap peers hold
+// that do nothing: by three times that it may grow in any case, up to a quarter of the memory.
+// A limit that [debug.SetMemoryLimit]
 // or GOMEMLIMIT sets comes first. When the process has become quiet, memory that it
 // does not need goes back to the system.
-func Start(memory int64) (stop func()) {
+func Start(memory int64, idle func() int64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	p := &pace{least: maxHeap, percent: defaultPercent}
+	p := &pace{least: maxHeap, most: memory / idlePart, idle: idle, percent: defaultPercent}
 	if memory > 0 {
 		p.least = min(max(memory/memoryPart, minHeap), maxHeap)
 	}
@@ -78,7 +85,9 @@ func Start(memory int64) (stop func()) {
 
 type pace struct {
 	least   int64 // bytes
-	percent int   // that is set; owned by adapt
+	most    int64 // bytes, to which it may grow for idle peers
+	idle    func() int64
+	percent int // that is set; owned by adapt
 	stopped atomic.Bool
 }
 
@@ -99,6 +108,9 @@ type sentinel struct{ _ [32]byte }
 func (p *pace) adapt() {
 	v := read(liveHeap, stacks, globals)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
+	if p.idle != nil {
+		percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.idle(), p.most))
+	}
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
@@ -115,6 +127,12 @@ func percentFor(live, roots, least int64) int {
 	percent := min((least-live)*100/max(live+roots, 1), least*100/goMinimum)
 	most := min(defaultPercent, max(halfPercent, freeHeap*100/max(live+roots, 1)))
 	return int(max(percent, most))
+}
+
+// idlePercentFor returns the GOGC with which it grows by three times what is idle, but not
+// above most.
+func idlePercentFor(live, roots, idle, most int64) int {
+	return int(min(idle*idlePercent/100, most-live) * 100 / max(live+roots, 1))
 }
 
 // Names of [runtime/metrics].

@@ -3,6 +3,7 @@ package gcpace
 import (
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -24,6 +25,20 @@ func TestPercentFor(t *testing.T) {
 	}
 }
 
+func TestIdlePercentFor(t *testing.T) {
+	for _, tc := range []struct {
+		live, roots, idle, most int64 // MiB
+		want                    int
+	}{
+		{100, 0, 100, 1000, 300}, {100, 50, 100, 1000, 200}, {200, 0, 100, 1000, 150}, {100, 0, 100, 200, 100},
+		{100, 0, 0, 1000, 0}, {300, 0, 300, 200, -33}, {0, 0, 0, 0, 0},
+	} {
+		if got := idlePercentFor(tc.live<<20, tc.roots<<20, tc.idle<<20, tc.most<<20); got != tc.want {
+			t.Errorf("%d MiB of which %d are idle, within %d: %d, want %d", tc.live, tc.idle, tc.most, got, tc.want)
+		}
+	}
+}
+
 // gcPercent returns what is set.
 func gcPercent() int {
 	n := debug.SetGCPercent(100)
@@ -36,17 +51,19 @@ func TestPaceFollowsHeap(t *testing.T) {
 	t.Setenv("GOGC", "")
 	before := gcPercent()
 	defer debug.SetGCPercent(before)
-	stop := Start(1 << 40)
+	var idle atomic.Int64
+	stop := Start(1<<40, idle.Load)
 	defer stop()
 	if n := gcPercent(); n != 400 { // of 4 MiB
 		t.Errorf("with an empty heap it is %d", n)
 	}
-	for _, tc := range []struct{ live, want int }{{50, defaultPercent}, {200, halfPercent}} {
+	for _, tc := range []struct{ live, idle, want int }{{50, 0, defaultPercent}, {200, 0, halfPercent}, {200, 1000, 1500}} {
+		idle.Store(int64(tc.idle) << 20)
 		ballast := make([]byte, tc.live<<20)
 		// The pace is adapted behind a collection, by the goroutine that cleans up.
 		for n := range 10_000 {
 			runtime.GC()
-			if gcPercent() == tc.want {
+			if n := gcPercent(); n == tc.want || tc.idle > 0 && n > 5*defaultPercent {
 				break
 			}
 			if n == 9_999 {
@@ -61,7 +78,7 @@ func TestPaceFollowsHeap(t *testing.T) {
 func TestGOGCWins(t *testing.T) {
 	t.Setenv("GOGC", "150")
 	before := gcPercent()
-	defer Start(1 << 40)()
+	defer Start(1<<40, nil)()
 	if n := gcPercent(); n != before {
 		t.Errorf("it is %d, want %d", n, before)
 	}
