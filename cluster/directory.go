@@ -112,7 +112,8 @@ const (
 	Up       State = "up"
 	Draining State = "draining" // it serves what it has, and takes no new sessions
 
-	// Restoring is Up, and announcing again what the directory may have lost.
+	// Restoring: it announces again what the directory may have lost. It can be Up or
+	// Draining besides.
 	Restoring State = "restoring"
 )
 

@@ -40,8 +40,8 @@ type MemberConfig struct {
 	// block.
 	NodeChanged func(Node, NodeState)
 
-	// Trouble, if not nil, is told when the directory does not answer any more, with
-	// its error, and, with nil, when it does again. It must not block.
+	// Trouble, if not nil, is told when the directory fails, with its error, and, with
+	// nil, when all of it works again: beats, entries and events. It must not block.
 	Trouble func(error)
 }
 
@@ -67,8 +67,8 @@ type Member struct {
 
 	mu       sync.Mutex
 	draining bool
-	ended    bool      // Run has
-	trouble  bool      // the directory does not answer
+	ended    bool // Run has
+	failing  [parts]bool
 	hearing  bool      // what happens in the directory is heard
 	last     time.Time // Beat of the last record
 	lost     time.Time // until then, this node announces again what may have been lost
@@ -159,34 +159,48 @@ func (m *Member) record() Node {
 	}
 	n := Node{Name: m.cfg.Name, Boot: m.boot, Addr: m.cfg.Addr, Version: m.cfg.Version, State: Up, Tunnels: len(m.held), Beat: m.last}
 	switch {
+	case time.Now().Before(m.lost):
+		n.State = Restoring // even if it drains: others have to know
 	case m.draining:
 		n.State = Draining
-	case time.Now().Before(m.lost):
-		n.State = Restoring
 	}
 	m.mu.Unlock()
 	m.cfg.Keys.SignNode(&n)
 	return n
 }
 
-// noteStore is told how each operation of the store has ended.
-func (m *Member) noteStore(err error) {
-	if errors.Is(err, ErrAbsent) || errors.Is(err, context.Canceled) {
-		err = nil
+// part is something that the directory does for a node. One can fail while others work.
+type part int
+
+const (
+	beating part = iota // beats, and reading the nodes
+	announcing
+	watching
+	parts
+)
+
+// note is told how an operation of p has ended.
+func (m *Member) note(p part, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // by Run
 	}
 	m.mu.Lock()
-	was := m.trouble
-	m.trouble = err != nil
+	before := m.failing
+	m.failing[p] = err != nil
+	now := m.failing
 	m.mu.Unlock()
-	if was != (err != nil) && m.cfg.Trouble != nil {
+	if was, is := before != [parts]bool{}, now != [parts]bool{}; was != is && m.cfg.Trouble != nil {
 		m.cfg.Trouble(err)
 	}
 }
 
+// silentLocked reports whether the directory does not answer.
+func (m *Member) silentLocked() bool { return m.failing[beating] }
+
 // A Status is what a Member knows of its cluster.
 type Status struct {
 	Name, Boot string
-	Reachable  bool // the directory answers
+	Reachable  bool // all parts of the directory work
 	Whole      bool // it has all that it had been told, as far as this node knows
 	Announced  int  // ids that this node serves
 	Pending    int  // ids of which the directory has not been told the last change yet
@@ -211,7 +225,7 @@ func (m *Member) Status() Status {
 	defer m.mu.Unlock()
 	s := Status{
 		Name: m.cfg.Name, Boot: m.boot,
-		Reachable: !m.trouble, Whole: m.wholeLocked(),
+		Reachable: m.failing == [parts]bool{}, Whole: m.wholeLocked(),
 		Announced: len(m.held), Pending: len(m.dirty), Cached: m.cache.len(),
 		Lookups: m.stats.lookups.Load(), CacheHits: m.stats.cached.Load(), Absent: m.stats.absent.Load(),
 		Unknown: m.stats.unknown.Load(), Limited: m.stats.limited.Load(), Claims: m.stats.claims.Load(),
@@ -228,7 +242,7 @@ func (m *Member) Status() Status {
 // wholeLocked reports whether an absent id can be believed to be absent: whether the
 // directory answers and is heard, and no node is announcing again what it may have lost.
 func (m *Member) wholeLocked() bool {
-	if m.trouble || !m.hearing || time.Now().Before(m.lost) {
+	if m.silentLocked() || !m.hearing || time.Now().Before(m.lost) {
 		return false
 	}
 	for _, p := range m.nodes {

@@ -63,7 +63,7 @@ type Origin struct {
 }
 
 // Register says that this node serves id from now on. It does not wait for the
-// directory. Each call is newer than all before.
+// directory. Each call counts as newer than all earlier ones.
 func (m *Member) Register(id string, o Origin) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,7 +87,7 @@ func (m *Member) Register(id string, o Origin) {
 	m.markLocked(id)
 }
 
-// Unregister says that this node does not serve id any more. It does not wait for the
+// Unregister says that this node no longer serves id. It does not wait for the
 // directory.
 func (m *Member) Unregister(id string) {
 	m.mu.Lock()
@@ -122,9 +122,9 @@ func (m *Member) markLocked(id string) {
 	}
 }
 
-// announce puts and deletes entries. There is one goroutine for it, and one batch at a
-// time, so that what is said of an id arrives in order; and it says the last only. The
-// node's own record comes first: without it, others cannot tell what an entry means.
+// announce puts and deletes entries. One goroutine does it, and one batch at a time, so
+// that the changes of an id arrive in order; of several that wait, only the last is sent.
+// The node's own record comes first: without it, others cannot tell what an entry means.
 func (m *Member) announce(ctx context.Context) {
 	select {
 	case <-m.beaten:
@@ -144,6 +144,7 @@ func (m *Member) announce(ctx context.Context) {
 	for ctx.Err() == nil {
 		puts, deletes := m.batch()
 		if len(puts)+len(deletes) == 0 {
+			m.note(announcing, nil)
 			select {
 			case <-ctx.Done():
 			case <-m.wake:
@@ -169,8 +170,8 @@ func (m *Member) announce(ctx context.Context) {
 	}
 }
 
-// markDue marks what has to be put again. Those that wait from the last time count too: a
-// directory that answers again is not met by all at once.
+// markDue marks what has to be put again. What still waits from the last time counts too,
+// so that a directory that answers again does not get everything at once.
 func (m *Member) markDue() {
 	now := time.Now()
 	m.mu.Lock()
@@ -212,7 +213,7 @@ func (m *Member) batch() (puts, deletes []Entry) {
 	return puts, deletes
 }
 
-// delete deletes entries that are this node's.
+// delete deletes entries.
 func (m *Member) delete(ctx context.Context, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -220,7 +221,7 @@ func (m *Member) delete(ctx context.Context, entries []Entry) error {
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err := m.cfg.Directory.Delete(op, entries)
-	m.noteStore(err)
+	m.note(announcing, err)
 	if err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func (m *Member) delete(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
-// put puts entries, and does as the answers say.
+// put puts entries, and acts on the answers.
 func (m *Member) put(ctx context.Context, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -240,7 +241,7 @@ func (m *Member) put(ctx context.Context, entries []Entry) error {
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	outcomes, err := m.cfg.Directory.Put(op, entries)
-	m.noteStore(err)
+	m.note(announcing, err)
 	if len(outcomes) != len(entries) {
 		return err
 	}
@@ -289,8 +290,8 @@ func (m *Member) put(ctx context.Context, entries []Entry) error {
 	return errors.Join(err, m.delete(ctx, wrong))
 }
 
-// overtakenLocked is told that e has been stored, of a session that is not the last one of
-// its id any more.
+// overtakenLocked is called when e has been stored, whose session is no longer the last
+// one of its id.
 func (m *Member) overtakenLocked(e Entry) {
 	if h := m.held[e.ID]; h != nil {
 		h.older = []Entry{e}
@@ -299,7 +300,7 @@ func (m *Member) overtakenLocked(e Entry) {
 	}
 }
 
-// deletedLocked is told that the directory does not have e any more.
+// deletedLocked is called when the directory no longer has e.
 func (m *Member) deletedLocked(e Entry) {
 	stored := m.gone[e.ID]
 	left := slices.DeleteFunc(slices.Clone(stored), func(other Entry) bool { return other == e })
@@ -335,14 +336,14 @@ func (h *hold) newerThan(e Entry) bool {
 	return h.entry.Instance != "" && h.entry.Instance == e.Instance && h.entry.Attempt > e.Attempt
 }
 
-// clockAheadLocked reports whether e, which the directory had before the claim of h, is of
-// a node whose clock is ahead of this one's: then its Gen is higher, though h is newer.
+// clockAheadLocked reports whether e, which the directory had before the claim of h, comes
+// from a node whose clock is ahead of this one's: then its Gen is higher, though h is newer.
 func (m *Member) clockAheadLocked(h *hold, e Entry) bool {
 	return !h.announced && time.Since(h.since) < freshClaim && e.Gen > uint64(m.clock().UnixMicro())
 }
 
-// heard is told that e has been stored. If this node has a session for its id, the
-// answer to another Put decides which is the newer one: events can be late.
+// heard is called when e has been stored. If this node has a session for its id, the
+// answer to another Put decides which one is newer: events can be late.
 func (m *Member) heard(e Entry) {
 	if e.Node == m.cfg.Name && e.Boot == m.boot {
 		return

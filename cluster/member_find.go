@@ -14,9 +14,9 @@ const (
 	// for storeTimeout, so that the next one finds what a slow directory says.
 	lookupTimeout = 250 * time.Millisecond
 
-	// What is known of an id is believed for this long, though events may be lost; and
-	// for staleLife while the directory does not answer, or may have lost it: a wrong
-	// node says so.
+	// What is known of an id is believed for cacheLife or absentLife, since events may be
+	// lost; and for staleLife more while the directory does not answer, or may have lost
+	// it: a node that does not serve the id says so.
 	cacheLife  = 30 * time.Second
 	absentLife = time.Second
 	staleLife  = 10 * time.Minute
@@ -41,8 +41,8 @@ type Holder struct {
 }
 
 // Find returns the node that serves id, which is never this one. The error is ErrAbsent
-// itself if there is none, and otherwise wraps ErrUnknown. It comes back at once, or
-// within a quarter of a second.
+// itself if there is none, and otherwise wraps ErrUnknown. Find takes a quarter of a second
+// at most.
 func (m *Member) Find(ctx context.Context, id string) (Holder, error) {
 	m.stats.lookups.Add(1)
 	h, err := m.find(ctx, id)
@@ -58,9 +58,9 @@ func (m *Member) Find(ctx context.Context, id string) (Holder, error) {
 func (m *Member) find(ctx context.Context, id string) (Holder, error) {
 	now := time.Now()
 	m.mu.Lock()
-	if c, ok := m.cache.holder(id); ok && (now.Before(c.until) || m.trouble && now.Before(c.until.Add(staleLife))) {
+	if c, ok := m.cache.holder(id); ok && (now.Before(c.until) || m.silentLocked() && now.Before(c.until.Add(staleLife))) {
 		if h, ok := m.holderLocked(c); ok {
-			if c.until.Sub(now) < cacheLife/3 && !m.trouble {
+			if c.until.Sub(now) < cacheLife/3 && !m.silentLocked() {
 				m.flyLocked(id) // so that it is there when the directory is slow
 			}
 			m.mu.Unlock()
@@ -181,10 +181,10 @@ func (m *Member) ask(ctx context.Context, id string) (Holder, error) {
 	return m.settle(ctx, id, e.Node, e.Boot)
 }
 
-// settle finds out what it means that the directory has no node for id. An answer is
-// believed only after a beat that began later: if the directory does not know this node any
-// more, it has lost what it knew, and says nothing about id. If the directory has named
-// a process that this node does not know, the beat also finds out whether there is one.
+// settle finds out what it means that the directory has no node for id. The answer is
+// believed only after a beat that began later: if the directory no longer knows this node,
+// it has lost what it knew, and its answer means nothing. If it has named a process that
+// this node does not know, the nodes are read as well.
 func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, error) {
 	m.mu.Lock()
 	whole := m.wholeLocked()
@@ -279,7 +279,7 @@ func (m *Member) cacheEntryLocked(e Entry) {
 	m.cache.put(e.ID, cached{node: node, boot: boot, gen: e.Gen, until: now.Add(cacheLife)})
 }
 
-// released is told that e has been deleted.
+// released is called when e has been deleted.
 func (m *Member) released(e Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -305,8 +305,8 @@ const (
 	// maxCached is how many holders are remembered, with some 250 bytes each.
 	maxCached = 100_000
 
-	// maxAbsent is how many absent ids are. There are more than lookupsPerSecond of them
-	// only because they are not forgotten at once.
+	// maxAbsent is how many absent ids there are before those that have run out are
+	// removed. lookupsPerSecond bounds the others.
 	maxAbsent = 4096
 )
 

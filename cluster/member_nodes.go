@@ -11,8 +11,8 @@ const (
 	beatRetry    = time.Second // after one that the directory has not taken
 	storeTimeout = 2 * time.Second
 
-	// Lookups that find nothing share a beat, which confirms them. Between two beats is
-	// this at least.
+	// beatGap is the least time between two beats. Lookups that find nothing share a
+	// beat, which confirms them.
 	beatGap = 50 * time.Millisecond
 
 	// nodesGap is how old the picture of the nodes may be when a lookup needs it.
@@ -41,12 +41,12 @@ type peer struct {
 	seen  time.Time // when its record was last there
 	since time.Time // when it became suspect or gone
 
-	// contested: there is a record of another process by this name, and the clocks do not
-	// tell yet which is the later one.
+	// contested says that there is a record of another process of this name, and that
+	// it is not known yet which is the later one.
 	contested bool
 }
 
-// memory is how long a node is remembered that is suspect or gone: as long as there can
+// memory is how long a node that is suspect or gone is remembered: as long as there can
 // be entries that name it.
 const memory = EntryLife
 
@@ -116,13 +116,13 @@ func (m *Member) beatOnce(ctx context.Context) (known bool, err error) {
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	known, err = m.cfg.Directory.Beat(op, m.record())
-	m.noteStore(err)
+	m.note(beating, err)
 	return known, err
 }
 
-// notWhole says that the directory may have lost what it had been told. Everything
-// is announced again, spread, and absent ids are unknown until that is over: here, and
-// on the other nodes, which the node's record tells so.
+// notWhole is called when the directory may have lost what it had been told. This node
+// announces everything again, spread over a while. Absent ids are unknown until then: here,
+// and on the other nodes, which learn of it from the node's record.
 func (m *Member) notWhole() {
 	m.stats.resyncs.Add(1)
 	m.mu.Lock()
@@ -139,7 +139,7 @@ func (m *Member) refreshNodes(ctx context.Context) error {
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	list, err := m.cfg.Directory.Nodes(op)
-	m.noteStore(err)
+	m.note(beating, err)
 	if err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func (m *Member) setNode(n Node) bool {
 			m.mu.Unlock()
 			return false // it was read before the goodbye
 		case n.Beat.Before(before.Beat) && time.Since(before.seen) < NodeLife:
-			// Somebody has put it back, or the node was restarted and its clock goes
-			// after: that shows when the other record stays away.
+			// Somebody has put it back, or the node was restarted and its clock is
+			// behind: if so, the other record stays away.
 			before.contested = before.contested || n.Boot != before.Boot
 			m.mu.Unlock()
 			return before.state != NodeSuspect
@@ -211,7 +211,7 @@ func (m *Member) setNode(n Node) bool {
 	return true
 }
 
-// nodeLeft is told that n has said goodbye. It is remembered, since entries may name it.
+// nodeLeft is called when n has said goodbye. It is remembered, since entries may name it.
 func (m *Member) nodeLeft(n Node) {
 	if !m.cfg.Keys.CheckNode(n) {
 		m.stats.forged.Add(1)
@@ -242,6 +242,7 @@ func (m *Member) watch(ctx context.Context) {
 				}
 				first = false
 				m.setHearing(true)
+				m.note(watching, nil)
 			case EventClaimed:
 				m.heard(e.Entry)
 			case EventReleased:
@@ -256,7 +257,7 @@ func (m *Member) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		m.noteStore(err)
+		m.note(watching, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second/2 + m.jitter(time.Second/2)):

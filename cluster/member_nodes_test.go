@@ -237,6 +237,30 @@ func TestTrouble(t *testing.T) {
 	})
 }
 
+// One part of the directory fails all the time, while the others work: that is told once.
+func TestTroubleOfOnePart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t, new(cluster.Memory), "a", "b")[0]
+		a.line.set(func(l *line) { l.refuse = []string{"bad"} })
+		a.Register("bad", cluster.Origin{})
+		elapse(time.Minute)
+		if s := a.Status(); s.Reachable || !s.Whole {
+			t.Errorf("%+v", s)
+		}
+		a.wantAt(t, "no-id", "absent")
+		a.line.heal()
+		elapse(5 * time.Second)
+		a.line.set(func(l *line) { l.unwatched, l.reset = true, true })
+		elapse(time.Minute)
+		a.wantAt(t, "no-id", "unknown")
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if len(a.troubles) != 3 || a.troubles[0] == nil || a.troubles[1] != nil || a.troubles[2] == nil {
+			t.Errorf("told %v", a.troubles)
+		}
+	})
+}
+
 // The store is there, but its answers are lost.
 func TestAnswersLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,16 +21,17 @@ type line struct {
 
 	puts, deletes, gets, beats, lists atomic.Int64
 
-	mu     sync.Mutex
-	cut    bool          // nothing gets through, which shows at once
-	dead   bool          // nothing gets through, and nothing says so
-	deaf   bool          // events are lost
-	late   bool          // answers are lost, but what they answer has happened
-	reset  bool          // connections end once
-	refuse []string      // ids whose entries are not taken
-	delay  time.Duration // of each answer; half of it before the store has the question
-	jitter *rand.Rand    // of delays, if not nil
-	ended  chan struct{} // closed when a Watch ends
+	mu        sync.Mutex
+	cut       bool          // nothing gets through, which shows at once
+	dead      bool          // nothing gets through, and nothing says so
+	deaf      bool          // events are lost
+	late      bool          // answers are lost, but what they answer has happened
+	reset     bool          // connections end once
+	unwatched bool          // Watch fails
+	refuse    []string      // ids whose entries are not taken
+	delay     time.Duration // of each answer; half of it before the store has the question
+	jitter    *rand.Rand    // of delays, if not nil
+	ended     chan struct{} // closed when a Watch ends
 }
 
 var errCut = errors.New("the store is away")
@@ -53,7 +54,7 @@ func (l *line) set(f func(*line)) {
 
 func (l *line) cutOff() { l.set(func(l *line) { l.cut = true }) }
 func (l *line) heal() {
-	l.set(func(l *line) { l.cut, l.dead, l.deaf, l.late, l.delay, l.refuse = false, false, false, false, 0, nil })
+	l.set(func(l *line) { l.cut, l.dead, l.deaf, l.late, l.unwatched, l.delay, l.refuse = false, false, false, false, false, 0, nil })
 }
 
 // ops is how many operations there have been, as Redis counts them.
@@ -158,7 +159,7 @@ func (l *line) Nodes(ctx context.Context) (list []cluster.Node, err error) {
 
 func (l *line) Watch(ctx context.Context, f func(cluster.Event)) error {
 	l.mu.Lock()
-	ended, cut, dead := l.ended, l.cut, l.dead
+	ended, cut, dead := l.ended, l.cut || l.unwatched, l.dead
 	l.mu.Unlock()
 	if cut {
 		return errCut
