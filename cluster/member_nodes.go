@@ -53,20 +53,22 @@ const memory = EntryLife
 // beat keeps the node's record in the directory alive, and its own picture of the
 // others up to date.
 func (m *Member) beat(ctx context.Context) {
-	first := true
+	first, unsure := true, false
 	var read time.Time
 	for ctx.Err() == nil {
 		began := time.Now()
 		c := m.beats.begin()
 		known, err := m.beatOnce(ctx)
-		if err == nil {
-			if first {
-				close(m.beaten)
-			} else if !known {
-				m.notWhole()
-				_, err = m.beatOnce(ctx) // so that the record says so
-			}
-			first = false
+		switch {
+		case err != nil:
+			unsure = true // it may have put the record back, where it was missing
+		case first:
+			close(m.beaten)
+			first, unsure = false, false
+		case !known || unsure:
+			m.notWhole()
+			_, err = m.beatOnce(ctx) // so that the record says so
+			unsure = err != nil
 		}
 		// Not at each beat that confirms a lookup: the nodes are many operations.
 		if age := time.Since(read); age > beatEvery*9/10 || c.nodes && age > nodesGap {

@@ -333,3 +333,24 @@ func TestRotation(t *testing.T) {
 		}
 	})
 }
+
+// The store forgets everything while its answers are lost: the one to the beat that has
+// found the record missing is among them.
+func TestFlushWhileAnswersLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		nodes := start(t, store, "a", "b")
+		a, b := nodes[0], nodes[1]
+		a.Register("id", cluster.Origin{})
+		synctest.Wait()
+		a.line.set(func(l *line) { l.late = true })
+		store.Flush()
+		elapse(10 * time.Second)
+		a.line.heal()
+		elapse(30 * time.Second)
+		if _, err := store.Get(t.Context(), "id"); err != nil {
+			t.Errorf("30 s later: %v", err)
+		}
+		b.wantAt(t, "id", "a")
+	})
+}
