@@ -133,7 +133,7 @@ func TestWebsocket(t *testing.T) {
 					Server: server.Config{NoExtendedConnect: tc.fallback},
 				})
 				s.Target("id", target.URL, tunnelclient.ProxyOptions{})
-				for info := range s.Server.Tunnels() {
+				for info := range s.Tunnels() {
 					if info.ExtendedConnect == tc.fallback {
 						t.Fatalf("extended CONNECT inside: %t", info.ExtendedConnect)
 					}

@@ -250,7 +250,7 @@ func TestWrongProxyPassword(t *testing.T) {
 		out.User = url.UserPassword("user", "wrong-password")
 		_, states := throughProxy(t, s, &out, http.HandlerFunc(page))
 		refusedByProxy(t, states, proxy.url, "407 Proxy Authentication Required; it does not take this user and password")
-		for info := range s.Server.Tunnels() {
+		for info := range s.Tunnels() {
 			t.Errorf("there is a tunnel %s", info.ID)
 		}
 	}

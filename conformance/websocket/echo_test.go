@@ -272,7 +272,7 @@ func TestLibraries(t *testing.T) {
 				way{"server, " + form, strings.Replace(behind, "http", "ws", 1)},
 				way{"handler, " + form, strings.Replace(inside, "http", "ws", 1)})
 		}
-		for info := range s.Server.Tunnels() {
+		for info := range s.Tunnels() {
 			if info.ExtendedConnect == fallback {
 				t.Fatalf("extended CONNECT inside: %t", info.ExtendedConnect)
 			}

@@ -180,7 +180,7 @@ func TestViewerDeparts(t *testing.T) {
 
 			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 				inFlight := 0
-				for info := range s.Server.Tunnels() {
+				for info := range s.Tunnels() {
 					inFlight += info.InFlight
 				}
 				if n := runtime.NumGoroutine(); inFlight == 0 && n <= before+5 {

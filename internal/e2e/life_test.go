@@ -163,7 +163,7 @@ func TestTokensFromReader(t *testing.T) {
 	fmt.Fprintln(pw, tunneltest.Token(t, "a"))
 	deadline := time.After(10 * time.Second)
 	for refreshed := false; !refreshed; {
-		for info := range s.Server.Tunnels() {
+		for info := range s.Tunnels() {
 			refreshed = time.Until(info.TokenExpires) > 30*time.Minute
 		}
 		select {

@@ -81,7 +81,7 @@ func TestMiniRegistration(t *testing.T) {
 	if got := tunneltest.ReadAll(t, roundTrip(t, tunneltest.NewViewer(t), request(t, "GET", c.URL, nil))); got != "hello" {
 		t.Errorf("answer %q", got)
 	}
-	for info := range s.Server.Tunnels() {
+	for info := range s.Tunnels() {
 		if info.ExtendedConnect {
 			t.Error("extended CONNECT without the setting")
 		}
@@ -644,7 +644,7 @@ func TestMiniTokenRefresh(t *testing.T) {
 	if m.Type != "token" || !m.OK || exp.Before(before.Add(59*time.Minute)) || exp.After(before.Add(61*time.Minute)) {
 		t.Errorf("a good token was answered with %+v", m)
 	}
-	for info := range s.Server.Tunnels() {
+	for info := range s.Tunnels() {
 		if !info.TokenExpires.Equal(exp) {
 			t.Errorf("the token in force expires at %v, want %v", info.TokenExpires, exp)
 		}

@@ -143,7 +143,7 @@ func networkService(t *testing.T, change []string, keeps bool) {
 		ip(args, inside...)
 	}
 	moved := func() bool {
-		for info := range s.Server.Tunnels() {
+		for info := range s.Tunnels() {
 			host, _, _ := net.SplitHostPort(info.RemoteAddr)
 			return host == "10.99.0.3"
 		}

@@ -88,7 +88,7 @@ func newService(t *testing.T, cfg server.Config, tunnels, viewers net.Listener) 
 
 // count returns how many tunnels there are.
 func (s *service) count() (n int) {
-	for range s.Server.Tunnels() {
+	for range s.Tunnels() {
 		n++
 	}
 	return n

@@ -56,7 +56,7 @@ func TestStorm(t *testing.T) {
 	probes.Go(func() { during = probe(t, s, "steady", done) })
 	s.CutOthers(before.RemoteAddr)
 	back := func() (k int) {
-		for info := range s.Server.Tunnels() {
+		for info := range s.Tunnels() {
 			if info.ConnectedAt.After(cut) {
 				k++
 			}

@@ -47,7 +47,7 @@ func (s *Service) StartClient(id string, h http.Handler, cfg tunnelclient.Config
 	s.t.Helper()
 	cfg.ID = id
 	if cfg.ServerURL == "" {
-		cfg.ServerURL = s.holderURL
+		cfg.ServerURL = s.holderURL()
 	}
 	if cfg.Tokens == nil {
 		cfg.Tokens = tunnelclient.StaticToken(s.Token(id))

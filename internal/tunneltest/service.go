@@ -1,8 +1,10 @@
 package tunneltest
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
+	"iter"
 	"net"
 	"os"
 	"reflect"
@@ -31,10 +33,10 @@ type Service struct {
 	// clients where there are several.
 	Addr string
 
-	// holder is the node that tunnel clients connect to, at holderURL: Server, unless
+	// holder is the node that tunnel clients connect to, at holderAddr: Server, unless
 	// there are two.
-	holder    *server.Server
-	holderURL string
+	holder     *server.Server
+	holderAddr string
 
 	t     testing.TB
 	cfg   server.Config
@@ -76,16 +78,32 @@ func (s *Service) start(listeners []net.Listener) {
 	s.t.Helper()
 	if !s.twoNodes() {
 		s.Server, s.stop = s.serve(s.cfg, listeners)
-		s.holder, s.holderURL = s.Server, s.URL
+		s.holder, s.holderAddr = s.Server, s.Addr
 		return
 	}
 	directory := new(cluster.Memory)
 	entry, stopEntry := s.serveNode("entry", directory, listeners)
-	ln := Listen(s.t)
+	ln := s.listen(s.holderAddr)
+	s.holderAddr = ln.Addr().String()
 	holder, stopHolder := s.serveNode("holder", directory, []net.Listener{ln})
 	s.Server, s.holder = entry, holder
-	s.holderURL = strings.Replace(s.URL, "//"+s.Addr, "//"+ln.Addr().String(), 1)
 	s.stop = func() { stopEntry(); stopHolder() }
+}
+
+// listen returns a listener on addr, or on a free port of 127.0.0.1 if that is empty.
+// The server that gets it closes it.
+func (s *Service) listen(addr string) net.Listener {
+	s.t.Helper()
+	ln, err := net.Listen("tcp", cmp.Or(addr, "127.0.0.1:0"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ln
+}
+
+// holderURL is the public URL with the address that tunnel clients connect to.
+func (s *Service) holderURL() string {
+	return strings.Replace(s.URL, "//"+s.Addr, "//"+s.holderAddr, 1)
 }
 
 // twoNodes reports whether viewers are to reach one node, and tunnel clients another: the
@@ -95,7 +113,7 @@ func (s *Service) twoNodes() bool { return os.Getenv("WST_NODES") == "2" && s.cf
 // serveNode is serve for one node of a cluster.
 func (s *Service) serveNode(name string, d cluster.Directory, listeners []net.Listener) (*server.Server, func()) {
 	s.t.Helper()
-	ln := Listen(s.t)
+	ln := s.listen("")
 	cfg := s.cfg
 	cfg.Cluster = &server.ClusterConfig{Directory: d, Node: name, Addr: ln.Addr().String(), Secrets: [][]byte{Secret}}
 	srv, stop := s.serve(cfg, listeners)
@@ -153,11 +171,7 @@ func (s *Service) Stop() { s.stop() }
 func (s *Service) Restart() {
 	s.t.Helper()
 	s.Stop()
-	ln, err := net.Listen("tcp", s.Addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.start([]net.Listener{ln})
+	s.start([]net.Listener{s.listen(s.Addr)})
 }
 
 // Token returns a token for id that the service accepts for an hour.
@@ -166,10 +180,30 @@ func (s *Service) Token(id string) string {
 	return mint(s.t, s.cfg.Secrets[0], id)
 }
 
+// Tunnels iterates over what the service, or each of its nodes, says of its tunnels.
+// Any goroutine may call it.
+func (s *Service) Tunnels() iter.Seq[server.TunnelInfo] {
+	return func(yield func(server.TunnelInfo) bool) {
+		for info := range s.holder.Tunnels() {
+			if !yield(info) {
+				return
+			}
+		}
+		if s.Server == s.holder {
+			return
+		}
+		for info := range s.Server.Tunnels() {
+			if !yield(info) {
+				return
+			}
+		}
+	}
+}
+
 // Tunnel returns what the service says of a tunnel, and whether there is one.
 // Any goroutine may call it.
 func (s *Service) Tunnel(id string) (server.TunnelInfo, bool) {
-	for info := range s.holder.Tunnels() {
+	for info := range s.Tunnels() {
 		if info.ID == id {
 			return info, true
 		}
@@ -190,7 +224,7 @@ func (s *Service) WaitTunnel(id string) (info server.TunnelInfo) {
 // InFlight returns how many requests all tunnels carry. Any goroutine may call
 // it.
 func (s *Service) InFlight() (n int) {
-	for info := range s.holder.Tunnels() {
+	for info := range s.Tunnels() {
 		n += info.InFlight
 	}
 	return n
@@ -199,7 +233,7 @@ func (s *Service) InFlight() (n int) {
 // CutTunnels closes the connections of all active sessions without a word to
 // their tunnel clients. Any goroutine may call it.
 func (s *Service) CutTunnels() {
-	for info := range s.holder.Tunnels() {
+	for info := range s.Tunnels() {
 		s.Cut(info.RemoteAddr)
 	}
 }
