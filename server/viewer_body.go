@@ -92,6 +92,7 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	b.stall.allow(true)
 	b.head.allow(true)
 	b.rewind()
+	b.ready()
 	if in.Header.Get("Upgrade") != "" {
 		b.settle() // with the end of the body begins what belongs to another protocol
 	}
