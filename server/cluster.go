@@ -42,6 +42,11 @@ type ClusterConfig struct {
 	Admin http.Handler
 }
 
+// ClusterPing is the default of PingInterval and of PingTimeout in the [Config] of a node,
+// and of the tunnel clients that are connected to it: the loss of a node is to cost
+// seconds.
+const ClusterPing = 5 * time.Second
+
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 // check notes the faults of c, and returns the keys.
@@ -123,11 +128,11 @@ func (n *node) trouble(err error) {
 func (n *node) nodeChanged(other cluster.Node, state cluster.NodeState) {
 	if other.Name == n.member.Name() {
 		if other.Boot != n.member.Boot() && state == cluster.NodeUp {
-			n.srv.log.Error().Str(logevent.Field, logevent.NodeTwice).Str("node", other.Name).Str("addr", other.Addr).Msg("another process has this node's name: each node needs its own")
+			n.srv.log.Error().Str(logevent.Field, logevent.NodeTwice).Str("other", other.Name).Str("addr", other.Addr).Msg("another process has this node's name: each node needs its own")
 		}
 		return
 	}
-	n.srv.log.Info().Str(logevent.Field, logevent.NodeChanged).Str("node", other.Name).Str("addr", other.Addr).Str("state", string(state)).Msg("node of the cluster")
+	n.srv.log.Info().Str(logevent.Field, logevent.NodeChanged).Str("other", other.Name).Str("addr", other.Addr).Str("state", string(state)).Msg("node of the cluster")
 }
 
 // find returns the way to the node that has x's tunnel, or nil if there is none.

@@ -149,7 +149,8 @@ type Config struct {
 
 	// PingInterval is how long a tunnel may be silent before the service pings
 	// it, and PingTimeout how long the answer may take before the tunnel is given
-	// up. Zero means 15 s and 10 s.
+	// up. Zero means 15 s and 10 s, and [ClusterPing] with a Cluster. A node tells its
+	// tunnel clients, which do the same unless they are configured otherwise.
 	PingInterval, PingTimeout time.Duration
 
 	// WriteTimeout is how long a write to a tunnel may make no progress at all
@@ -245,6 +246,9 @@ func check(cfg Config) (settings, error) {
 	checkSecrets(cfg.Secrets, faults)
 	s.trusted = parseTrusted(cfg.TrustedProxies, faults)
 	s.clusterKeys = cfg.Cluster.check(faults)
+	if cfg.Cluster != nil {
+		s.PingInterval, s.PingTimeout = cmp.Or(s.PingInterval, ClusterPing), cmp.Or(s.PingTimeout, ClusterPing)
+	}
 	if t := cfg.TLSConfig; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
 		faults.Add("TLSConfig", "", "has no certificate: set Certificates, GetCertificate or GetConfigForClient")
 	}

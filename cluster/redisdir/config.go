@@ -78,6 +78,16 @@ func (cfg Config) Validate() error {
 	return err
 }
 
+// Servers returns host and port of the servers that the URL names: of sentinels, if
+// they know the others. A URL of a Unix socket, or with faults, has none.
+func (cfg Config) Servers() []string {
+	l := parseURL(cfg.URL, configerror.New("redisdir"))
+	if l.kind == socket {
+		return nil
+	}
+	return l.addrs
+}
+
 // check returns cfg with its defaults filled in.
 func check(cfg Config) (settings, error) {
 	faults := configerror.New("redisdir")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/internal/admin"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+	"github.com/websocktunnel/websocktunnel/internal/redact"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -101,12 +102,40 @@ func effective(s *settings) (list []admin.Setting, values map[string]string) {
 		case value == "":
 			set.Value, set.Source, set.Secret = v.def, origin{}.String(), false
 		}
-		if set.Secret {
+		switch {
+		case set.Secret:
 			set.Value = "********"
+		case v.url && value != "":
+			set.Value = redact.URL(value)
 		}
 		list = append(list, set)
 	}
 	return list, values
+}
+
+// showDefaults shows the defaults that are found out at the start, and those of one of
+// several nodes if clustered is set.
+func (c *config) showDefaults(clustered bool) {
+	for i, set := range c.admin.settings {
+		value := ""
+		switch set.Name {
+		case "PING_INTERVAL", "PING_TIMEOUT":
+			if clustered {
+				value = server.ClusterPing.String()
+			}
+		case "CLUSTER_NODE":
+			if c.clustered() {
+				value = c.server.Cluster.Node
+			}
+		case "CLUSTER_ADVERTISE":
+			if c.clustered() {
+				value = c.server.Cluster.Addr
+			}
+		}
+		if value != "" && set.Source == (origin{}).String() {
+			c.admin.settings[i].Value = value
+		}
+	}
 }
 
 // newRegistry returns the metrics of the service and of the process, and what

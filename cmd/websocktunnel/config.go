@@ -46,8 +46,9 @@ type config struct {
 	logLevel   zerolog.Level
 	syslogAddr string
 
-	admin  adminConfig
-	access accessConfig
+	admin   adminConfig
+	access  accessConfig
+	cluster clusterConfig
 
 	tracing *tracing.Config // nil: off
 
@@ -96,9 +97,11 @@ func readConfig(in input) (config, error) {
 	c.server.IgnoreTokenExpiry = s.choice("TOKEN_EXPIRY", "enforce", "ignore") == "ignore"
 
 	c.readAdmin(s)
+	c.readCluster(s, in.starting)
 	c.readAccess(s)
 	c.readTracing(s)
 	c.admin.settings, c.values = effective(s)
+	c.showDefaults(c.clustered())
 	c.checkServer(s, urlVariable)
 
 	c.syslogAddr = s.text("SYSLOG_ADDR")
@@ -289,6 +292,11 @@ func (c *config) checkServer(s *settings, urlVariable string) {
 		"DisablePathMode": "PATH_MODE",
 		"TrustedProxies":  "TRUSTED_PROXIES",
 		"Secrets":         "", // readSecrets has noted why there is none
+
+		"Cluster.Directory": "", // there is none before the service starts
+		"Cluster.Node":      "CLUSTER_NODE",
+		"Cluster.Addr":      "CLUSTER_ADVERTISE",
+		"Cluster.Secrets":   "", // readClusterSecrets has noted what is wrong
 	})
 }
 

@@ -31,7 +31,7 @@ func openLog(c config) logs {
 		close:   func() { queue.Close(cliapp.FlushTimeout) },
 	}
 	if c.production && c.syslogAddr != "" {
-		local := newLogger(out)
+		local := newLogger(out, c)
 		sl := newSyslog(c.syslogAddr, func(err error) {
 			local.Warn().Err(err).Msg("log lines are not reaching the syslog server")
 		})
@@ -42,7 +42,7 @@ func openLog(c config) logs {
 			queue.Close(cliapp.FlushTimeout)
 		}
 	}
-	l.Logger = newLogger(out)
+	l.Logger = newLogger(out, c)
 	// x/net/http2 writes about tunnel clients to the standard logger only.
 	log.SetFlags(0)
 	log.SetOutput(server.NewErrorLog(l.Logger).Writer())
@@ -64,6 +64,12 @@ func (c *config) readLog(s *settings) {
 	}
 }
 
-func newLogger(out io.Writer) zerolog.Logger {
-	return zerolog.New(out).Level(zerolog.TraceLevel).With().Timestamp().Logger()
+// newLogger returns what writes lines to out. Those of one of several nodes have its
+// name.
+func newLogger(out io.Writer, c config) zerolog.Logger {
+	log := zerolog.New(out).Level(zerolog.TraceLevel).With().Timestamp()
+	if c.clustered() {
+		log = log.Str("node", c.server.Cluster.Node)
+	}
+	return log.Logger()
 }

@@ -108,7 +108,7 @@ func (r *running) apply(next config) (admin.Reloaded, error) {
 	done := admin.Reloaded{Changed: []string{}, Restart: []string{}}
 	now := &r.config
 	cfg := next.server
-	cfg.PublicURL = now.server.PublicURL
+	cfg.PublicURL, cfg.Cluster = now.server.PublicURL, now.server.Cluster
 	if cfg.TLSConfig != nil && now.server.TLSConfig != nil {
 		cfg.TLSConfig = now.server.TLSConfig
 	}
@@ -130,6 +130,7 @@ func (r *running) apply(next config) (admin.Reloaded, error) {
 		r.admin.SetAccess(next.admin.token, slices.Clone(next.admin.hosts))
 	}
 
+	next.showDefaults(now.clustered())
 	settings := slices.Clone(now.admin.settings) // the listener reads the other
 	for i, v := range variables {
 		changed, live := now.values[v.name] != next.values[v.name], v.live

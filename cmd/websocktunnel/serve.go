@@ -56,8 +56,11 @@ func serveCommand() *cli.Command {
 				return cliapp.NewUsageError("flag --json has a meaning only with --check; for a log in JSON, use --log-format json")
 			}
 			read := func() (config, error) { return readConfig(readInput(cmd)) }
-			c, err := read()
+			in := readInput(cmd)
+			in.starting = true
+			c, err := readConfig(in)
 			if cmd.Bool("check") {
+				err = tryCluster(&c, err)
 				return check(cmd.Root().Writer, cmd.Bool("json"), c, err)
 			}
 			if err != nil {
@@ -82,6 +85,15 @@ func serve(c config, read func() (config, error)) error {
 	listeners, port, err := listen(c)
 	if err != nil {
 		return err
+	}
+	clusterListener, directory, err := c.listenCluster()
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	if clusterListener != nil {
+		defer directory.Close()
+		defer clusterListener.Close()
 	}
 	adminListener, err := listenAdmin(c)
 	if err != nil {
@@ -132,7 +144,7 @@ func serve(c config, read func() (config, error)) error {
 	}
 
 	var serving sync.WaitGroup
-	failed := make(chan error, len(listeners)+1)
+	failed := make(chan error, len(listeners)+2)
 	drain := make(chan struct{}, 1) // an operator has asked for it
 	run := &running{read: read, srv: srv, access: access, log: log, config: c}
 	var adm *admin.Admin // nil if there is none
@@ -154,6 +166,14 @@ func serve(c config, read func() (config, error)) error {
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	serving.Go(func() { run.follow(watching, hangups) })
+	if clusterListener != nil {
+		log.Info().Stringer("listen", clusterListener.Addr()).Str("advertise", c.server.Cluster.Addr).Msg("cluster listener")
+		serving.Go(func() {
+			if err := srv.ServeCluster(clusterListener); !errors.Is(err, server.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
 	for _, ln := range listeners {
 		serving.Go(func() {
 			if err := srv.Serve(ln); !errors.Is(err, server.ErrServerClosed) {

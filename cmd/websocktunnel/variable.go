@@ -18,6 +18,7 @@ type variable struct {
 	secret   bool   // it has a …_FILE twin
 	list     bool   // in a configuration file it may be a list
 	live     bool   // a reload puts a new value in force
+	url      bool   // it may have a password in it, which is not shown
 }
 
 // Categories of variables.
@@ -29,6 +30,7 @@ const (
 	catTunnel  = "Behaviour"
 	catLog     = "Log"
 	catAdmin   = "Admin listener: metrics, health, API"
+	catCluster = "Several nodes behind one name"
 	catFile    = "Configuration file"
 )
 
@@ -58,8 +60,8 @@ var variables = []variable{
 	{name: "STALL_TIMEOUT", category: catLimit, usage: "`Time` after which a request ends if it has bytes to move and none of them moves.", def: "60s", live: true},
 	{name: "IDLE_TIMEOUT", category: catLimit, usage: "`Time` for which a viewer's connection stays open without a request, or off.", def: "620s"},
 	{name: "RESPONSE_HEADER_TIMEOUT", category: catLimit, usage: "`Time` for a target to begin its answer.", def: "off", live: true},
-	{name: "PING_INTERVAL", category: catLimit, usage: "`Time` of silence after which the service pings a tunnel.", def: "15s", live: true},
-	{name: "PING_TIMEOUT", category: catLimit, usage: "`Time` for a tunnel to answer a ping before the service closes it.", def: "10s", live: true},
+	{name: "PING_INTERVAL", category: catLimit, usage: "`Time` of silence after which the service pings a tunnel. With CLUSTER_REDIS, the default is 5s.", def: "15s", live: true},
+	{name: "PING_TIMEOUT", category: catLimit, usage: "`Time` for a tunnel to answer a ping before the service closes it. With CLUSTER_REDIS, the default is 5s.", def: "10s", live: true},
 	{name: "MAX_STREAMS", category: catLimit, usage: "Highest `number` of concurrent requests in one tunnel.", def: "200", live: true},
 	{name: "MAX_CONNECTIONS", category: catLimit, usage: "Highest `number` of open connections, without tunnels, or off.", def: "90% of the open file limit, at most 50000", live: true},
 	{name: "MAX_CONNECTIONS_PER_ADDRESS", category: catLimit, usage: "Highest `number` of open connections from one address, or off. Trusted proxies and loopback addresses have no limit.", def: "2000, at most a quarter of MAX_CONNECTIONS", live: true},
@@ -82,6 +84,29 @@ var variables = []variable{
 	{name: "ADMIN_TOKEN", category: catAdmin, usage: "`Token` that callers of the admin listener must know, at least 16 bytes. Required unless ADMIN_ADDR is a loopback address. The flag is visible in ps.", secret: true, live: true},
 	{name: "ADMIN_HOSTS", category: catAdmin, usage: "`Names` under which the admin listener may be reached, besides localhost and IP addresses, separated by commas.", def: "the host of ADMIN_ADDR", list: true, live: true},
 	{name: "METRICS_PER_TUNNEL", category: catAdmin, usage: "`on` or off: also metrics of single tunnels, with their ids: those 1000 that have carried most.", def: "off"},
+
+	{name: "CLUSTER_REDIS", category: catCluster, usage: "`URL` of the Redis or Valkey in which nodes tell each other their tunnels: redis://, rediss://, redis+sentinel:// or redis+cluster://. See docs/configuration.md.", def: "none: the service is alone", url: true},
+	{name: "CLUSTER_REDIS_PASSWORD", category: catCluster, usage: "`Password` for it, if it is not in the URL. The flag is visible in ps.", secret: true},
+	{name: "CLUSTER_SENTINEL_USER", category: catCluster, usage: "`User` for the sentinels."},
+	{name: "CLUSTER_SENTINEL_PASSWORD", category: catCluster, usage: "`Password` for the sentinels, if they ask for one. The flag is visible in ps.", secret: true},
+	{name: "CLUSTER_REDIS_CA", category: catCluster, usage: "`Certificates` of the CAs of a rediss URL: PEM, or base64 of PEM.", def: "those of the system", secret: true},
+	{name: "CLUSTER_REDIS_CERTIFICATE", category: catCluster, usage: "`Certificate` to show to a store that asks for one: PEM, or base64 of PEM.", secret: true},
+	{name: "CLUSTER_REDIS_KEY", category: catCluster, usage: "Private `key` of that certificate. The flag is visible in ps.", secret: true},
+	{name: "CLUSTER_KEY_PREFIX", category: catCluster, usage: "`Prefix` of all keys and channels, if several clusters share a store.", def: "wst:"},
+	{name: "CLUSTER_SECRET_A", category: catCluster, usage: "`Secret` that all nodes know and nobody else, at least 16 bytes. Required with CLUSTER_REDIS. The flag is visible in ps.", secret: true},
+	{name: "CLUSTER_SECRET_B", category: catCluster, usage: "Second `secret`, for changing secrets without an interruption.", secret: true},
+	{name: "CLUSTER_NODE", category: catCluster, usage: "`Name` of this node, which no other one has.", def: "the host name"},
+	{name: "CLUSTER_LISTEN", category: catCluster, usage: "`host:port` to listen on for the other nodes, such as :7443. Viewers do not belong there.", def: defaultClusterListen},
+	{name: "CLUSTER_ADVERTISE", category: catCluster, usage: "`host:port` where other nodes reach this one.", def: "the address that leads to CLUSTER_REDIS, with the port of CLUSTER_LISTEN"},
+}
+
+// hides reports whether others must not see value, which v is set to.
+func (v variable) hides(value string) bool {
+	switch v.name {
+	case "TLS_CERTIFICATE", "CLUSTER_REDIS_CERTIFICATE", "CLUSTER_REDIS_CA":
+		return false
+	}
+	return v.secret || v.url && strings.Contains(value, "@")
 }
 
 // fileSuffix makes the name of a secret's twin, which names a file.
@@ -199,6 +224,7 @@ func lookupIn(cmd *cli.Command, file *configFile) lookup {
 // input is what a configuration is read from.
 type input struct {
 	lookup   lookup
+	starting bool     // the service is to start, and is not running yet
 	faults   []string // of the configuration file
 	broken   bool     // it cannot be read
 	warnings []string // about it

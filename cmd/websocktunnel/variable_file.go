@@ -209,9 +209,15 @@ func (f *configFile) warnings() []string {
 		return nil
 	}
 	for _, v := range variables {
-		if _, set := f.values[v.name]; set && v.secret && v.name != "TLS_CERTIFICATE" {
-			return []string{fmt.Sprintf("%s has %s in it, and other users of this machine can read the file: chmod 600 it, or use %s", f.path, v.name, v.name+fileSuffix)}
+		value, set := f.values[v.name]
+		if !set || !v.hides(value.text) {
+			continue
 		}
+		instead := v.name + fileSuffix
+		if v.url {
+			instead = "CLUSTER_REDIS_PASSWORD" + fileSuffix
+		}
+		return []string{fmt.Sprintf("%s has %s in it, and other users of this machine can read the file: chmod 600 it, or use %s", f.path, v.name, instead)}
 	}
 	return nil
 }
