@@ -48,6 +48,11 @@
 //	gencert NAME [HOST…]
 //	              makes NAME.pem and NAME.key for localhost, service.test, 127.0.0.1
 //	              and each HOST
+//	redis [-password PASSWORD] [-tls CERT] VAR
+//	              runs a Redis in memory at the address that VAR is set to. CERT is
+//	              what gencert has made
+//	redis stop|restart VAR
+//	              stops it, or starts it again at the same address
 //	setfile [-base64] VAR FILE
 //	              sets VAR to what a file holds
 //

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
@@ -84,6 +85,7 @@ func Run(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TARGET", startTarget(env))
 			env.Values[processes{}] = map[string]*process{}
+			env.Values[stores{}] = map[string]*miniredis.Miniredis{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -104,6 +106,7 @@ func Run(t *testing.T) {
 			"tlsfront":     cmdTLSfront,
 			"gencert":      cmdGencert,
 			"setfile":      cmdSetfile,
+			"redis":        cmdRedis,
 		},
 	})
 }
