@@ -134,7 +134,7 @@ func (n *node) shareWith(p *peer) {
 		err = n.ask(p, controlEvictions, body)
 	}
 	if err != nil {
-		n.srv.log.Debug().Str(logevent.Field, logevent.NodeDeaf).Err(err).Str("node", p.of.Name).Msg("evictions not shared")
+		n.srv.log.Debug().Str(logevent.Field, logevent.NodeDeaf).Err(err).Str("other", p.of.Name).Msg("evictions not shared")
 	}
 }
 

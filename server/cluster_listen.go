@@ -26,6 +26,10 @@ const (
 
 	newcomerTimeout = 5 * time.Second
 
+	// linkFarewell is how long a node that ends waits for others to close their links
+	// to it. They do so at once when they have the ends of its answers.
+	linkFarewell = time.Second
+
 	// nodeCheck is how often a node makes sure that it has a link to each other one.
 	nodeCheck = 5 * time.Second
 )
@@ -75,10 +79,16 @@ func (n *node) accept(w http.ResponseWriter, r *http.Request) {
 			c.admit()
 		}
 	}
+	over := make(chan struct{})
+	defer close(over)
+	if !n.spawn(func() { <-over }) {
+		conn.Abort()
+		return
+	}
 	_ = h2conn.Serve(n.ctx, conn, http.HandlerFunc(n.serveHop), h2conn.ServeConfig{
 		Config:               h2conn.Config{PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader},
 		MaxConcurrentStreams: linkStreams + linkStreams/4, // the other end lets go of some before this one
-		DrainTimeout:         lastBytes,
+		DrainTimeout:         linkFarewell,
 		ErrorLog:             n.srv.errorLog,
 	})
 }

@@ -144,6 +144,16 @@ func (l *link) release() {
 	p.tidyLocked()
 }
 
+// follow takes l out of use as soon as the other node wants no more requests on it.
+func (l *link) follow() {
+	select {
+	case <-l.tr.GoneAway():
+		l.peer.drop(l)
+	case <-l.tr.Done():
+	case <-l.peer.node.ctx.Done():
+	}
+}
+
 // drop takes l out of use. Requests that it carries go on.
 func (p *peer) drop(l *link) {
 	p.mu.Lock()
@@ -212,7 +222,9 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 		d.err = errNodeAway
 		_ = tr.Close()
 	default:
-		p.links = append(p.links, &link{peer: p, tr: tr, idle: time.Now()})
+		l := &link{peer: p, tr: tr, idle: time.Now()}
+		p.links = append(p.links, l)
+		p.node.spawn(l.follow)
 		if len(p.links) == 1 { // it may have missed something
 			p.node.spawn(func() { p.node.shareWith(p) })
 		}
