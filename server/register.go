@@ -120,7 +120,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	a := s.registry.announce(labelOf(g.id), cancel)
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
-		Header:       http.Header{wire.HeaderClientURL: {s.cfg.clientURL(g.id)}},
+		Header:       s.handshakeHeader(g.id),
 		WriteTimeout: s.live.Load().WriteTimeout,
 	})
 	if err != nil {
@@ -154,6 +154,18 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	s.registry.closed(sess.label, conn)
 	s.registrationFailed(log, g, code, err)
 	return logevent.Failed
+}
+
+// handshakeHeader returns what a tunnel client is told with the 101.
+func (s *Server) handshakeHeader(id string) http.Header {
+	h := http.Header{wire.HeaderClientURL: {s.cfg.clientURL(id)}}
+	if s.cluster != nil {
+		live := s.live.Load()
+		if ping := wire.FormatPing(live.PingInterval, live.PingTimeout); ping != "" {
+			h[wire.HeaderPing] = []string{ping}
+		}
+	}
+	return h
 }
 
 // whyFailed returns what to say of a registration that came to nothing after the

@@ -1,6 +1,7 @@
 package tunnelclient
 
 import (
+	"cmp"
 	"log"
 	"math"
 	"math/rand/v2"
@@ -65,7 +66,8 @@ type Config struct {
 
 	// PingInterval is how long the service may be silent before the client pings
 	// it, and PingTimeout how long the answer may take before the client opens a
-	// new session. Zero means 15 s and 10 s, negative never.
+	// new session. Zero means 15 s and 10 s, or what the service asks for; negative
+	// never.
 	PingInterval, PingTimeout time.Duration
 
 	// WriteTimeout is how long a write to the service may make no progress at all
@@ -172,14 +174,14 @@ func (cfg *Config) prepare() (endpoint string, err error) {
 	return endpoint, nil
 }
 
-// sessionConfig returns how HTTP/2 inside a session is tuned.
-func (cfg *Config) sessionConfig() h2conn.ServeConfig {
+// sessionConfig returns how HTTP/2 inside s is tuned.
+func (cfg *Config) sessionConfig(s *session) h2conn.ServeConfig {
 	return h2conn.ServeConfig{
 		Config: h2conn.Config{
 			StreamWindow: cfg.StreamWindow,
 			ConnWindow:   cfg.ConnWindow,
-			PingInterval: cfg.PingInterval,
-			PingTimeout:  cfg.PingTimeout,
+			PingInterval: cmp.Or(cfg.PingInterval, s.pingInterval),
+			PingTimeout:  cmp.Or(cfg.PingTimeout, s.pingTimeout),
 		},
 		MaxConcurrentStreams: uint32(min(max(cfg.MaxStreams, 0), math.MaxInt32)),
 		DrainTimeout:         max(cfg.DrainTimeout, 0),

@@ -53,7 +53,11 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		conn.CloseWith(int(wire.CloseProtocol), "no client URL")
 		return nil, err
 	}
-	return newSession(conn, u, token, c.cfg.Logger), nil
+	s := newSession(conn, u, token, c.cfg.Logger)
+	if told := resp.Header[wire.HeaderPing]; len(told) == 1 {
+		s.pingInterval, s.pingTimeout, _ = wire.ParsePing(told[0])
+	}
+	return s, nil
 }
 
 // handshakeHeader returns the headers of the handshake request of a new attempt.

@@ -272,7 +272,7 @@ func (r *run) start(ctx context.Context, s *session) {
 	ctx, s.stop = context.WithCancel(ctx)
 	r.wg.Go(func() {
 		defer s.stop()
-		s.serve(ctx, r.handler, r.c.cfg.sessionConfig())
+		s.serve(ctx, r.handler, r.c.cfg.sessionConfig(s))
 	})
 	for _, old := range r.retired {
 		if !old.yielding {

@@ -38,6 +38,8 @@ type fakeService struct {
 	// admit, if not nil, decides about attempt n (from 1). It writes the
 	// refusal itself. Set before the first attempt.
 	admit func(n int, token string, w http.ResponseWriter) bool
+	// ping, if not empty, is what the service says about pings.
+	ping string
 	// answer, if not nil, is called instead of the whole handshake.
 	answer http.HandlerFunc
 	// first, if not nil, is called for the first attempt instead of what
@@ -93,9 +95,13 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.admit != nil && !s.admit(n, token, w) {
 		return
 	}
+	header := http.Header{wire.HeaderClientURL: {testURL}}
+	if s.ping != "" {
+		header.Set(wire.HeaderPing, s.ping)
+	}
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol: wire.Subprotocol,
-		Header:      http.Header{wire.HeaderClientURL: {testURL}},
+		Header:      header,
 	})
 	if err != nil {
 		s.t.Error(err)

@@ -34,6 +34,8 @@ type session struct {
 	since time.Time
 	log   zerolog.Logger
 
+	pingInterval, pingTimeout time.Duration // as the service asks; zero: it does not
+
 	// Owned by the goroutine of run.
 	token    string // in force
 	yielding bool   // yieldTo runs, or has

@@ -25,6 +25,10 @@ const (
 
 	// HeaderClientURL, on the 101 answer, is the URL that viewers use.
 	HeaderClientURL = "X-Websocktunnel-Client-Url"
+
+	// HeaderPing, on the 101 answer, says how often the service wants to be pinged:
+	// see FormatPing. Tunnel clients that are configured otherwise ignore it.
+	HeaderPing = "X-Websocktunnel-Ping"
 )
 
 // Headers of a viewer's request and its answer inside a tunnel.
