@@ -1,5 +1,6 @@
 // Package logevent names the events in the log. People have alerts on them: a name
-// stays, and docs/log.md says for each when it comes and which fields stand beside it.
+// stays. docs/log.md is made of the comments here, which say when each event comes and
+// which fields stand beside it.
 package logevent
 
 // Field is the field of a line that has the name of its event.
@@ -7,38 +8,157 @@ const Field = "event"
 
 // Events in the life of a tunnel.
 const (
-	Registered     = "registered" // also where it replaces a session
-	Refused        = "refused"    // a registration
-	Failed         = "failed"     // a registration that was admitted, but no session came of it
-	Suppressed     = "suppressed" // lines were left out
-	OddID          = "odd_id"     // one that some clients cannot ask for
+	// A session became the active one of its id.
+	//
+	// Fields: `id`, `remote`, `url`, `token_iat`, `token_exp`, `extended_connect`; if the
+	// tunnel had a session before, now or within the last ten minutes: `after`, the `reason`
+	// of its end, and `reconnects`, how often the tunnel has connected anew within that time;
+	// if it replaced an active one: `replaces`, the address of that one, and `replacements`,
+	// how often that happened since the tunnel came up.
+	Registered = "registered"
+
+	// A registration got 400, 401, 426, 429 or 503.
+	//
+	// Fields: `error_code` ([errors.md](errors.md)), `status`, `reason`, `remote`; `id` if it
+	// is valid; `token_iat`, `token_exp` if the token has a valid signature and has not
+	// expired.
+	Refused = "refused"
+
+	// The service accepted a registration, but no session followed.
+	//
+	// Fields: `error_code`, `id`, `remote`, `reason`, `token_iat`, `token_exp`.
+	Failed = "failed"
+
+	// The service left out lines about registrations.
+	//
+	// Fields: `count`, how many; `lines`, how many of which kind, such as
+	// `{"refused_401":950,"refused_429":4050}`.
+	Suppressed = "suppressed"
+
+	// Clients that normalise URLs ask for another id than this one, by path. It follows
+	// `registered`.
+	//
+	// Fields: `id`, `remote`, `normal`, the id that they ask for.
+	OddID = "odd_id"
+
+	// A fresh token is in force (debug).
+	//
+	// Fields: `id`, `remote`, `expires`.
 	TokenRefreshed = "token_refreshed"
-	TokenRefused   = "token_refused"
-	Expired        = "expired"          // a token, and no fresh one came
-	ClientLeaves   = "client_leaves"    // a tunnel client has asked for its session's end
-	Violation      = "violation"        // of the protocol, by a tunnel client
-	ControlUnsent  = "control_not_sent" // a control message
-	Evicted        = "evicted"
-	Unblocked      = "unblocked"
-	Ended          = "ended" // a session
-	RequestFailed  = "request_failed"
+
+	// A fresh token was refused; the old one stays in force.
+	//
+	// Fields: `id`, `remote`, `error`, `error_code`.
+	TokenRefused = "token_refused"
+
+	// The token expired and no fresh one came: the session finishes what it has.
+	//
+	// Fields: `id`, `remote`.
+	Expired = "expired"
+
+	// The tunnel client asked for the session's end (debug).
+	//
+	// Fields: `id`, `remote`.
+	ClientLeaves = "client_leaves"
+
+	// The tunnel client broke a rule of the protocol, and the session ends.
+	//
+	// Fields: `id`, `remote`, `error`.
+	Violation = "violation"
+
+	// A control message could not be sent, because the connection is gone (debug).
+	//
+	// Fields: `id`, `remote`, `error`, `type`.
+	ControlUnsent = "control_not_sent"
+
+	// An operator evicted a tunnel.
+	//
+	// Fields: `id`.
+	Evicted = "evicted"
+
+	// An operator let an evicted tunnel in again.
+	//
+	// Fields: `id`.
+	Unblocked = "unblocked"
+
+	// A session ended.
+	//
+	// Fields: `id`, `remote`, `reason`: `replaced`, `stopped` (by the tunnel client), `lost`
+	// (the connection broke), `draining`, `token_expired`, `evicted`, `protocol_violation` or
+	// `overloaded`; `cause`, the same in more words; `lived`, for how long it was there.
+	Ended = "ended"
+
+	// A request got no answer of the target (debug; the access log has them all).
+	//
+	// Fields: `id`, `request_id`, `error_code`, `status`, `error`.
+	RequestFailed = "request_failed"
 )
 
 // Events in the life of the service.
 const (
-	Reload       = "reload"
-	DrainDelay   = "drain_delay"
-	Draining     = "draining"
-	LogDropped   = "log_dropped"
-	Tracing      = "tracing"
-	Admin        = "admin"
-	AdminRefused = "admin_refused"
-	Request      = "request" // a line of the access log
+	// The configuration is read again, or a file opened again.
+	//
+	// Fields: `changed`, `restart` or `faults`; `error`.
+	Reload = "reload"
 
-	// In a cluster.
-	NodeChanged   = "node_changed"
-	NodeTwice     = "node_twice" // another process has the node's name
-	NodeDeaf      = "node_deaf"  // it could not be told about evictions
+	// The heartbeat fails from now on, and the tunnels stay for the `DRAIN_DELAY`.
+	//
+	// Fields: `delay`.
+	DrainDelay = "drain_delay"
+
+	// The tunnels are asked to connect elsewhere.
+	//
+	// Fields: `tunnels`.
+	Draining = "draining"
+
+	// Lines were lost here because nobody took them in time.
+	//
+	// Fields: `dropped_lines`.
+	LogDropped = "log_dropped"
+
+	// Spans are lost on the way to their collector.
+	//
+	// Fields: `error`.
+	Tracing = "tracing"
+
+	// An operator has changed something.
+	//
+	// Fields: `action`, `remote`, `id`.
+	Admin = "admin"
+
+	// A wrong token on the admin listener.
+	//
+	// Fields: `remote`.
+	AdminRefused = "admin_refused"
+
+	// A line of [the access log](configuration.md#the-access-log) in JSON.
+	//
+	// Fields: see there.
+	Request = "request"
+
+	// A node of the cluster has come, drains, or has not said for 10 s that it is alive.
+	//
+	// Fields: `other`, its name; `addr`, `state`: `up`, `draining` or `suspect`.
+	NodeChanged = "node_changed"
+
+	// Another process has the name of this node.
+	//
+	// Fields: `other`, the name; `addr`.
+	NodeTwice = "node_twice"
+
+	// A node could not be told who is evicted (debug); it will be when there is a connection
+	// to it.
+	//
+	// Fields: `other`, its name; `error`.
+	NodeDeaf = "node_deaf"
+
+	// The directory of the cluster does not answer.
+	//
+	// Fields: `error`.
 	DirectoryAway = "directory_away"
+
+	// The directory of the cluster answers again.
+	//
+	// Fields: none.
 	DirectoryBack = "directory_back"
 )
