@@ -25,6 +25,19 @@ func (c errorCode) help() string {
 	return docs.BaseURL + "errors.md#" + strings.ToLower(string(c))
 }
 
+// symptom returns the URL of the part of docs/troubleshooting.md that has what viewers
+// and operators see when requests fail with the code.
+func (c errorCode) symptom() string {
+	section := "a-viewer-sees"
+	switch c {
+	case codeNoTunnel, codeTunnelLeft:
+		section = "the-tunnel-client-does-not-connect"
+	case codeNotReplaced, codeTunnelBroke, codeNodeAway:
+		section = "the-tunnel-client-connects-and-the-connection-does-not-last"
+	}
+	return docs.BaseURL + "troubleshooting.md#" + section
+}
+
 // Answers to viewers that the service makes because of the request.
 var (
 	codeNotFound          = newCode("WT-NOT-FOUND")

@@ -73,6 +73,30 @@ func TestErrorCodesAreDocumented(t *testing.T) {
 	}
 }
 
+// TestSymptomsAreDocumented: error pages link to headings of docs/troubleshooting.md.
+func TestSymptomsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllSubmatch(text, -1) {
+		anchors[strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(string(m[1])), ",", ""), " ", "-")] = true
+	}
+	for _, c := range errorCodes {
+		if _, anchor, _ := strings.Cut(c.symptom(), "troubleshooting.md#"); !anchors[anchor] {
+			t.Errorf("%s: docs/troubleshooting.md has no heading for %q", c, anchor)
+		}
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/nobody/", nil)
+	r.Header.Set("Accept", "text/html")
+	failNoTunnel.write(w, r, "id")
+	if page := w.Body.String(); !strings.Contains(page, `href="`+codeNoTunnel.symptom()+`"`) || !strings.Contains(page, `href="`+codeNoTunnel.help()+`"`) {
+		t.Error("the page has no links: ", page)
+	}
+}
+
 // TestErrorCodesAreUsed: each code is made somewhere and expected by some test, each
 // failure has one, and no error leaves the service without.
 func TestErrorCodesAreUsed(t *testing.T) {

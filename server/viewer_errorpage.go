@@ -29,7 +29,7 @@ code { opacity: .7 }
 <h1>{{.Status}} {{.Title}}</h1>
 <p>{{.Text}}</p>
 <p><a href="{{.Help}}" rel="noreferrer">{{.Code}}</a> <code>{{.Hop}}: {{.Kind}}</code></p>
-<p>Request <code>{{.ID}}</code></p>
+<p>Request <code>{{.ID}}</code> · <a href="{{.Symptom}}" rel="noreferrer">Troubleshooting</a></p>
 </html>
 `))
 
@@ -82,9 +82,9 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request, id string) (sent
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		_ = errorPage.Execute(&body, struct {
-			Status                                 int
-			Title, Text, Hop, Kind, Code, Help, ID string
-		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind, string(f.code), f.code.help(), id})
+			Status                                          int
+			Title, Text, Hop, Kind, Code, Help, Symptom, ID string
+		}{f.status, http.StatusText(f.status), f.text, f.reporter(), f.kind, string(f.code), f.code.help(), f.code.symptom(), id})
 	case bodyJSON:
 		h.Set("Content-Type", "application/json")
 		_ = json.NewEncoder(&body).Encode(struct {
