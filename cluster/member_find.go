@@ -266,11 +266,13 @@ func (m *Member) holderLocked(c cached) (Holder, bool) {
 }
 
 // cacheEntryLocked remembers e, which a node has signed, unless something newer is
-// believed.
+// believed. A directory that may have lost entries may have put older ones in their place.
 func (m *Member) cacheEntryLocked(e Entry) {
 	now := time.Now()
-	if c, ok := m.cache.holder(e.ID); ok && c.gen > e.Gen && now.Before(c.until) {
-		return
+	if c, ok := m.cache.holder(e.ID); ok && c.gen > e.Gen {
+		if now.Before(c.until) || !m.wholeLocked() && now.Before(c.until.Add(staleLife)) {
+			return
+		}
 	}
 	node, boot := e.Node, e.Boot
 	if p := m.nodes[e.Node]; p != nil && p.Boot == e.Boot {

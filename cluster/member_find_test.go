@@ -519,3 +519,27 @@ func TestFlushKeepsKnown(t *testing.T) {
 		}
 	})
 }
+
+// A fail-over puts a replica in charge that has missed where an id has moved to. What is
+// known of it is newer, and counts until the nodes have announced everything again.
+func TestFailOverKeepsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		nodes := start(t, store, "a", "b", "c")
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		c.Register("id", from("one", 1))
+		synctest.Wait()
+		replica := store.Snapshot()
+		b.Register("id", from("one", 2))
+		elapse(cluster.CacheLife - 2*time.Second)
+		store.Restore(replica)
+		for _, n := range nodes {
+			n.line.set(func(l *line) { l.reset = true })
+		}
+		elapse(time.Second)
+		for range 40 {
+			a.wantAt(t, "id", "b")
+			elapse(time.Second)
+		}
+	})
+}
