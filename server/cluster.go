@@ -146,6 +146,9 @@ func (n *node) find(ctx context.Context, x *exchange) (*nodeHop, error) {
 		if x.avoid.away {
 			return nil, errNodeAway
 		}
+		if !n.member.Status().Whole {
+			return nil, cluster.ErrUnknown
+		}
 		return nil, nil
 	case err == nil:
 		return &nodeHop{node: n, holder: h, tunnel: x.tunnel}, nil
@@ -246,6 +249,9 @@ func (g *registry) superseded(l label) {
 	tun := g.tunnels[l]
 	if tun == nil {
 		return
+	}
+	if g.cluster.Holds(string(l)) {
+		return // it has registered here again meanwhile
 	}
 	defer g.tidyLocked(tun)
 	tun.owed = nil

@@ -115,8 +115,12 @@ func (x *exchange) shun(via carrier) bool {
 	if !ok || x.avoid.boot != "" && !x.avoid.away {
 		return false
 	}
-	h.node.member.Doubt(string(h.tunnel), h.holder)
 	x.avoid = shunned{h.holder.Node.Boot, h.holder.Gen, h.link == nil}
+	if x.avoid.away {
+		h.node.member.Recheck(string(h.tunnel), h.holder)
+	} else {
+		h.node.member.Doubt(string(h.tunnel), h.holder)
+	}
 	x.patience = time.Now().Add(movingWait)
 	if x.avoid.away {
 		x.patience = time.Now().Add(settleWait)
