@@ -52,6 +52,8 @@ type Metrics struct {
 	durations [2]duration            // of ordinary requests, and of upgrades
 	waits     prometheus.Histogram
 
+	store *prometheus.HistogramVec // op, outcome
+
 	perTunnel int
 }
 
@@ -111,6 +113,8 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 		},
 		waits: prometheus.NewHistogram(histogram("websocktunnel_queue_wait_seconds",
 			"Time that requests waited because their tunnel was at its request limit. Those that did not wait are not in it.", wireBuckets)),
+		store: prometheus.NewHistogramVec(histogram("websocktunnel_cluster_store_seconds",
+			"Time that operations of the directory's store took, by operation and outcome: ok or failed.", wireBuckets), []string{"op", "outcome"}),
 		perTunnel: cfg.PerTunnel,
 	}
 	for _, outcome := range registrationKinds {
@@ -124,8 +128,8 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 		m.failures.WithLabelValues(string(code))
 	}
 	all := []prometheus.Collector{
-		m.registrations, m.handshake, m.replacements, m.reconnects, m.ends, m.pings, m.requests, m.failures, firstByte, whole, m.waits,
-		serverCollector{m},
+		m.registrations, m.handshake, m.replacements, m.reconnects, m.ends, m.pings, m.requests, m.failures, firstByte, whole, m.waits, m.store,
+		serverCollector{m}, clusterCollector{m},
 	}
 	if m.perTunnel > 0 {
 		all = append(all, tunnelCollector{m})

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -242,8 +243,12 @@ func TestMetricsPerTunnel(t *testing.T) {
 // them, and histograms have both forms.
 func TestMetricsConventions(t *testing.T) {
 	m, reg := newMetricsOf(t, 1)
-	s := newService(t, Config{Metrics: m})
+	d := new(cluster.Memory)
+	s := newNode(t, "a", d, Config{Metrics: m})
+	newNode(t, "b", d, Config{})
+	s.waitNodes(2)
 	s.waitActive(s.connect("a", http.NotFoundHandler()))
+	m.Store("get", time.Millisecond, nil)
 	m.request(http.MethodGet, &outcome{status: 200})
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil {

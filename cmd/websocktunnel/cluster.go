@@ -257,6 +257,7 @@ func (c *config) listenCluster() (net.Listener, *redisdir.Directory, error) {
 	if err != nil {
 		return nil, nil, clusterListenError(c.cluster.listen, err)
 	}
+	c.cluster.store.Observe = func(op string, took time.Duration, err error) { c.server.Metrics.Store(op, took, err) }
 	d, err := redisdir.New(c.cluster.store)
 	if err != nil {
 		ln.Close()
