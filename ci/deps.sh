@@ -101,9 +101,9 @@ need websockify websockify "a recipe, for conformance/clients"
 if ! [[ -e /usr/share/novnc ]]; then
 	need novnc novnc "a recipe, for conformance/clients"
 fi
-need redis-server redis-server "a store, for cluster/redisdir"
+need redis-server redis-server "a store, for cluster/redisdir and internal/processes"
 if command -v apt-cache >/dev/null && apt-cache show valkey-server >/dev/null 2>&1; then # not in Debian 12
-	need valkey-server valkey-server "a store, for cluster/redisdir"
+	need valkey-server valkey-server "a store, for cluster/redisdir and internal/processes"
 fi
 need ip iproute2 "network namespaces, for internal/processes (they need root, too)"
 install_packages

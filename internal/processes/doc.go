@@ -1,7 +1,8 @@
 // Package processes holds the tests in which the two commands run as processes
 // of their own and the machine turns against them: they are killed, frozen,
 // restarted under load, cut off from the network, or left without file
-// descriptors. What can be tested within one process is in internal/e2e.
+// descriptors. Tests of several nodes run three services with a redis-server.
+// What can be tested within one process is in internal/e2e.
 //
 // The tests are for Linux. Those that make network namespaces need root and
 // iproute2, and are skipped without. With WST_LONG=1 there are more rounds and

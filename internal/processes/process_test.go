@@ -29,11 +29,14 @@ type process struct {
 	ended context.Context // ends when it has been waited for
 }
 
-// start runs one of the two commands, under limit if that is not zero: the
-// number of file descriptors it may have.
+// start runs one of the two commands, or the program at an absolute path, under
+// limit if that is not zero: the number of file descriptors it may have.
 func start(t testing.TB, h *host, limit int, env []string, command string, args ...string) *process {
 	t.Helper()
-	path := filepath.Join(binaries, command)
+	path := command
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(binaries, command)
+	}
 	cmd := exec.Command(path, args...)
 	if limit != 0 {
 		// Both limits, for the Go runtime raises the soft one to the hard one.

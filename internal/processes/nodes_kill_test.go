@@ -1,0 +1,69 @@
+//go:build linux
+
+package processes
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// nodeBound is how soon after the loss of a node the tunnels it had have to be
+// served by the others.
+const nodeBound = 15 * time.Second
+
+// TestNodeLost (F11): a node is killed, or is silent all at once, as where its
+// packets are dropped. Its tunnels are served by the others soon, and nobody else
+// notices.
+func TestNodeLost(t *testing.T) {
+	needProcesses(t)
+	for _, how := range []string{"killed", "silent"} {
+		t.Run(how, func(t *testing.T) {
+			if !long() {
+				t.Parallel()
+			}
+			c := newCluster(t, pick(6, 12), clusterOptions{})
+			var all, thawed []time.Duration
+			var requests, failed int64
+			for round := range pick(1, 20) {
+				if round > 0 {
+					// A session that lives less than that is no end of the outage
+					// before, and the client's waits go on growing.
+					<-time.After(11 * time.Second)
+				}
+				victim := c.holder(c.clients[round%len(c.clients)])
+				survivors := c.others(victim)
+				its, others := c.holders(victim)
+				l := newLoad(t, urls(survivors, others))
+				l.requests(pick(50, 100))
+				<-time.After(500 * time.Millisecond) // it has begun
+				begun := time.Now()
+				if how == "killed" {
+					victim.kill()
+				} else {
+					victim.freeze()
+				}
+				all = append(all, c.back(begun, urls(survivors, its), nodeBound)...)
+				l.stop()
+				none(t, fmt.Sprintf("failures in round %d", round), l.failures)
+				requests, failed = requests+l.done.Load(), failed+int64(len(l.failures))
+				if how == "killed" {
+					c.again(victim)
+				} else {
+					victim.signal(syscall.SIGCONT)
+					awake := time.Now()
+					thawed = append(thawed, c.back(awake, urls([]*node{victim}, c.clients), nodeBound)...)
+					c.lb.await(t, victim.addr)
+				}
+				c.whole(patience)
+			}
+			none(t, "requests that came twice", c.tg.twice())
+			summary(t, "tunnels of the node were served by others after %v (median), %v at most, %d times; meanwhile %d requests to other tunnels, %d failed",
+				ms(quantile(all, 0.5)), ms(quantile(all, 1)), len(all), requests, failed)
+			if len(thawed) > 0 {
+				summary(t, "when the node was awake again it served all after %v at most", ms(quantile(thawed, 1)))
+			}
+		})
+	}
+}
