@@ -85,10 +85,11 @@ type meter struct {
 
 	fault string // what the peer has done wrong, if filter has failed
 
-	out     sentFrames
-	streams openStreams
-	inflow  inflow
-	pings   pingClock
+	out      sentFrames
+	streams  openStreams
+	inflow   inflow
+	trailers unreadTrailers
+	pings    pingClock
 
 	burst  int64 // what budget is at the start, and grows to with time
 	budget int64
@@ -345,7 +346,7 @@ func useless(kind http2.FrameType, length int, stream []byte) bool {
 
 // account pays for one frame.
 func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, stream uint32) bool {
-	open, admitted := m.streams.received(kind, flags, stream, length, m.requests)
+	open, trailing, admitted := m.streams.received(kind, flags, stream, length, m.requests)
 	if !admitted {
 		m.fault = "more DATA than the window of a stream admits"
 		return false
@@ -364,6 +365,8 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	case http2.FrameHeaders:
 		if m.requests {
 			m.earned.Add(requestGlitch)
+		} else if trailing {
+			m.trailers.received(stream, length, flags)
 		}
 		return m.spend(lightGlitch + int64(length)/4096)
 	case http2.FramePing, http2.FrameSettings, http2.FrameGoAway, http2.FramePushPromise:

@@ -75,14 +75,34 @@ func (s *openStreams) granted(stream uint32, n, held int64, waits bool, now func
 	return more
 }
 
+// newest returns the stream that has been opened last.
+func (s *openStreams) newest() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// forget says that nobody waits for anything on stream any more. It reports whether
+// trailers may have come there.
+func (s *openStreams) forget(stream uint32) (trailed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, open := s.open[stream]
+	if open {
+		w.forgotten = true
+		s.open[stream] = w
+	}
+	return !open
+}
+
 // received notes a frame of the peer. It reports whether the stream was one on
-// which the peer may send, and whether its window admits that, as far as x/net does
+// which the peer may send, whether it is trailers that somebody waits for, and whether its window admits that, as far as x/net does
 // not look after it: at the answering end, x/net resets the stream that exceeds the
 // largest window, and the connection goes on. answering says that the peer opens
 // streams.
-func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream uint32, length int, answering bool) (open, admitted bool) {
+func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream uint32, length int, answering bool) (open, trailing, admitted bool) {
 	if kind != http2.FrameData && kind != http2.FrameHeaders && kind != http2.FrameRSTStream {
-		return true, true
+		return true, false, true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,10 +117,15 @@ func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream u
 		admitted = w.credit >= 0 || answering
 		s.open[stream] = w
 	}
+	if open && kind == http2.FrameHeaders {
+		trailing = w.answered && !w.forgotten && flags.Has(http2.FlagHeadersEndStream)
+		w.answered = true
+		s.open[stream] = w
+	}
 	if kind == http2.FrameRSTStream || flags&http2.FlagDataEndStream != 0 { // the same in both
 		s.endLocked(stream)
 	}
-	return open, admitted
+	return open, trailing, admitted
 }
 
 // timed notes a SETTINGS or PING frame, or its acknowledgement, for the round trip.

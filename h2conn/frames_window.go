@@ -71,6 +71,9 @@ type streamWindow struct {
 	grown  int64 // above the first window
 	owed   int64 // of credit: what the peer has not been told of
 
+	answered  bool // a header block has come
+	forgotten bool // nobody waits for what comes
+
 	// Of the measurement under way.
 	began time.Time // zero: none has begun
 	bytes int64     // that have come since

@@ -186,15 +186,20 @@ func (m *requestMemory) refuse(w http.ResponseWriter, r *http.Request, rt route,
 	f.write(w, r, id)
 }
 
-// admitAnswer charges the header of resp and the buffer for its body to the tunnel, or
-// returns an error if there is no room for them. A plain answer costs nothing more.
-func (a *attempt) admitAnswer(resp *http.Response) error {
+// answerCost returns what h costs, the header of an answer that x/net has made.
+func answerCost(h http.Header) int64 {
 	values := 0
-	for _, vv := range resp.Header {
+	for _, vv := range h {
 		values += len(vv)
 	}
 	// x/net makes room for as many names as there are values.
-	cost := headerCost(resp.Header) + fieldCost*int64(values-len(resp.Header))
+	return headerCost(h) + fieldCost*int64(values-len(h))
+}
+
+// admitAnswer charges the header of resp and the buffer for its body to the tunnel, or
+// returns an error if there is no room for them. A plain answer costs nothing more.
+func (a *attempt) admitAnswer(resp *http.Response) error {
+	cost := answerCost(resp.Header)
 	if buffer := copyBuffer(resp); buffer > smallBuffer {
 		cost += int64(buffer)
 	}

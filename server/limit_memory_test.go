@@ -306,6 +306,35 @@ func TestRefusalsHoldLittle(t *testing.T) {
 	}
 }
 
+// TestUnreadTrailersCount: trailers behind a body that no viewer takes are charged to their
+// tunnel until the request is over.
+func TestUnreadTrailersCount(t *testing.T) {
+	s := newService(t, Config{MemoryLimit: 512 << 20, StallTimeout: time.Hour})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "body")
+		for i := range 90 {
+			w.Header().Set(fmt.Sprint(http.TrailerPrefix, "X-", i), fmt.Sprint(i, time.Now().UnixNano()))
+		}
+	})))
+	before := s.memory.HeldBy(labelOf("a"))
+	const requests, cost = 20, 90 * 150
+	v := dialRawViewer(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	for range requests {
+		v.request("GET", "/a/", true)
+	}
+	waitFor(t, func() bool { return s.memory.HeldBy(labelOf("a")) > before+requests*cost })
+	v.Close()
+	// x/net gives small pieces of the window back later.
+	given := func() bool { return s.memory.HeldBy(labelOf("a")) < before+1000 }
+	waitFor(t, given)
+	for range 3 {
+		if resp, _ := s.get("/a/"); resp.StatusCode != http.StatusOK {
+			t.Error(resp.Status)
+		}
+	}
+	waitFor(t, given)
+}
+
 // TestHeaderCost: names and values count, and each field besides.
 func TestHeaderCost(t *testing.T) {
 	h := http.Header{"A": {"b", "c"}, "Cookie": {strings.Repeat("x", 1000)}}

@@ -28,6 +28,7 @@ type attempt struct {
 	memory *budget.Holding // for the tunnel: the header of a large answer, and what waits
 
 	written atomic.Bool           // the request's headers have been written
+	stream  atomic.Uint32         // in the tunnel, once they have; 0: none
 	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
 
 	traceOver func(status int) // nil if nobody traces it
@@ -96,6 +97,9 @@ func (a *attempt) over() {
 	a.x.body.stop()
 	a.cancel(nil)
 	a.memory.Release()
+	if stream := a.stream.Load(); stream > 0 {
+		a.via.transport().TrailersRead(stream)
+	}
 	a.via.end()
 	if a.traceOver != nil {
 		a.traceOver(a.status)
@@ -148,7 +152,10 @@ func (c tracedContext) Value(key any) any {
 // tunnel. Those of Go code that has its own are kept.
 func (a *attempt) traced() context.Context {
 	own := httptrace.ClientTrace{
-		WroteHeaders: func() { a.written.Store(true) },
+		WroteHeaders: func() {
+			a.stream.Store(a.via.transport().LastStream())
+			a.written.Store(true)
+		},
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
 			if i.Err == nil {
 				a.x.body.sent()

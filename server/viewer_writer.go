@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/lateheader"
 )
@@ -76,6 +77,8 @@ const maxInterim = interim.Burst
 type interimAnswer struct {
 	status int
 	header http.Header
+	cost   int64           // of the header, charged to the tunnel
+	tunnel *budget.Holding // nil: nothing is
 }
 
 func newViewerWriter(x *exchange, w http.ResponseWriter) *viewerWriter {
@@ -121,8 +124,15 @@ func (w *viewerWriter) queueLocked(status int, h http.Header) {
 	if w.begun || len(w.queue) >= maxInterim && status != http.StatusContinue {
 		return
 	}
+	next := interimAnswer{status: status, header: h}
+	if cost := answerCost(h); cost > plainAnswer {
+		next.cost, next.tunnel = cost, w.x.inTunnel.Load()
+		if next.tunnel == nil || next.tunnel.Admit(cost) != nil {
+			return // nothing depends on it
+		}
+	}
 	w.continued = w.continued || status == http.StatusContinue
-	w.queue = append(w.queue, interimAnswer{status, h})
+	w.queue = append(w.queue, next)
 	if w.drained == nil {
 		w.drained = make(chan struct{})
 		go w.sendQueue(w.drained)
@@ -142,6 +152,9 @@ func (w *viewerWriter) sendQueue(drained chan struct{}) {
 		w.queue = w.queue[1:]
 		w.mu.Unlock()
 		w.writeInterim(next.status, next.header)
+		if next.tunnel != nil {
+			next.tunnel.Add(-next.cost)
+		}
 	}
 }
 

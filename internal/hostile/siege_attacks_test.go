@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -110,6 +111,34 @@ var singleSieges = []siege{
 	}},
 	{"headers of many fields, in replaced sessions", nil, func(a *assailant) { a.replaced("fields", 7600) }},
 	{"headers of as many fields as there may be, in replaced sessions", nil, func(a *assailant) { a.replaced("manyfields", 990) }},
+	{"trailers behind bodies that nobody takes", nil, func(a *assailant) {
+		a.unread("behind", func(c *client, stream uint32, many []byte) {
+			c.headers(stream, false, ":status", "200")
+			c.data(stream, false, strings.Repeat("x", 16000))
+			c.headerBlock(stream, true, many)
+		}, 6500)
+	}},
+	{"interim answers that nobody takes", nil, func(a *assailant) {
+		a.unread("interim", func(c *client, stream uint32, many []byte) {
+			for range 20 {
+				c.headerBlock(stream, false, many)
+			}
+		}, 990, ":status", "103")
+	}},
+	{"upgrades that carry nothing", nil, func(a *assailant) {
+		go a.again(4, func() {
+			a.serve("upgrades", func(c *client, r request) { c.headers(r.stream, false, ":status", "200") })
+		})
+		a.again(1500, func() {
+			c, err := a.dial()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			fmt.Fprint(c, "GET /upgrades/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+			hold(c)
+		})
+	}},
 	{"slow uploads with names of trailers", nil, func(a *assailant) { a.slowUploads("names", strings.Repeat("t,", 30_000)) }},
 	{"slow uploads with long names of trailers", nil, func(a *assailant) {
 		a.slowUploads("longnames", strings.Repeat(strings.Repeat("t", 600)+",", 99))
@@ -354,5 +383,46 @@ func (a *assailant) slowUploads(id, trailer string) {
 			}
 			<-time.After(200 * time.Millisecond)
 		}
+	})
+}
+
+// unread has 64 viewers that take nothing from the first byte on ask for answers, which are
+// what answer sends: many is a header block with so many names behind kv. The tunnel is
+// registered again and again.
+func (a *assailant) unread(id string, answer func(c *client, stream uint32, many []byte), names int, kv ...string) {
+	for i := range names {
+		kv = append(kv, fmt.Sprintf("!t%d", i), "")
+	}
+	go a.again(2, func() {
+		c, err := a.tunnel(id, true)
+		if err != nil {
+			return
+		}
+		defer c.close()
+		many := c.encode(kv...)
+		for range 200 {
+			select {
+			case r := <-c.requests:
+				answer(c, r.stream, many)
+			case <-c.closed:
+				return
+			case <-time.After(500 * time.Millisecond):
+				return
+			}
+		}
+		<-time.After(time.Until(a.end))
+	})
+	a.again(64, func() {
+		v, err := a.viewer(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		if err != nil {
+			return
+		}
+		defer v.Close()
+		v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		for range 128 {
+			v.ask("GET", "/"+id+"/", true)
+		}
+		v.w.Flush()
+		<-time.After(3 * time.Second) // without a Read
 	})
 }
