@@ -41,6 +41,10 @@ const (
 	idlePercent = 300
 	idlePart    = 4
 
+	// New peers count little by little, for a minute: while thousands connect, what that
+	// leaves in the heap would stay there for long.
+	idleSteps = 12
+
 	// A process is quiet that has allocated less than this part of its live heap,
 	// and quietAlloc, since the last look.
 	quietPart  = 8
@@ -87,7 +91,8 @@ type pace struct {
 	least   int64 // bytes
 	most    int64 // bytes, to which it may grow for idle peers
 	idle    func() int64
-	percent int // that is set; owned by adapt
+	settled atomic.Int64 // what of it counts
+	percent int          // that is set; owned by adapt
 	stopped atomic.Bool
 }
 
@@ -108,9 +113,7 @@ type sentinel struct{ _ [32]byte }
 func (p *pace) adapt() {
 	v := read(liveHeap, stacks, globals)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
-	if p.idle != nil {
-		percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.idle(), p.most))
-	}
+	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.most))
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
@@ -161,6 +164,14 @@ func read(names ...string) []int64 {
 	return values
 }
 
+// settle is called each checkInterval.
+func (p *pace) settle() {
+	if p.idle != nil {
+		idle := p.idle()
+		p.settled.Store(min(idle, p.settled.Load()+idle/idleSteps+1))
+	}
+}
+
 // giveBack returns memory to the system when the process has become quiet.
 func (p *pace) giveBack(done <-chan struct{}) {
 	t := time.NewTicker(checkInterval)
@@ -173,6 +184,7 @@ func (p *pace) giveBack(done <-chan struct{}) {
 			return
 		case <-t.C:
 		}
+		p.settle()
 		v := read(allocated, liveHeap, objects, unused, free)
 		quiet := v[0]-before < v[1]/quietPart+quietAlloc
 		before = v[0]

@@ -3,7 +3,6 @@ package gcpace
 import (
 	"runtime"
 	"runtime/debug"
-	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -51,19 +50,16 @@ func TestPaceFollowsHeap(t *testing.T) {
 	t.Setenv("GOGC", "")
 	before := gcPercent()
 	defer debug.SetGCPercent(before)
-	var idle atomic.Int64
-	stop := Start(1<<40, idle.Load)
-	defer stop()
+	defer Start(1<<40, nil)()
 	if n := gcPercent(); n != 400 { // of 4 MiB
 		t.Errorf("with an empty heap it is %d", n)
 	}
-	for _, tc := range []struct{ live, idle, want int }{{50, 0, defaultPercent}, {200, 0, halfPercent}, {200, 1000, 1500}} {
-		idle.Store(int64(tc.idle) << 20)
+	for _, tc := range []struct{ live, want int }{{50, defaultPercent}, {200, halfPercent}} {
 		ballast := make([]byte, tc.live<<20)
 		// The pace is adapted behind a collection, by the goroutine that cleans up.
 		for n := range 10_000 {
 			runtime.GC()
-			if n := gcPercent(); n == tc.want || tc.idle > 0 && n > 5*defaultPercent {
+			if gcPercent() == tc.want {
 				break
 			}
 			if n == 9_999 {
@@ -72,6 +68,27 @@ func TestPaceFollowsHeap(t *testing.T) {
 			runtime.Gosched()
 		}
 		runtime.KeepAlive(ballast)
+	}
+}
+
+// TestIdlePeersSettle: new ones count within a minute, those that have gone not at all.
+func TestIdlePeersSettle(t *testing.T) {
+	idle := int64(100 << 20)
+	p := &pace{idle: func() int64 { return idle }, most: 1 << 40}
+	p.settle()
+	if n := p.settled.Load(); n > idle/10 {
+		t.Errorf("at first %d of %d count", n, idle)
+	}
+	for range idleSteps {
+		p.settle()
+	}
+	if n := p.settled.Load(); n != idle {
+		t.Errorf("after a minute %d of %d count", n, idle)
+	}
+	idle = 1 << 20
+	p.settle()
+	if n := p.settled.Load(); n != idle {
+		t.Errorf("when most have gone, %d count, want %d", n, idle)
 	}
 }
 
