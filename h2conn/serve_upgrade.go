@@ -301,6 +301,9 @@ func (u *upgradeWriter) Write(p []byte) (int, error) {
 	return u.w.Write(p)
 }
 
+// Unwrap gives [http.ResponseController] the HTTP/2 ResponseWriter, for deadlines.
+func (u *upgradeWriter) Unwrap() http.ResponseWriter { return u.w }
+
 func (u *upgradeWriter) Flush() { _ = u.FlushError() }
 
 // FlushError is what [http.ResponseController] looks for.

@@ -42,7 +42,9 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	out.Header.Set(HeaderUpgradeID, s.id)
 
 	accept, extended := t.extendedForm(out, protocol, hasBody)
+	s.form = ExtendedForm
 	if !extended {
+		s.form = FallbackForm
 		out.Header.Set(HeaderUpgrade, protocol)
 		if hasBody {
 			body.begin(out.Header, req)
@@ -66,8 +68,8 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	}
 	clean(resp.Header)
 	if !switched {
-		pw.Close()                             // nothing will follow the request
-		resp.Body = struct{ io.ReadCloser }{s} // nothing can be written to a refusal
+		pw.Close() // nothing will follow the request
+		resp.Body = refusedStream{s, s.form}
 		return resp, nil
 	}
 	if hasBody {

@@ -19,6 +19,7 @@ const lingerTimeout = time.Minute
 // is read from it, what the viewer sends is written to it.
 type upgradedStream struct {
 	id     string
+	form   string // see UpgradeForm
 	table  *openUpgrades
 	res    io.ReadCloser
 	pw     *io.PipeWriter

@@ -1,6 +1,9 @@
 package h2conn
 
-import "net/http"
+import (
+	"io"
+	"net/http"
+)
 
 // The two forms of an upgrade inside a tunnel. What each end does with them is
 // in transport_upgrade.go and serve_upgrade.go; docs/protocol.md has the bytes.
@@ -15,6 +18,30 @@ import "net/http"
 // In both, the stream's DATA is what follows the handshake, in either
 // direction, and END_STREAM is the half-close. The answering end cannot send
 // END_STREAM early: it sends the control message upgrade_end (transport_upgraded.go).
+
+// The names of the two forms, for [UpgradeForm].
+const (
+	ExtendedForm = "extended-connect"
+	FallbackForm = "fallback"
+)
+
+// UpgradeForm returns the form in which the request crossed that resp answers, where it
+// is of [Transport.RoundTrip] and the request was an upgrade. Otherwise it returns "".
+func UpgradeForm(resp *http.Response) string {
+	switch b := resp.Body.(type) {
+	case *upgradedStream:
+		return b.form
+	case refusedStream:
+		return b.form
+	}
+	return ""
+}
+
+// refusedStream is the body of a refusal, to which nothing can be written.
+type refusedStream struct {
+	io.ReadCloser
+	form string
+}
 
 // protocolHeader is where x/net keeps the :protocol pseudo-header of an
 // extended CONNECT request.

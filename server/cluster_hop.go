@@ -198,7 +198,7 @@ var hopFailures = func() map[errorCode]*failure {
 	m := make(map[errorCode]*failure)
 	for _, f := range []*failure{
 		failLeft, failLoop, failBusy, failNotReplaced, failMemory, failBroken, failBadAnswer, failHeaderTimeout, failStalled,
-		failUnencodable, failBadBody, failTooManyFields, failHeaderTooLarge,
+		failUnencodable, failBadBody, failTooManyFields, failHeaderTooLarge, failTargetBroke,
 	} {
 		m[f.code] = f
 	}

@@ -48,7 +48,7 @@ func (s *Server) newHopExchange(w http.ResponseWriter, r *http.Request, q *hopRe
 		route:  rt,
 		hop:    q,
 		memory: m,
-		out:    outcome{start: time.Now(), proto: r.Proto},
+		out:    outcome{start: time.Now(), proto: protoHTTP2},
 	}
 	x.log.SetOutput((*exchangeLog)(x))
 	x.w = newViewerWriter(x, w)

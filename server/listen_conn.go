@@ -218,7 +218,7 @@ type upgradedViewer struct {
 
 func newUpgradedViewer(x *exchange, c net.Conn, brw *bufio.ReadWriter) *upgradedViewer {
 	u := &upgradedViewer{Layer: netconn.Layer{Conn: c}, x: x, early: brw.Reader}
-	if x.translated() {
+	if !x.http1 {
 		u.stall = x.live.StallTimeout
 		brw.Writer.Reset(u)
 	}

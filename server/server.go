@@ -144,7 +144,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		s.cfg.Metrics.decline(r.Method, failMemory)
 		id := s.requestID(r)
-		s.declined(s.record(r, rt, id), failMemory.status, 0, failMemory)
+		s.declined(s.record(w, r, rt, id), failMemory.status, 0, failMemory)
 		m.refuse(w, r, rt, id)
 		return
 	}
@@ -165,7 +165,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.kind == routeReserved && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		s.decline(w, r, rt, failReservedMethod)
 	case rt.kind == routeReserved:
-		info := s.record(r, rt, s.requestID(r))
+		info := s.record(w, r, rt, s.requestID(r))
 		status := s.serveReserved(w, r, rt.id)
 		s.declined(info, status, 0, nil)
 	case rt.kind == routeNone:
@@ -180,7 +180,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) decline(w http.ResponseWriter, r *http.Request, rt route, f *failure) {
 	f = f.answering(r, rt)
 	id := s.requestID(r)
-	info := s.record(r, rt, id)
+	info := s.record(w, r, rt, id)
 	leaveRest(w, r)
 	sent := f.write(w, r, id)
 	s.cfg.Metrics.decline(r.Method, f)

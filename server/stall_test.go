@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
 )
 
 // TestStalledHTTP2Viewer: its connection is alive, but it gives its stream no
@@ -96,5 +98,74 @@ func TestStalledUpgrade(t *testing.T) {
 	b, err := io.ReadAll(quiet)
 	if err != nil || !strings.HasSuffix(string(b), "\r\n\r\nhello") {
 		t.Errorf("the quiet stream got %q, %v", b, err)
+	}
+}
+
+// TestRefusedWebsocketHTTP2: what holds for answers over HTTP/2 holds for one that
+// refuses a websocket, too: a viewer that takes nothing of it loses it, one that does not
+// take its header gets another, and the record says what the viewer speaks.
+func TestRefusedWebsocketHTTP2(t *testing.T) {
+	if !h2conn.ExtendedConnect {
+		t.Skip("x/net/http2 of this build cannot serve extended CONNECT: needs the tag http2legacy")
+	}
+	done := make(chan *RequestInfo, 1)
+	s := newService(t, Config{StallTimeout: 300 * time.Millisecond, RequestDone: func(i *RequestInfo) { done <- i }})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/endless":
+			w.WriteHeader(http.StatusForbidden)
+			for {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		case "/large":
+			w.Header().Set("X-Large", strings.Repeat("x", maxViewerField))
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			c.Close()
+		}
+	})))
+	cc := s.http2Viewer()
+	open := func(path string) *http.Response {
+		pr, pw := io.Pipe()
+		t.Cleanup(func() { pw.Close() })
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodConnect, s.url+path, pr)
+		req.Header = http.Header{":protocol": {"websocket"}, "Sec-Websocket-Version": {"13"}}
+		resp, err := cc.RoundTrip(req)
+		if err != nil {
+			t.Fatal(path, err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	for _, tc := range []struct {
+		path      string
+		got, want int
+		code      string
+	}{
+		{"/a/endless", 403, 403, "WT-VIEWER-LEFT"}, // nobody reads the body
+		{"/a/large", 502, 502, "WT-ANSWER-HEADER-TOO-LARGE"},
+		{"/a/", 200, 101, ""},
+		{"/nobody/", 404, 404, "WT-NO-TUNNEL"},
+		{"/", 404, 404, "WT-NOT-FOUND"},
+	} {
+		if resp := open(tc.path); resp.StatusCode != tc.got {
+			t.Errorf("%s: status %d, want %d", tc.path, resp.StatusCode, tc.got)
+		}
+		select {
+		case i := <-done:
+			if i.Proto != "HTTP/2.0" || i.Status != tc.want || i.ErrorCode != tc.code {
+				t.Errorf("%s: %s, status %d, %s", tc.path, i.Proto, i.Status, i.ErrorCode)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s is not over", tc.path)
+		}
 	}
 }

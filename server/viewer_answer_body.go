@@ -74,7 +74,7 @@ func (b *answerBody) breaks(err error) {
 	x, ctx := b.attempt.x, b.attempt.ctx
 	why := failAnswerBroke
 	switch {
-	case b.attempt.via.transport().BrokenOff(err):
+	case b.attempt.brokenOff(err):
 		why = failTargetBroke
 	case errors.As(err, &why), errors.As(cause(ctx), &why):
 	case x.in.Context().Err() != nil:
@@ -112,7 +112,7 @@ func (b *answerBody) settle() {
 	b.attempt.cancel(nil) // a Read under way returns soon
 	b.reading.Lock()
 	defer b.reading.Unlock()
-	if _, err := io.Copy(io.Discard, b.ReadCloser); err == nil || b.attempt.via.transport().BrokenOff(err) {
+	if _, err := io.Copy(io.Discard, b.ReadCloser); err == nil || b.attempt.brokenOff(err) {
 		b.broken.CompareAndSwap(failAnswerBroke, failTargetBroke)
 	}
 }

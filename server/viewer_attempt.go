@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/interim"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -56,6 +58,8 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		if err = a.hopRefusal(resp); err == nil {
 			body.answered()
+			a.x.tunnelProto = cmp.Or(h2conn.UpgradeForm(resp), protoHTTP2)
+			a.x.targetProto = takeTargetProto(resp.Header)
 			err = checkAnswer(resp)
 		}
 		if err == nil {
@@ -106,6 +110,13 @@ func (a *attempt) over() {
 	}
 }
 
+// brokenOff reports whether err says that the target broke the answer off. Another node
+// does not tell its own reasons from that.
+func (a *attempt) brokenOff(err error) bool {
+	_, hop := a.via.(*nodeHop)
+	return !hop && a.via.transport().BrokenOff(err)
+}
+
 // explain returns the cause of a round trip's error.
 func (a *attempt) explain(req *http.Request, err error) error {
 	here := req.Context().Err() == nil
@@ -115,7 +126,7 @@ func (a *attempt) explain(req *http.Request, err error) error {
 	if b := a.bad.Load(); b != nil {
 		err = *b
 	}
-	if a.via.transport().BrokenOff(err) {
+	if a.brokenOff(err) {
 		err = fmt.Errorf("%w: %w", failTargetBroke, err)
 	}
 	if strings.Contains(err.Error(), "response header list larger than") { // x/net has no type for it

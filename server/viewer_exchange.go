@@ -16,7 +16,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/websocktunnel/websocktunnel/cluster"
-	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/logevent"
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
@@ -58,7 +57,8 @@ type exchange struct {
 
 	// Set by the constructor, for viewers only.
 	route  route
-	http1  bool
+	proto  string         // what the viewer speaks
+	http1  bool           // any version of it
 	hop    *hopRequest    // nil unless another node has sent it
 	conn   net.Conn       // the viewer's, if Serve has accepted it
 	w      *viewerWriter  // nil for Go code
@@ -74,7 +74,10 @@ type exchange struct {
 	patience time.Time                      // until when to wait for another, then
 	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
 	answer   *answerBody                    // since RoundTrip; nil if the tunnel gave no answer
-	final    *http.Response                 // since modifyAnswer; nil while the answer is none of the tunnel's
+
+	// What was spoken in the tunnel and with the target; empty if that is not known.
+	tunnelProto, targetProto string
+	final                    *http.Response // since modifyAnswer; nil while the answer is none of the tunnel's
 
 	finishing sync.Once
 }
@@ -100,11 +103,12 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m
 		srv: s, live: s.live.Load(), in: &in, id: id, tunnel: rt.tunnel(),
 		from:   subscriber(m.addr),
 		route:  rt,
-		http1:  r.ProtoMajor == 1,
+		proto:  viewerProto(w, r),
 		memory: m,
-		out:    outcome{start: time.Now(), proto: r.Proto},
-		info:   s.record(r, rt, id),
+		out:    outcome{start: time.Now()},
+		info:   s.record(w, r, rt, id),
 	}
+	x.out.proto, x.http1 = x.proto, x.proto != protoHTTP2
 	x.log.SetOutput((*exchangeLog)(x))
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	x.w = newViewerWriter(x, w)
@@ -320,7 +324,10 @@ func (x *exchange) modifyAnswer(resp *http.Response) error {
 		hook(resp)
 	}
 	if x.hop != nil {
-		x.final = resp // as it is: the other node judges it
+		x.final = resp // as it is: the other node judges it, and makes the record
+		if x.targetProto != "" {
+			resp.Header[wire.HeaderTargetProto] = []string{x.targetProto}
+		}
 		return nil
 	}
 	if kind := resp.Header.Get(wire.HeaderError); kind != "" {
@@ -425,9 +432,6 @@ func (x *exchange) last() bool {
 }
 
 var _ http.RoundTripper = (*exchange)(nil)
-
-// translated reports whether the viewer's request was an extended CONNECT.
-func (x *exchange) translated() bool { return h2conn.TranslatedConnect(x.w.ResponseWriter) }
 
 // cause returns why ctx was cancelled by this package, or nil.
 func cause(ctx context.Context) error {

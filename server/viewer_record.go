@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
 // RequestInfo tells what has become of one request, for [Config.RequestDone] and
@@ -25,7 +28,7 @@ type RequestInfo struct {
 	Viewer netip.Addr
 
 	Method, Host       string
-	Proto              string // of the request, such as HTTP/2.0, and HTTP/1.1 for an extended CONNECT; empty for Go code
+	Proto              string // of the viewer, such as HTTP/2.0; empty for Go code
 	UserAgent, Referer string
 
 	// Tunnel is the client id, or the label in host mode; empty if the request
@@ -34,6 +37,12 @@ type RequestInfo struct {
 	// the tunnel, or a path of the service's own: "/<id>", or empty on a host of
 	// the tunnel's own. What comes behind it may be a secret.
 	Tunnel, Path, Prefix string
+
+	// TunnelProto is how the request crossed the tunnel: HTTP/2.0, and for an upgrade
+	// the form of it, extended-connect or fallback. TargetProto is what the tunnel client
+	// speaks with its target: HTTP/1.0, HTTP/1.1 or HTTP/2.0. Both are empty if that is
+	// not known.
+	TunnelProto, TargetProto string
 
 	// Status is that of the answer; 0 if there was none.
 	Status int
@@ -58,15 +67,40 @@ type RequestInfo struct {
 	trace *RequestTrace // nil if there is none
 }
 
-// record begins the RequestInfo of r, which is called id, or returns nil if nobody
-// wants it.
-func (s *Server) record(r *http.Request, rt route, id string) *RequestInfo {
+const protoHTTP2 = "HTTP/2.0"
+
+// viewerProto returns what the viewer speaks whose request r is answered to w. An
+// extended CONNECT looks like a request of HTTP/1.1.
+func viewerProto(w http.ResponseWriter, r *http.Request) string {
+	if r.ProtoMajor == 2 || h2conn.TranslatedConnect(w) {
+		return protoHTTP2
+	}
+	return r.Proto
+}
+
+// takeTargetProto takes out of an answer what the tunnel client says that its target
+// speaks, and returns it, or "" if that is nothing known.
+func takeTargetProto(h http.Header) string {
+	v := h[wire.HeaderTargetProto]
+	delete(h, wire.HeaderTargetProto)
+	if len(v) == 1 {
+		switch v[0] {
+		case "HTTP/1.0", "HTTP/1.1", protoHTTP2:
+			return v[0]
+		}
+	}
+	return ""
+}
+
+// record begins the RequestInfo of r, which is called id and answered to w, or returns
+// nil if nobody wants it.
+func (s *Server) record(w http.ResponseWriter, r *http.Request, rt route, id string) *RequestInfo {
 	if !s.recording() {
 		return nil
 	}
 	i := &RequestInfo{
 		ID: id, Start: time.Now(), Viewer: s.live.Load().forwarding.clientAddr(r),
-		Method: r.Method, Host: r.Host, Proto: r.Proto, UserAgent: r.Header.Get("User-Agent"), Referer: r.Header.Get("Referer"),
+		Method: r.Method, Host: r.Host, Proto: viewerProto(w, r), UserAgent: r.Header.Get("User-Agent"), Referer: r.Header.Get("Referer"),
 	}
 	switch rt.kind {
 	case routeTunnel:
@@ -105,6 +139,7 @@ func (x *exchange) done() {
 	}
 	o := &x.out
 	i.Start, i.Begun, i.End = o.start, o.begun, o.end
+	i.TunnelProto, i.TargetProto = x.tunnelProto, x.targetProto
 	i.Status, i.Received, i.Sent, i.Broken = o.status, o.received, o.sent, o.broken || o.tunnelBroke != nil
 	i.failed(o.reason())
 	switch {

@@ -58,21 +58,21 @@ func TestRequestDone(t *testing.T) {
 	}{
 		"answer": {
 			raw("GET /a/p%2Fq?secret=1 HTTP/1.1", "User-Agent: ua", "Referer: http://r/", "X-Forwarded-For: 192.0.2.9"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", UserAgent: "ua", Referer: "http://r/", Tunnel: "a", Path: "/a/p%2Fq", Prefix: "/a", Status: 200, Producer: "target", Sent: 2},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", UserAgent: "ua", Referer: "http://r/", Tunnel: "a", Path: "/a/p%2Fq", Prefix: "/a", Status: 200, TunnelProto: "HTTP/2.0", Producer: "target", Sent: 2},
 		},
 		"upload": {
 			func() {
 				s.raw("POST /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
 			},
-			RequestInfo{Method: "POST", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a", Prefix: "/a", Status: 200, Producer: "target", Received: 5, Sent: 7},
+			RequestInfo{Method: "POST", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a", Prefix: "/a", Status: 200, TunnelProto: "HTTP/2.0", Producer: "target", Received: 5, Sent: 7},
 		},
 		"target down": {
 			raw("GET /a/refused?secret HTTP/1.1"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/refused", Prefix: "/a", Status: 502, Producer: "client", FailedHop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED", Sent: -1},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/refused", Prefix: "/a", Status: 502, TunnelProto: "HTTP/2.0", Producer: "client", FailedHop: "target", Error: "connection_refused", ErrorCode: "WT-TARGET-REFUSED", Sent: -1},
 		},
 		"broken off": {
 			raw("GET /a/broken HTTP/1.1"),
-			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, Producer: "target", FailedHop: "target", Error: "http_response_incomplete", ErrorCode: "WT-TARGET-BROKE", Sent: 4, Broken: true},
+			RequestInfo{Method: "GET", Host: "h", Proto: "HTTP/1.1", Tunnel: "a", Path: "/a/broken", Prefix: "/a", Status: 200, TunnelProto: "HTTP/2.0", Producer: "target", FailedHop: "target", Error: "http_response_incomplete", ErrorCode: "WT-TARGET-BROKE", Sent: 4, Broken: true},
 		},
 		"no tunnel, over HTTP/2": {
 			overHTTP2("/nobody/x?secret"),
@@ -115,7 +115,7 @@ func TestRequestDone(t *testing.T) {
 				io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 			},
-			RequestInfo{Method: "GET", Host: "g", Tunnel: "a", Status: 200, Producer: "target", Sent: 2},
+			RequestInfo{Method: "GET", Host: "g", Tunnel: "a", Status: 200, TunnelProto: "HTTP/2.0", Producer: "target", Sent: 2},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -221,7 +221,8 @@ func (ex *exchange) gotConn(i httptrace.GotConnInfo) {
 }
 
 func (ex *exchange) modifyResponse(resp *http.Response) error {
-	resp.Header.Del(wire.HeaderError) // it is not the target's to say
+	delete(resp.Header, wire.HeaderError) // these are not the target's to say
+	delete(resp.Header, wire.HeaderTargetProto)
 	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.StatusCode < 200 || resp.StatusCode > 599) {
 		return fmt.Errorf("%w: status %d", errBadStatus, resp.StatusCode)
 	}
@@ -235,6 +236,7 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 	if headerSize(resp.Header) > maxHeader {
 		return errHeaderTooLarge
 	}
+	ex.tellProto(resp.Header)
 	if resp.StatusCode == http.StatusNotModified {
 		dropBody(resp, &ex.answer)
 	}
@@ -246,6 +248,13 @@ func (ex *exchange) modifyResponse(resp *http.Response) error {
 	}
 	ex.w.expect(length, silent)
 	return nil
+}
+
+// tellProto says in h, the header of the answer, what was spoken with the target.
+func (ex *exchange) tellProto(h http.Header) {
+	if ex.in.Header[wire.HeaderRequestID] != nil && ex.outcome.protocol != "" {
+		h[wire.HeaderTargetProto] = []string{ex.outcome.protocol}
+	}
 }
 
 // handleError answers a request to which the target gave no answer, or none that
@@ -273,6 +282,7 @@ func (ex *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err erro
 	clear(h)
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set(wire.HeaderError, f.kind)
+	ex.tellProto(h)
 	ex.w.WriteHeader(f.status)
 	fmt.Fprintln(&ex.w, f.text)
 }

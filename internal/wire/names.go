@@ -44,6 +44,11 @@ const (
 	// HeaderRequestID names the request, in the log of the service too.
 	HeaderRequestID = "X-Websocktunnel-Request-Id"
 
+	// HeaderTargetProto is set by a tunnel client on the answer of its target, where
+	// the request has [HeaderRequestID]: what was spoken with the target, HTTP/1.0,
+	// HTTP/1.1 or HTTP/2.0. It is for the service's records, which ignore all else.
+	HeaderTargetProto = "X-Websocktunnel-Target-Proto"
+
 	// HeaderError is set by a tunnel client on an answer that it made itself
 	// because it could not get one from its target. The value is an RFC 9209
 	// proxy error type, such as "connection_refused". The service replaces

@@ -16,7 +16,7 @@ import (
 // Forms of a line, besides templates.
 const (
 	JSON     = "json"
-	Combined = "combined" // of Apache and nginx
+	Combined = "combined" // of Apache and nginx, with three fields behind it
 )
 
 // Config configures a [Log].
@@ -52,7 +52,7 @@ func New(cfg Config) (*Log, error) {
 	case JSON:
 		l.json = zerolog.New(cfg.Out)
 	case Combined:
-		l.parts, err = parseTemplate(`{remote} - - [{clf_time}] "{method} {path} {proto}" {status} {sent_bytes} "{referer}" "{user_agent}"`)
+		l.parts, err = parseTemplate(`{remote} - - [{clf_time}] "{method} {path} {proto}" {status} {sent_bytes} "{referer}" "{user_agent}" {request_id} {error_code} {ending}`)
 	default:
 		l.parts, err = parseTemplate(cfg.Format)
 	}
@@ -98,6 +98,8 @@ func (l *Log) writeJSON(i *server.RequestInfo, path, referer string) {
 	e = optional(e, "id", i.Tunnel)
 	e = e.Str("method", i.Method).Str("host", i.Host).Str("path", path)
 	e = optional(e, "proto", i.Proto)
+	e = optional(e, "tunnel_proto", i.TunnelProto)
+	e = optional(e, "target_proto", i.TargetProto)
 	e = e.Int("status", i.Status)
 	e = optional(e, "producer", i.Producer)
 	e = optional(e, "failed_hop", i.FailedHop)

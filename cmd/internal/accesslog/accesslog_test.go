@@ -23,7 +23,7 @@ func request() *server.RequestInfo {
 		ID: "4bf9", Start: start, Begun: start.Add(1500 * time.Microsecond), End: start.Add(2 * time.Second),
 		Viewer: netip.MustParseAddr("192.0.2.1"), Method: "GET", Host: "h", Proto: "HTTP/2.0",
 		UserAgent: `Mozilla "5"`, Referer: "https://u:p@r.example/reset/token?t=1#f",
-		Tunnel: "build-42", Path: "/build-42/reset/token", Prefix: "/build-42",
+		Tunnel: "build-42", Path: "/build-42/reset/token", Prefix: "/build-42", TunnelProto: "HTTP/2.0", TargetProto: "HTTP/1.1",
 		Status: 200, Producer: "target", Received: 3, Sent: 1024,
 	}
 }
@@ -54,11 +54,11 @@ func TestFormats(t *testing.T) {
 	}{
 		{
 			accesslog.Config{Format: accesslog.Combined},
-			`192.0.2.1 - - [04/May/2026:03:02:03 +0000] "GET /build-42/... HTTP/2.0" 200 1024 "https://r.example/..." "Mozilla \x225\x22"`,
+			`192.0.2.1 - - [04/May/2026:03:02:03 +0000] "GET /build-42/... HTTP/2.0" 200 1024 "https://r.example/..." "Mozilla \x225\x22" 4bf9 - -`,
 		},
 		{
 			accesslog.Config{Format: accesslog.Combined, Paths: true},
-			`192.0.2.1 - - [04/May/2026:03:02:03 +0000] "GET /build-42/reset/token HTTP/2.0" 200 1024 "https://r.example/reset/token" "Mozilla \x225\x22"`,
+			`192.0.2.1 - - [04/May/2026:03:02:03 +0000] "GET /build-42/reset/token HTTP/2.0" 200 1024 "https://r.example/reset/token" "Mozilla \x225\x22" 4bf9 - -`,
 		},
 		{
 			accesslog.Config{Format: "{time} {id} {status} {first_byte_ms}/{duration_ms} {failed_hop}."},
@@ -66,7 +66,7 @@ func TestFormats(t *testing.T) {
 		},
 		{
 			accesslog.Config{Format: accesslog.JSON},
-			`{"time":"2026-05-04T03:02:03Z","event":"request","request_id":"4bf9","remote":"192.0.2.1","id":"build-42","method":"GET","host":"h","path":"/build-42/…","proto":"HTTP/2.0",` +
+			`{"time":"2026-05-04T03:02:03Z","event":"request","request_id":"4bf9","remote":"192.0.2.1","id":"build-42","method":"GET","host":"h","path":"/build-42/…","proto":"HTTP/2.0","tunnel_proto":"HTTP/2.0","target_proto":"HTTP/1.1",` +
 				`"status":200,"producer":"target","received_bytes":3,"sent_bytes":1024,"first_byte_ms":1.5,"duration_ms":2000,"user_agent":"Mozilla \"5\"","referer":"https://r.example/…"}`,
 		},
 	} {
@@ -78,6 +78,28 @@ func TestFormats(t *testing.T) {
 		if _, err := accesslog.New(accesslog.Config{Format: format}); err == nil {
 			t.Errorf("%q is a template", format)
 		}
+	}
+}
+
+// TestEnding: combined says behind what others have which request it was, why it failed,
+// and what became of it.
+func TestEnding(t *testing.T) {
+	for want, change := range map[string]func(*server.RequestInfo){
+		`" 4bf9 - -`:                    func(*server.RequestInfo) {},
+		`" 4bf9 WT-TARGET-REFUSED -`:    func(i *server.RequestInfo) { i.Status, i.ErrorCode = 502, "WT-TARGET-REFUSED" },
+		`" 4bf9 WT-TARGET-BROKE broken`: func(i *server.RequestInfo) { i.ErrorCode, i.Broken = "WT-TARGET-BROKE", true },
+		`" 4bf9 - upgrade`:              func(i *server.RequestInfo) { i.Status = 101 },
+		`" 4bf9 WT-VIEWER-LEFT broken`:  func(i *server.RequestInfo) { i.Status, i.ErrorCode, i.Broken = 101, "WT-VIEWER-LEFT", true },
+		`" a\x22\x0a - -`:               func(i *server.RequestInfo) { i.ID = "a\"\n" },
+	} {
+		i := request()
+		change(i)
+		if got := line(t, accesslog.Config{Format: accesslog.Combined}, i); !strings.HasSuffix(got, want) {
+			t.Errorf("%s, want %s at its end", got, want)
+		}
+	}
+	if got := line(t, accesslog.Config{Format: "{proto}>{tunnel_proto}>{target_proto} {ending}"}, request()); got != "HTTP/2.0>HTTP/2.0>HTTP/1.1 -" {
+		t.Error(got)
 	}
 }
 

@@ -27,6 +27,8 @@ var fields = map[string]func(line []byte, e *entry) []byte{
 	"host":           func(b []byte, e *entry) []byte { return escape(b, e.Host) },
 	"path":           func(b []byte, e *entry) []byte { return escape(b, e.path) },
 	"proto":          func(b []byte, e *entry) []byte { return escape(b, e.Proto) },
+	"tunnel_proto":   func(b []byte, e *entry) []byte { return escape(b, e.TunnelProto) },
+	"target_proto":   func(b []byte, e *entry) []byte { return escape(b, e.TargetProto) },
 	"status":         func(b []byte, e *entry) []byte { return strconv.AppendInt(b, int64(e.Status), 10) },
 	"producer":       func(b []byte, e *entry) []byte { return escape(b, e.Producer) },
 	"failed_hop":     func(b []byte, e *entry) []byte { return escape(b, e.FailedHop) },
@@ -37,6 +39,7 @@ var fields = map[string]func(line []byte, e *entry) []byte{
 	"first_byte_ms":  appendFirstByte,
 	"duration_ms":    func(b []byte, e *entry) []byte { return appendMilliseconds(b, e.End.Sub(e.Start)) },
 	"broken":         func(b []byte, e *entry) []byte { return strconv.AppendBool(b, e.Broken) },
+	"ending":         func(b []byte, e *entry) []byte { return escape(b, ending(e)) },
 	"user_agent":     func(b []byte, e *entry) []byte { return escape(b, e.UserAgent) },
 	"referer":        func(b []byte, e *entry) []byte { return escape(b, e.referer) },
 }
@@ -51,6 +54,18 @@ func appendRemote(b []byte, e *entry) []byte {
 		return append(b, '-')
 	}
 	return e.Viewer.AppendTo(b)
+}
+
+// ending says what a status does not: that an answer broke off, or that the connection
+// went on as another protocol's.
+func ending(e *entry) string {
+	switch {
+	case e.Broken:
+		return "broken"
+	case e.Status == 101:
+		return "upgrade"
+	}
+	return ""
 }
 
 func appendFirstByte(b []byte, e *entry) []byte {
