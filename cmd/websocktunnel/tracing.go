@@ -56,7 +56,7 @@ func (t requestTracer) trace(i *server.RequestInfo, h http.Header) *server.Reque
 		Sending: func(h http.Header) func(int) {
 			try := t.Client(span, i.Method)
 			try.Inject(h)
-			try.Set(attribute.String("websocktunnel.id", i.Tunnel), attribute.Int("http.request.resend_count", tries))
+			try.Set(attribute.String("websocktunnel.id", i.Tunnel), attribute.String("websocktunnel.request_id", i.ID), attribute.Int("http.request.resend_count", tries))
 			tries++
 			return func(status int) {
 				try.Set(attribute.Int("http.response.status_code", status))
