@@ -54,6 +54,9 @@ type requestBody struct {
 	traffic *traffic  // of the session
 	readAt  time.Time // when the last piece was read; owned by the reader
 	piece   int       // size of the next one; owned by the reader
+	taken   int64     // bytes; owned by the reader
+
+	counted int64 // bytes that a session's traffic has, whichever try took them; owned by the reader
 
 	mu     sync.Mutex
 	state  bodyState
@@ -76,7 +79,7 @@ const (
 )
 
 func (b *requestBody) init(x *exchange, src io.ReadCloser) {
-	b.x, b.piece = x, maxBodyRead
+	b.x = x
 	b.stall.init(x, x.live.StallTimeout, func() { b.cancel(failStalled) })
 	b.head.init(nil, x.live.ResponseHeaderTimeout, func() { b.cancel(failHeaderTimeout) })
 	if src != nil && src != http.NoBody {
@@ -89,6 +92,7 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 // session whose traffic that is. Limits that are exceeded call cancel.
 func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel context.CancelCauseFunc) {
 	b.in, b.out, b.traffic, b.cancel = in, out, traffic, cancel
+	b.readAt, b.piece, b.taken = time.Time{}, maxBodyRead, 0
 	b.stall.allow(true)
 	b.head.allow(true)
 	b.rewind()
@@ -139,7 +143,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := b.kept.Read(p[:min(len(p), b.piece)])
-	b.traffic.addReceived(n)
+	if b.taken += int64(n); b.taken > b.counted {
+		b.traffic.addReceived(int(b.taken - b.counted))
+		b.counted = b.taken
+	}
 	b.readAt = time.Now()
 	if errors.Is(err, io.EOF) {
 		b.copyTrailers()

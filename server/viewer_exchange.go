@@ -353,6 +353,10 @@ func (x *exchange) modifyAnswer(resp *http.Response) error {
 
 // fail answers a viewer whose request could not be carried.
 func (x *exchange) fail(err error) {
+	if x.w.upgraded.Load() != nil {
+		x.w.lost() // before it had the 101
+		return
+	}
 	f := errFor(err)
 	if x.in.Context().Err() != nil && !f.byClient {
 		// The viewer has gone. There is nobody to answer, and nothing to log. A

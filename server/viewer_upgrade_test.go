@@ -1,9 +1,12 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -100,4 +103,40 @@ type closeCounter struct {
 func (c *closeCounter) Close() error {
 	c.closed++
 	return nil
+}
+
+// brokenHijacker is a ResponseWriter of a viewer whose connection breaks before the 101.
+type brokenHijacker struct{ *httptest.ResponseRecorder }
+
+func (w brokenHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, peer := net.Pipe()
+	peer.Close()
+	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
+}
+
+// TestSwitchNotWritten: a viewer who does not get the 101 has left. The connection is
+// hijacked by then, so that nothing else can be written.
+func TestSwitchNotWritten(t *testing.T) {
+	done := make(chan *RequestInfo, 1)
+	s := newService(t, Config{RequestDone: func(i *RequestInfo) { done <- i }})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		io.Copy(io.Discard, c)
+	})))
+	r := httptest.NewRequest(http.MethodGet, "/a/", nil)
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
+	w := brokenHijacker{httptest.NewRecorder()}
+	s.ServeHTTP(w, r)
+	if i := <-done; i.Status != 0 || !i.Begun.IsZero() || i.FailedHop != "viewer" || i.ErrorCode != "WT-VIEWER-LEFT" || !i.Broken {
+		t.Errorf("%+v", i)
+	}
+	if w.Body.Len() > 0 || w.Header().Get("Proxy-Status") != "" {
+		t.Errorf("written after Hijack: %q %v", w.Body, w.Header())
+	}
 }

@@ -298,6 +298,12 @@ func (w *viewerWriter) report(o *outcome) {
 // Unwrap gives [http.ResponseController] the server's ResponseWriter.
 func (w *viewerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// lost says that what was hijacked broke before the viewer had an answer.
+func (w *viewerWriter) lost() {
+	w.failed.Store(true)
+	w.status, w.begunAt = 0, time.Time{}
+}
+
 // Hijack is how ReverseProxy switches protocols.
 func (w *viewerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.late.Stop()
