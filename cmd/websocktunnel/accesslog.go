@@ -102,7 +102,7 @@ func openAccessLog(c config, log io.Writer) (*accessLog, error) {
 			}
 		}
 		a.queue = logqueue.New(a.file, note)
-		log = a.queue
+		log = a.queue.Batch()
 	}
 	l, err := accesslog.New(accesslog.Config{Format: c.access.format, Paths: c.access.paths, Sample: c.access.sample, Out: log})
 	if err != nil {
@@ -126,6 +126,7 @@ func (a *accessLog) reopen(log zerolog.Logger) {
 	if a == nil || a.file == nil {
 		return
 	}
+	a.queue.Flush(cliapp.FlushTimeout) // what is over belongs into the old one
 	if err := a.file.Reopen(); err != nil {
 		log.Error().Str(logevent.Field, logevent.Reload).Err(err).Msg("the file of the access log stays open, wherever it is now")
 		return

@@ -26,7 +26,7 @@ func openLog(c config) logs {
 	zerolog.SetGlobalLevel(c.logLevel) // one that can change while loggers are in use
 	out, queue := cliapp.LogTo(os.Stdout, "websocktunnel", c.logFormat)
 	l := logs{
-		lines:   queue,
+		lines:   queue.Batch(),
 		dropped: queue.Dropped,
 		close:   func() { queue.Close(cliapp.FlushTimeout) },
 	}

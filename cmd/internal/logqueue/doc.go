@@ -6,6 +6,9 @@
 //
 //	zerolog → Queue.Write → [lines] → goroutine → pipe, file, terminal, syslog
 //
+// Lines that come in large numbers, those of the access log, wait for each other for up
+// to 100 ms: a wake and a system call for each would cost more than they do.
+//
 // When the queue is full, lines are dropped and counted. As soon as lines move
 // again, a line says at that place how many are missing. The goroutine belongs
 // to the queue and ends with [Queue.Close].

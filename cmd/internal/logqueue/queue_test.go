@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -318,4 +320,125 @@ func TestHugeLine(t *testing.T) {
 			t.Errorf("got %.100q", g.text())
 		}
 	})
+}
+
+// countingWriter counts the writes.
+type countingWriter struct {
+	*gate
+	writes int
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	c.writes++
+	return c.gate.Write(p)
+}
+
+// Lines of a batch are written together, in order with all others, and none waits for
+// long.
+func TestBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &countingWriter{gate: newGate()}
+		q := logqueue.New(out, note)
+		b := q.Batch()
+		fmt.Fprintf(b, "line 0 \n")
+		synctest.Wait()
+		checkGaps(t, out.text(), 1) // at once: there was none for long
+		for i := 1; i < 101; i++ {
+			fmt.Fprintf(b, "line %d \n", i)
+		}
+		synctest.Wait()
+		checkGaps(t, out.text(), 1)
+		<-time.After(101 * time.Millisecond)
+		synctest.Wait()
+		checkGaps(t, out.text(), 101)
+		if out.writes != 2 {
+			t.Errorf("%d writes", out.writes)
+		}
+		fmt.Fprintf(b, "line 101 \n")
+		write(t, q, "line 102 \n")
+		synctest.Wait()
+		checkGaps(t, out.text(), 103) // one that is no batch does not wait
+		for i := 103; i < 3103; i++ {
+			fmt.Fprintf(b, "line %d %s\n", i, strings.Repeat("x", 100))
+		}
+		synctest.Wait()
+		if got := strings.Count(out.text(), "\n"); got < 2500 {
+			t.Errorf("%d of the lines of a full batch are written", got)
+		}
+		if !q.Flush(time.Second) {
+			t.Error("Flush has not waited")
+		}
+		checkGaps(t, out.text(), 3103)
+		fmt.Fprintf(b, "line 3103 \n")
+		if !q.Close(time.Second) {
+			t.Error("Close has not waited")
+		}
+		checkGaps(t, out.text(), 3104)
+		if out.writes > 20 || q.Dropped() != 0 {
+			t.Errorf("%d writes, %d lines dropped", out.writes, q.Dropped())
+		}
+		if !q.Flush(time.Second) {
+			t.Error("Flush of a closed queue waits")
+		}
+	})
+}
+
+// Each line of a batch counts, where a batch is dropped or written in part.
+func TestBatchLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, most := range []int{0, 3, 9, 12, 18} { // nothing, within lines, and at the ends of some
+			g := newGate()
+			g.shut = true
+			q := logqueue.New(g, note)
+			b := q.Batch()
+			const total = 10_000
+			for i := range total {
+				fmt.Fprintf(b, "line %d \n", i)
+				if i == 0 {
+					synctest.Wait() // the writer has it
+				}
+			}
+			if kept := total - int(q.Dropped()); kept < 2000 || kept > 4097 {
+				t.Errorf("%d lines are kept", kept)
+			}
+			g.set(func() { g.shut, g.err, g.most = false, syscall.ENOSPC, most })
+			synctest.Wait()
+			g.set(func() { g.err = nil })
+			write(t, q, "line %d \n", total)
+			if !q.Flush(time.Second) {
+				t.Error("Flush has not waited")
+			}
+			if missing, _ := checkGaps(t, g.text(), total+1); missing != int(q.Dropped()) {
+				t.Errorf("%d bytes at a time: the notes say %d, %d were dropped", most, missing, q.Dropped())
+			}
+			q.Close(time.Second)
+		}
+	})
+}
+
+// BenchmarkWrite is what a line costs all goroutines, with the write to a file.
+func BenchmarkWrite(b *testing.B) {
+	line := []byte(strings.Repeat("x", 350) + "\n")
+	for name, of := range map[string]func(*logqueue.Queue) io.Writer{
+		"each":  func(q *logqueue.Queue) io.Writer { return q },
+		"batch": func(q *logqueue.Queue) io.Writer { return q.Batch() },
+	} {
+		b.Run(name, func(b *testing.B) {
+			f, err := os.OpenFile(filepath.Join(b.TempDir(), "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			q := logqueue.New(f, note)
+			w := of(q)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				w.Write(line)
+				if i%1000 == 999 {
+					q.Flush(time.Minute) // nothing is dropped
+				}
+			}
+			q.Close(time.Minute)
+		})
+	}
 }
