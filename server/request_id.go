@@ -15,9 +15,6 @@ import (
 // headerPublicID is the header by which proxies and targets know a request.
 const headerPublicID = "X-Request-Id"
 
-// maxRequestID bounds the length of what a trusted proxy calls a request.
-const maxRequestID = 128
-
 // requestID returns the name of a viewer's request.
 func (s *Server) requestID(r *http.Request) string {
 	if id := r.Header[headerPublicID]; len(id) == 1 && saneRequestID(id[0]) && s.live.Load().forwarding.trusted.sent(r) {
@@ -37,7 +34,7 @@ func codeRequestID(r *http.Request) string {
 // saneRequestID reports whether id can be the name of a request: it stands in logs,
 // pages and headers without quotation marks.
 func saneRequestID(id string) bool {
-	if id == "" || len(id) > maxRequestID {
+	if id == "" || len(id) > wire.MaxRequestID {
 		return false
 	}
 	for i := range len(id) {

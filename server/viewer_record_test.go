@@ -165,8 +165,8 @@ func TestRequestID(t *testing.T) {
 		"a trusted proxy's":        {trusted: true, sent: "proxy-1", same: true, taken: true},
 		"a trusted proxy's, silly": {trusted: true, sent: "a\tb"},
 		"one that would end text":  {trusted: true, sent: `a"b`},
-		"one that is too long":     {trusted: true, sent: strings.Repeat("x", maxRequestID+1)},
-		"a long one":               {trusted: true, sent: strings.Repeat("x", maxRequestID), same: true, taken: true},
+		"one that is too long":     {trusted: true, sent: strings.Repeat("x", wire.MaxRequestID+1)},
+		"a long one":               {trusted: true, sent: strings.Repeat("x", wire.MaxRequestID), same: true, taken: true},
 		"nobody wants to know":     {off: true, same: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -105,7 +105,7 @@ func (l *exchangeLog) Write(p []byte) (int, error) {
 // requestID returns what the service calls the request, or "".
 func (ex *exchange) requestID() string {
 	id := ex.in.Header.Get(wire.HeaderRequestID)
-	return id[:min(len(id), maxRequestID)]
+	return id[:min(len(id), wire.MaxRequestID)]
 }
 
 // logger returns the logger for lines about the request.
@@ -116,9 +116,6 @@ func (ex *exchange) logger() *zerolog.Logger {
 	}
 	return &log
 }
-
-// maxRequestID bounds what is logged of a service's name for a request.
-const maxRequestID = 128
 
 // serve is the whole exchange. It panics with http.ErrAbortHandler if the answer
 // breaks off.

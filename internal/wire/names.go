@@ -44,6 +44,9 @@ const (
 	// HeaderRequestID names the request, in the log of the service too.
 	HeaderRequestID = "X-Websocktunnel-Request-Id"
 
+	// MaxRequestID is how many bytes of it a tunnel client has to take.
+	MaxRequestID = 128
+
 	// HeaderTargetProto is set by a tunnel client on the answer of its target, where
 	// the request has [HeaderRequestID]: what was spoken with the target, HTTP/1.0,
 	// HTTP/1.1 or HTTP/2.0. It is for the service's records, which ignore all else.
