@@ -232,7 +232,7 @@ func (n *node) control(w http.ResponseWriter, r *http.Request, what string) {
 		}
 		n.srv.registry.learn(all, n.srv.cfg.now())
 	case what == controlEvict:
-		if !n.srv.registry.evict(labelOf(string(body)), n.srv.cfg.now()) {
+		if here, away := n.srv.registry.evict(labelOf(string(body)), n.srv.cfg.now()); !here && !away {
 			status = http.StatusNotFound
 			break
 		}

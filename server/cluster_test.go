@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,32 @@ func TestHopListener(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNodesEvictMoved: a tunnel that has gone from one node to another is evicted at the
+// first one, also with a newer token.
+func TestNodesEvictMoved(t *testing.T) {
+	nodes := newNodes(t, 2, new(cluster.Memory), Config{})
+	first := nodes[0].connect("moves", echoHandler)
+	nodes[0].waitActive(first)
+	first.conn.Abort()
+	waitFor(t, func() bool { return len(slices.Collect(nodes[0].Gone())) == 1 })
+	newer, err := MintToken(testSecret, Claims{ID: "moves", TTL: 2 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _, err := nodes[1].dial("moves", newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.serve(echoHandler)
+	nodes[1].waitActive(second)
+	nodes[1].waitAnnounced()
+	waitFor(t, func() bool { return nodes[0].NodeOf(t.Context(), "moves") == "b" })
+	if !nodes[0].Evict("moves") {
+		t.Fatal("nothing has been evicted")
+	}
+	<-second.served
 }
 
 // TestNodesEvict: it does not matter at which node an operator evicts, and no node lets the

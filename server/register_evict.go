@@ -106,11 +106,13 @@ func (e *evictions) ids(now time.Time) []string {
 // it: a restart forgets. In a cluster all nodes know, and it does not matter which of
 // them has the tunnel. Evict reports whether there was such a tunnel.
 func (s *Server) Evict(id string) bool {
-	found := s.registry.evict(labelOf(id), s.cfg.now())
+	here, away := s.registry.evict(labelOf(id), s.cfg.now())
+	found := here || away
 	if found {
 		s.cluster.shareEvictions()
-	} else {
-		found = s.cluster.evictElsewhere(id)
+	}
+	if !here && s.cluster.evictElsewhere(id) { // where it may have gone to, with a newer token
+		found = true
 	}
 	if found {
 		s.log.Warn().Str(logevent.Field, logevent.Evicted).Str("id", id).Msg("tunnel evicted by an operator")

@@ -317,15 +317,15 @@ func (tun *tunnel) moveLocked(s *session, next state, code wire.CloseCode, fault
 }
 
 // evict blocks the tokens in force of the tunnel l, and those that are older, and
-// cuts its sessions. It reports whether there were any, or the tunnel has gone a
-// short while ago.
-func (g *registry) evict(l label, now time.Time) bool {
+// cuts its sessions. It reports whether there were any, and whether the tunnel was away
+// but has been here a short while ago.
+func (g *registry) evict(l label, now time.Time) (here, away bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	away := g.evictGoneLocked(l, now)
+	away = g.evictGoneLocked(l, now)
 	tun := g.tunnels[l]
 	if tun == nil {
-		return away
+		return false, away
 	}
 	defer g.tidyLocked(tun)
 	tun.owed = nil
@@ -334,7 +334,7 @@ func (g *registry) evict(l label, now time.Time) bool {
 		g.evictions.block(s.inForce(), now)
 		tun.moveLocked(s, stateClosing, wire.CloseEvicted, "")
 	}
-	return len(all) > 0 || away
+	return len(all) > 0, away
 }
 
 // checkEvicted returns errEvicted if gr's token is blocked.
