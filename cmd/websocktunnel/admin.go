@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -171,11 +172,24 @@ func listenAdmin(c config) (net.Listener, error) {
 	return ln, nil
 }
 
+// adminOfNode returns the handler for what operators ask of this node at another one: that
+// of adm, as soon as there is one.
+func adminOfNode(adm *atomic.Pointer[admin.Admin]) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := adm.Load()
+		if a == nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		a.ForNodes().ServeHTTP(w, r)
+	})
+}
+
 // newAdmin returns the admin listener's handler. drain must not block.
 func newAdmin(c config, srv *server.Server, metrics http.Handler, drain func(), reload func() (admin.Reloaded, []string), log zerolog.Logger) *admin.Admin {
 	build := buildinfo.Get()
 	return admin.New(admin.Config{
-		Service: srv, Token: c.admin.token, Hosts: slices.Clone(c.admin.hosts), Metrics: metrics, Drain: drain, Reload: reload,
+		Service: srv, Cluster: srv, Token: c.admin.token, Hosts: slices.Clone(c.admin.hosts), Metrics: metrics, Drain: drain, Reload: reload,
 		Settings: c.admin.settings, Logger: log,
 		Version: server.Version{Version: build.Version, Commit: build.Commit, Build: build.Build},
 	})

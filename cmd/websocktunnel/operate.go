@@ -54,7 +54,7 @@ func adminCommand() *cli.Command {
 		Usage: "see and change what a running service does",
 		UsageText: "websocktunnel admin tunnels [--search TEXT] [--state STATE] [--sort FIELD]\n" +
 			"websocktunnel admin show|evict|unblock ID\n" +
-			"websocktunnel admin evicted|reload|drain",
+			"websocktunnel admin evicted|nodes|reload|drain",
 		Description: "Speaks to the service's admin listener, at ADMIN_ADDR with ADMIN_TOKEN.\n" +
 			"An id that begins with a dash goes behind \"--\".",
 		Flags: operatorFlags(),
@@ -69,14 +69,15 @@ func adminCommand() *cli.Command {
 			sub("evict", "end a tunnel at once and block its token", "ID", (*operator).evict),
 			sub("unblock", "let the token of an evicted tunnel in again", "ID", (*operator).unblock),
 			sub("evicted", "list the ids whose tokens are blocked", "", (*operator).evicted),
+			sub("nodes", "list the nodes of the cluster", "", (*operator).nodes),
 			sub("reload", "read the configuration file and the files of secrets and certificates again", "", (*operator).reload),
 			sub("drain", "shut the service down without losing a request", "", (*operator).drain),
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if cmd.Args().Present() {
-				return cliapp.NewUsageError("admin: %q is no command; it must be tunnels, show, evict, unblock, evicted, reload or drain", cmd.Args().First())
+				return cliapp.NewUsageError("admin: %q is no command; it must be tunnels, show, evict, unblock, evicted, nodes, reload or drain", cmd.Args().First())
 			}
-			return cliapp.NewUsageError("admin: what to do? Name tunnels, show, evict, unblock, evicted, reload or drain; see %s --help", cmd.FullName())
+			return cliapp.NewUsageError("admin: what to do? Name tunnels, show, evict, unblock, evicted, nodes, reload or drain; see %s --help", cmd.FullName())
 		},
 	}
 }
@@ -87,6 +88,7 @@ func operatorFlags() []cli.Flag {
 		&cli.StringFlag{Name: "admin-addr", Usage: "`host:port` of the admin listener, or its URL", Sources: cli.NewValueSourceChain(environment("ADMIN_ADDR"))},
 		&cli.StringFlag{Name: "admin-token", Usage: "its `token`. The flag is visible in ps", Sources: cli.NewValueSourceChain(environment("ADMIN_TOKEN"))},
 		&cli.StringFlag{Name: "admin-token-file", Usage: "`file` with the token", Sources: cli.NewValueSourceChain(environment("ADMIN_TOKEN_FILE")), TakesFile: true},
+		&cli.StringFlag{Name: "node", Usage: "`name` of the node of the cluster to ask", DefaultText: "the one at --admin-addr"},
 		&cli.BoolFlag{Name: "json", Usage: "print the answer of the API, as JSON"},
 	}
 }
@@ -96,13 +98,14 @@ type operator struct {
 	base  string // URL without a slash at the end
 	token string
 	json  bool
+	node  string // empty: the one that has the listener
 	out   io.Writer
 }
 
 // newOperator reads where to ask, and how.
 func newOperator(cmd *cli.Command) (*operator, error) {
 	s := newSettings(lookupIn(cmd, nil))
-	o := &operator{token: s.secret("ADMIN_TOKEN"), json: cmd.Bool("json"), out: cmd.Root().Writer}
+	o := &operator{token: s.secret("ADMIN_TOKEN"), json: cmd.Bool("json"), node: cmd.String("node"), out: cmd.Root().Writer}
 	addr := s.text("ADMIN_ADDR")
 	switch u, err := url.Parse(addr); {
 	case addr == "":
@@ -131,6 +134,11 @@ func (o *operator) ask(ctx context.Context, method, path string, v any) error {
 	req, err := http.NewRequestWithContext(ctx, method, o.base+path, nil)
 	if err != nil {
 		return err
+	}
+	if o.node != "" {
+		q := req.URL.Query()
+		q.Set("node", o.node)
+		req.URL.RawQuery = q.Encode()
 	}
 	if method != http.MethodGet {
 		req.Header.Set(admin.HeaderChange, "1")
@@ -314,6 +322,40 @@ func (o *operator) evicted(ctx context.Context, _ *cli.Command) error {
 		fmt.Fprintln(o.out, id)
 	}
 	return nil
+}
+
+func (o *operator) nodes(ctx context.Context, _ *cli.Command) error {
+	var list admin.NodeList
+	if err := o.ask(ctx, http.MethodGet, "/api/v1/nodes", &list); err != nil {
+		return err
+	}
+	if o.json {
+		return o.printJSON(list)
+	}
+	if len(list.Nodes) == 0 {
+		fmt.Fprintln(o.out, "the service is alone: it has no CLUSTER_REDIS")
+		return nil
+	}
+	rows := [][]string{{"NODE", "STATE", "ADDRESS", "VERSION", "TUNNELS", "IN FLIGHT", "PING", "FAULT"}}
+	for _, n := range list.Nodes {
+		name := n.Name
+		if n.Self {
+			name += " (asked)"
+		}
+		rows = append(rows, []string{name, n.State, n.Addr, n.Version, fmt.Sprint(n.Tunnels), fmt.Sprint(n.InFlight), ping(n.RoundTripSeconds), n.Fault})
+	}
+	if err := o.table(rows); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.out, "directory: %s, %s\n", word(list.Reachable, "answers", "does not answer"), word(list.Whole, "whole", "may not have all ids"))
+	return nil
+}
+
+func word(is bool, yes, no string) string {
+	if is {
+		return yes
+	}
+	return no
 }
 
 func (o *operator) drain(ctx context.Context, _ *cli.Command) error {

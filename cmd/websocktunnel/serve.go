@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -129,6 +130,10 @@ func serve(c config, read func() (config, error)) error {
 		return err
 	}
 	c.server.PublicURL = c.publicURL(port)
+	var forNodes atomic.Pointer[admin.Admin]
+	if c.clustered() {
+		c.server.Cluster.Admin = adminOfNode(&forNodes)
+	}
 	srv, err := server.New(c.server)
 	if err != nil {
 		closeAll(listeners)
@@ -156,6 +161,7 @@ func serve(c config, read func() (config, error)) error {
 			}
 		}, run.reload, log)
 		run.admin = adm
+		forNodes.Store(adm)
 		serving.Go(func() {
 			if err := adm.Serve(adminListener); err != nil {
 				failed <- err

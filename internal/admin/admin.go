@@ -55,6 +55,9 @@ type Config struct {
 	// Service is the one to show. Required.
 	Service Service
 
+	// Cluster, if not nil, shows other nodes, and leads to them.
+	Cluster Cluster
+
 	// Token is what callers must know. Empty: everybody who reaches the listener
 	// may use it, so it must be on a loopback address.
 	Token string
@@ -127,7 +130,7 @@ func New(cfg Config) *Admin {
 	mux.HandleFunc("POST /login", a.guard.login)
 	mux.HandleFunc("POST /logout", a.guard.logout)
 	for _, r := range a.routes() {
-		mux.HandleFunc(r.method+" "+r.path, r.serve)
+		mux.HandleFunc(r.method+" "+r.path, a.anywhere(r.serve))
 		mux.HandleFunc(r.path, wrongMethod(r.method))
 	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {

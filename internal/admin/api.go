@@ -40,6 +40,9 @@ const noTunnel = "no tunnel with this id is connected, or has been within the la
 
 func (a *Admin) getTunnel(w http.ResponseWriter, r *http.Request) {
 	d, ok := a.tunnel(r.PathValue("id"))
+	if (!ok || d.Active == nil) && a.elsewhere(w, r, r.PathValue("id")) {
+		return
+	}
 	if !ok {
 		problem(w, http.StatusNotFound, noTunnel)
 		return

@@ -41,6 +41,10 @@ func openAPI(routes []route) object {
 		for _, q := range r.query {
 			parameters = append(parameters, object{"name": q.name, "in": "query", "description": q.text, "schema": object{"type": q.kind}})
 		}
+		parameters = append(parameters, object{
+			"name": "node", "in": "query", "schema": object{"type": "string"},
+			"description": "The node of the cluster that is to answer. Default: the one that is asked; a tunnel that another node has is found anyway.",
+		})
 		if changes(r.method) {
 			parameters = append(parameters, object{
 				"name": HeaderChange, "in": "header", "required": true, "schema": object{"type": "string"},

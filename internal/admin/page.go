@@ -48,6 +48,8 @@ type pageEvent struct {
 
 	Blocked      []string `json:"blocked"` // ids with blocked tokens, no more than maxBlocked
 	BlockedTotal int      `json:"blocked_total"`
+
+	Nodes NodeList `json:"nodes"`
 }
 
 // maxBlocked is how many ids with blocked tokens the page shows.
@@ -73,7 +75,7 @@ func (a *Admin) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer tick.Stop()
 	for {
 		blocked := a.evicted()
-		event := pageEvent{Status: a.status(), List: l.of(a.cfg.Service), Blocked: blocked[:min(len(blocked), maxBlocked)], BlockedTotal: len(blocked)}
+		event := pageEvent{Status: a.status(), List: l.of(a.cfg.Service), Blocked: blocked[:min(len(blocked), maxBlocked)], BlockedTotal: len(blocked), Nodes: a.nodes()}
 		if asked {
 			if d, ok := a.tunnel(id); ok {
 				event.Tunnel = &d

@@ -52,6 +52,10 @@ func (a *Admin) routes() []route {
 			answers: Evicted{}, serve: a.getEvicted,
 		},
 		{
+			method: "GET", path: "/api/v1/nodes", name: "listNodes", summary: "The nodes of the cluster, and the directory that they share.",
+			answers: NodeList{}, serve: a.getNodes,
+		},
+		{
 			method: "GET", path: "/api/v1/status", name: "getStatus", summary: "The service as a whole.",
 			answers: Status{}, serve: a.getStatus,
 		},

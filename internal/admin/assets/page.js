@@ -7,6 +7,19 @@ const sent = []; // bytes to viewers, every two seconds
 let sentAt = 0;
 let stream;
 
+// showNodes shows the nodes of the cluster, if the service is one of several.
+function showNodes(list) {
+  $("nodes").hidden = list.nodes.length === 0;
+  $("directory").textContent = "The directory " + (list.directory_reachable ? "answers" : "does not answer: tunnels of this node are served all the same") +
+    (list.directory_whole ? "." : ", and may not have all ids.") + (list.forged ? " Entries with a wrong signature: " + list.forged + "." : "");
+  $("node-rows").replaceChildren(...list.nodes.map(n => {
+    const row = document.createElement("tr");
+    row.append(element("td", n.name + (n.self ? " (this one)" : "")), element("td", n.state + (n.fault ? ": " + n.fault : "")), element("td", String(n.tunnels), "n"),
+      element("td", n.self ? "–" : String(n.in_flight), "n"), element("td", n.self ? "–" : ping(n.round_trip_seconds), "n"), element("td", n.addr), element("td", n.version));
+    return row;
+  }));
+}
+
 // size returns bytes in the largest unit.
 function size(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -160,6 +173,7 @@ function connect() {
     showTotals(now.status);
     if (state.id !== null) showDetail(now.tunnel);
     showList(now.list);
+    showNodes(now.nodes);
     showBlocked(now.blocked, now.blocked_total);
   };
 }
