@@ -23,7 +23,7 @@ import (
 // defaultClusterListen is where nodes listen for each other: a port that needs no
 // privilege, that no system chooses for outgoing connections, and that is none of
 // those which viewers (80, 443, 8080, 8443) or operators (9090) usually have.
-const defaultClusterListen = ":7443"
+const defaultClusterListen = ":8444"
 
 // clusterSecrets are the variables with what all nodes share.
 var clusterSecrets = [...]string{"CLUSTER_SECRET_A", "CLUSTER_SECRET_B"}

@@ -96,7 +96,7 @@ var variables = []variable{
 	{name: "CLUSTER_SECRET_A", category: catCluster, usage: "`Secret` that all nodes know and nobody else, at least 16 bytes. Required with CLUSTER_REDIS. The flag is visible in ps.", secret: true},
 	{name: "CLUSTER_SECRET_B", category: catCluster, usage: "Second `secret`, for changing secrets without an interruption.", secret: true},
 	{name: "CLUSTER_NODE", category: catCluster, usage: "`Name` of this node, which no other one has.", def: "the host name"},
-	{name: "CLUSTER_LISTEN", category: catCluster, usage: "`host:port` to listen on for the other nodes, such as :7443. Viewers do not belong there.", def: defaultClusterListen},
+	{name: "CLUSTER_LISTEN", category: catCluster, usage: "`host:port` to listen on for the other nodes, such as :8444. Viewers do not belong there.", def: defaultClusterListen},
 	{name: "CLUSTER_ADVERTISE", category: catCluster, usage: "`host:port` where other nodes reach this one.", def: "the address that leads to CLUSTER_REDIS, with the port of CLUSTER_LISTEN"},
 }
 
