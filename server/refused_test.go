@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,10 +15,12 @@ import (
 
 // refusingSession is a tunnel client that resets the first requests with
 // REFUSED_STREAM, each when more than a number of bytes of its body is here, and
-// answers others with their body. A negative number of requests means all.
-func (s *testService) refuse(id string, requests, after int) (seen func() int) {
+// answers others with their body. A negative number of requests means all. taken is how
+// many bytes of bodies it has got, those of all requests.
+func (s *testService) refuse(id string, requests, after int) (seen func() int, taken *atomic.Int64) {
 	c, fr := s.dialFramed(id)
 	over := make(chan struct{})
+	taken = new(atomic.Int64)
 	n, refused := 0, 0
 	go func() {
 		defer close(over)
@@ -38,6 +41,7 @@ func (s *testService) refuse(id string, requests, after int) (seen func() int) {
 				ended = f.StreamEnded()
 				if b := bodies[id]; b != nil {
 					b.Write(f.Data())
+					taken.Add(int64(len(f.Data())))
 				}
 			}
 			b := bodies[id]
@@ -68,7 +72,7 @@ func (s *testService) refuse(id string, requests, after int) (seen func() int) {
 		c.conn.Close()
 		<-over
 		return n
-	}
+	}, taken
 }
 
 // TestRefusedStream: a request that the tunnel client says it has not processed is
@@ -97,7 +101,7 @@ func TestRefusedStream(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := newService(t, Config{})
-			seen := s.refuse("a", tt.requests, tt.after)
+			seen, _ := s.refuse("a", tt.requests, tt.after)
 			var sent io.Reader = strings.NewReader(tt.body)
 			if tt.chunked {
 				sent = io.MultiReader(sent)
@@ -124,19 +128,11 @@ func TestRefusedStream(t *testing.T) {
 // more for now, and takes what it sends later.
 func TestRefusedUpload(t *testing.T) {
 	s := newService(t, Config{})
-	s.refuse("a", 1, 3)
+	_, taken := s.refuse("a", 1, 3)
 	body, rest := io.Pipe()
 	go func() {
 		io.WriteString(rest, "abc")
-		waitFor(t, func() bool {
-			in := s.Tunnels()
-			for info := range in {
-				if info.Received >= 6 { // the same bytes twice
-					return true
-				}
-			}
-			return false
-		})
+		waitFor(t, func() bool { return taken.Load() >= 6 }) // the same bytes twice
 		io.WriteString(rest, strings.Repeat("d", 100<<10))
 		rest.Close()
 	}()
@@ -153,6 +149,11 @@ func TestRefusedUpload(t *testing.T) {
 	got, err := io.ReadAll(resp.Body)
 	if want := "abc" + strings.Repeat("d", 100<<10); resp.StatusCode != 200 || string(got) != want || err != nil {
 		t.Errorf("%s with %d bytes of %d, or others, %v", resp.Status, len(got), len(want), err)
+	}
+	for info := range s.Tunnels() {
+		if info.Received != int64(len(got)) {
+			t.Errorf("%d bytes were received, want %d", info.Received, len(got))
+		}
 	}
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %v", took)
