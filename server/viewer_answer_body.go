@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // answerBody is the body of an answer out of a tunnel. That of a 101 is one too; in
@@ -104,12 +105,17 @@ func (b *answerBody) Close() error {
 	return b.closed
 }
 
+// settleTime is how long a stream that takes nothing more may go on for a Read. It ends
+// by itself; were it cancelled at once, a Read could return that in place of the reason.
+const settleTime = time.Second
+
 // settle finds out why a Write into the tunnel failed, which is told to a Read only.
 func (b *answerBody) settle() {
-	if !b.unread.Load() {
+	if !b.unread.Load() || b.broken.Load() != failAnswerBroke {
 		return
 	}
-	b.attempt.cancel(nil) // a Read under way returns soon
+	late := time.AfterFunc(settleTime, func() { b.attempt.cancel(nil) })
+	defer late.Stop()
 	b.reading.Lock()
 	defer b.reading.Unlock()
 	if _, err := io.Copy(io.Discard, b.ReadCloser); err == nil || b.attempt.brokenOff(err) {
