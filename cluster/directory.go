@@ -19,7 +19,7 @@ import (
 // tests that each of them has to pass.
 type Directory interface {
 	// Put offers entries, each for its own id, and returns what has become of each,
-	// in the same order. All of them take one round trip, where the store can do
+	// in the same order. Many take a few round trips, where the store can do
 	// that. An entry that is stored, or is kept, lives for another EntryLife.
 	// The error is the store's. Some of the entries may be stored then: the outcomes that
 	// are known are returned, and the others are zero, or there are none at all.

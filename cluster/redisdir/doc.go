@@ -1,5 +1,6 @@
 // Package redisdir is a [cluster.Directory] in Redis 6.2 or later, or Valkey 7.2 or
-// later: one server, one that Sentinel watches, or a Redis Cluster.
+// later: one server, one that Sentinel watches, or a Redis Cluster. Whatever stands
+// between has to speak version 3 of the protocol (RESP3), with messages.
 //
 // A directory needs no connection to begin with. It connects at the first call, and
 // again after a loss, so a node can start while the store is down. It keeps one

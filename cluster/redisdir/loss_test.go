@@ -221,7 +221,7 @@ func TestDeafSubscription(t *testing.T) {
 			return false
 		}
 		swallowed.Store(args[0], true)
-		c.WriteInt(0)
+		c.WriteInt(1)
 		return true
 	})
 	select {

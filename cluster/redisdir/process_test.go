@@ -144,13 +144,15 @@ func (s *server) do(t testing.TB, words ...string) rueidis.RedisResult {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
-		PipelineMultiplex: -1, ReadBufferEachConn: 32 << 10, WriteBufferEachConn: 32 << 10,
+	var c rueidis.Client
+	poll(t, "a connection", func() bool { // a server whose role changes ends some
+		var err error
+		c, err = rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
+			PipelineMultiplex: -1, ReadBufferEachConn: 32 << 10, WriteBufferEachConn: 32 << 10,
+		})
+		return err == nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer c.Close()
 	return c.Do(ctx, c.B().Arbitrary(words...).Build())
 }
@@ -166,7 +168,7 @@ func (s *server) must(t testing.TB, words ...string) rueidis.RedisResult {
 }
 
 // poll waits until cond is true.
-func poll(t *testing.T, what string, cond func() bool) {
+func poll(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	if !tunneltest.Poll(patience, cond) {
 		t.Fatalf("never: %s", what)

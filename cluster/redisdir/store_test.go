@@ -99,35 +99,26 @@ func startShards(t *testing.T, path string, n int) []*server {
 	return servers
 }
 
-// TestSentinel: the suite, and a fail-over. What was stored stays, and a Watch ends.
+// TestSentinel runs the suite on a server that a sentinel watches, and kills it. What
+// was stored stays, and a Watch ends.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
-	path := program(t, "redis-server")
-	master := start(t, path, keepNothing...)
-	replica := start(t, path, append(keepNothing, "--replicaof", "127.0.0.1 "+port(master.addr))...)
-	sentinel := startSentinel(t, path, master)
-	for _, s := range []*server{master, replica} {
-		s.must(t, documented(t)...)
-	}
-	cfg := redisdir.Config{URL: "redis+sentinel://websocktunnel:password@" + sentinel.addr + "/mymaster"}
+	master, replica, url := startSentinel(t, program(t, "redis-server"))
 	t.Run("suite", func(t *testing.T) {
 		directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
-			cfg := cfg
-			cfg.KeyPrefix = "wst:" + newPrefix()
-			return fixture(t, cfg, master)
+			return fixture(t, redisdir.Config{URL: url, KeyPrefix: "wst:" + newPrefix()}, master)
 		})
 	})
 
-	d := open(t, cfg)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	e := cluster.Entry{ID: "a", Gen: 1, Node: "n", Boot: "b"}
-	if _, err := d.Put(ctx, []cluster.Entry{e}); err != nil {
+	d := open(t, redisdir.Config{URL: url})
+	ctx := withTimeout(t, patience)
+	if _, err := d.Put(ctx, []cluster.Entry{anEntry}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := master.must(t, "WAIT", "1", "10000").AsInt64(); err != nil || n != 1 {
-		t.Fatalf("WAIT: %d replicas, %v", n, err)
-	}
+	poll(t, "the replica has the entry", func() bool {
+		n, err := replica.do(t, "EXISTS", "wst:t:a").AsInt64()
+		return err == nil && n == 1
+	})
 	watching := make(chan struct{})
 	watched := make(chan error, 1)
 	go func() {
@@ -135,40 +126,100 @@ func TestSentinel(t *testing.T) {
 	}()
 	<-watching
 	master.kill()
+	start := time.Now()
 	if err := <-watched; err == nil || ctx.Err() != nil {
 		t.Errorf("Watch: %v", err)
 	}
-	start := time.Now()
-	poll(t, "an entry is stored after the fail-over", func() bool {
-		try, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		_, err := d.Put(try, []cluster.Entry{{ID: "b", Gen: 1}})
-		return err == nil
-	})
+	stores(t, d, cluster.Entry{ID: "b", Gen: 1})
 	t.Logf("the fail-over took %v", time.Since(start))
-	if got, err := d.Get(ctx, "a"); err != nil || got != e {
+	if got, err := d.Get(ctx, "a"); err != nil || got != anEntry {
 		t.Errorf("after the fail-over: %+v, %v", got, err)
 	}
 }
 
-// startSentinel starts a sentinel that watches master, and waits until it knows its
-// replica.
-func startSentinel(t *testing.T, path string, master *server) *server {
+// stores waits until d can store an entry.
+func stores(t *testing.T, d *redisdir.Directory, e cluster.Entry) {
 	t.Helper()
+	poll(t, "an entry is stored after the fail-over", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := d.Put(ctx, []cluster.Entry{e})
+		return err == nil
+	})
+}
+
+// TestSentinelSwitch: master and replica change places, and both live. A Watch goes on
+// or ends: it does not miss anything without saying so.
+func TestSentinelSwitch(t *testing.T) {
+	t.Parallel()
+	_, replica, url := startSentinel(t, program(t, "redis-server"))
+	d := open(t, redisdir.Config{URL: url})
+	d.SetHeartbeat(300 * time.Millisecond)
+	ctx := withTimeout(t, patience)
+	events := make(chan cluster.Event, 10_000)
+	watched := make(chan error, 1)
+	go func() {
+		watched <- d.Watch(ctx, func(e cluster.Event) { events <- e })
+	}()
+	<-events
+	_, sentinel, _ := strings.Cut(url, "@")
+	sentinel, _, _ = strings.Cut(sentinel, "/")
+	(&server{addr: sentinel}).must(t, "SENTINEL", "FAILOVER", "mymaster")
+	// Sentinel makes the replica a master first. What the old one takes until it is
+	// demoted is lost, and the client has to leave it before that: it is told.
+	poll(t, "the replica is a master", func() bool {
+		role, err := replica.do(t, "ROLE").ToArray()
+		return err == nil && len(role) == 3 // that of a replica has more parts
+	})
+	e := cluster.Entry{ID: "b"}
+	start := time.Now()
+	poll(t, "the new master gets what is stored", func() bool {
+		e.Gen++
+		stores(t, d, e)
+		n, err := replica.do(t, "EXISTS", "wst:t:b").AsInt64()
+		return err == nil && n == 1
+	})
+	t.Logf("the switch took %v", time.Since(start))
+	for {
+		select {
+		case got := <-events:
+			if got.Entry != e {
+				continue
+			}
+			t.Log("Watch has gone on")
+		case err := <-watched:
+			t.Logf("Watch has ended: %v", err)
+			if err == nil || ctx.Err() != nil {
+				t.Errorf("Watch: %v", err)
+			}
+		}
+		return
+	}
+}
+
+// startSentinel starts a master, a replica and a sentinel that watches them, and returns
+// when those know each other. url has a user with the documented rights.
+func startSentinel(t *testing.T, path string) (master, replica *server, url string) {
+	t.Helper()
+	master = start(t, path, keepNothing...)
+	replica = start(t, path, append(keepNothing, "--replicaof", "127.0.0.1 "+port(master.addr))...)
+	for _, s := range []*server{master, replica} {
+		s.must(t, documented(t)...)
+	}
 	config := filepath.Join(t.TempDir(), "sentinel.conf")
 	if err := os.WriteFile(config, []byte("sentinel monitor mymaster 127.0.0.1 "+port(master.addr)+" 1\n"+
 		"sentinel down-after-milliseconds mymaster 500\n"+
 		"sentinel failover-timeout mymaster 3000\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, path, config, "--sentinel")
+	sentinel := start(t, path, config, "--sentinel")
 	poll(t, "the sentinel has found the replica", func() bool {
-		list, err := s.do(t, "SENTINEL", "REPLICAS", "mymaster").ToArray()
+		list, err := sentinel.do(t, "SENTINEL", "REPLICAS", "mymaster").ToArray()
 		if err != nil || len(list) != 1 {
 			return false
 		}
 		r, err := list[0].AsStrMap()
 		return err == nil && r["master-link-status"] == "ok" && r["flags"] == "slave"
 	})
-	return s
+	return master, replica, "redis+sentinel://websocktunnel:password@" + sentinel.addr + "/mymaster"
 }

@@ -31,7 +31,8 @@ var (
 )
 
 // Watch implements [cluster.Directory]. Besides the loss of its connection it notices,
-// within 12 s, that nothing comes through it any more. f may block for as long as 1024 events
+// within 12 s, that nothing comes through it any more, and within 3 s that Sentinel
+// has another master. f may block for as long as 1024 events
 // take to come.
 func (d *Directory) Watch(ctx context.Context, f func(cluster.Event)) error {
 	start := time.Now()
@@ -83,7 +84,7 @@ func (d *Directory) watch(ctx context.Context, f func(cluster.Event)) error {
 			if silent++; silent > missed {
 				return errNoBeat
 			}
-			if err := d.start(func() { d.publish(ctx, s.own) }); err != nil {
+			if err := d.start(func() { d.publish(ctx, s) }); err != nil {
 				return err
 			}
 		case err := <-s.ended:
@@ -96,13 +97,18 @@ func (d *Directory) watch(ctx context.Context, f func(cluster.Event)) error {
 	}
 }
 
-// publish sends a heartbeat. If it fails, Watch misses it.
-func (d *Directory) publish(ctx context.Context, channel string) {
+// publish sends s a heartbeat. If that fails, Watch misses it. One that nobody gets went
+// to another server than the one that s is subscribed to: Sentinel has replaced it,
+// and it lives. In a Redis Cluster the number says nothing.
+func (d *Directory) publish(ctx context.Context, s *subscription) {
 	ctx, cancel := context.WithTimeout(ctx, d.heartbeat)
 	defer cancel()
-	_, _ = call(ctx, d, "heartbeat", func(c rueidis.Client) (struct{}, error) {
-		return struct{}{}, c.Do(context.Background(), c.B().Publish().Channel(channel).Message("").Build()).Error()
+	heard, err := call(ctx, d, "heartbeat", func(c rueidis.Client) (int64, error) {
+		return c.Do(context.Background(), c.B().Publish().Channel(s.own).Message("").Build()).AsInt64()
 	})
+	if err == nil && heard == 0 && d.kind != shards {
+		s.end(errNoBeat)
+	}
 }
 
 // A subscription is the connection of one Watch. Its hooks run in the goroutine that
