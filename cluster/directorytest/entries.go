@@ -193,7 +193,7 @@ func notDeleted(s *suite) {
 
 func deletedMany(s *suite) {
 	var all []cluster.Entry
-	for i := range 1000 {
+	for i := range 300 {
 		e := entry(fmt.Sprintf("tunnel-%d", i), 5)
 		if all = append(all, e); i%2 == 0 {
 			s.put(e, cluster.Stored, cluster.Entry{})
@@ -257,7 +257,7 @@ func texts(s *suite) {
 func (s *suite) lives(e cluster.Entry) {
 	s.Helper()
 	if s.Advance == nil {
-		if life := s.EntryLife(e.ID); life > cluster.EntryLife || life < cluster.EntryLife-limit {
+		if life := s.EntryLife(e.ID); life > cluster.EntryLife || life < cluster.EntryLife-2*limit {
 			s.Fatalf("the entry lives for another %v, not %v", life, cluster.EntryLife)
 		}
 		return

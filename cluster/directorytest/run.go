@@ -29,13 +29,12 @@ type Fixture struct {
 	// none.
 	Break func()
 
-	// Many is how many entries are put at once at most. Zero means 10,000: less is for
-	// what only resembles a store.
+	// Many is how many entries are put at once at most. Zero means 10,000.
 	Many int
 }
 
 // limit is how long a test waits for what has to happen.
-const limit = 20 * time.Second
+const limit = time.Minute
 
 // Run runs the tests, each with a directory that fixture makes for it and that
 // closes by itself ([testing.T.Cleanup]).

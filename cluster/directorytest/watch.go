@@ -247,7 +247,7 @@ func watchBreaks(s *suite) {
 }
 
 func slowWatcher(s *suite) {
-	const n = 3000
+	const n = 1500
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	listen := make(chan struct{})

@@ -45,7 +45,7 @@ type Config struct {
 	DialTimeout time.Duration
 
 	// Observe, if not nil, is called after each exchange with the store: each try to
-	// connect, each pipeline of up to 256 commands, and each Watch that has ended. op is
+	// connect, each pipeline of up to 100 commands, and each Watch that has ended. op is
 	// one of connect, put, delete, get, beat, leave, nodes, heartbeat, watch and
 	// ping. It must not block, and is called from several goroutines.
 	Observe func(op string, took time.Duration, err error)

@@ -73,7 +73,7 @@ func (d *Directory) channel() string            { return d.KeyPrefix + "ev" }
 const (
 	// maxPipeline is how many commands are sent together, so that others get
 	// their turn between them.
-	maxPipeline = 256
+	maxPipeline = 100
 
 	// maxNodes is how many nodes are listed.
 	maxNodes = 1024

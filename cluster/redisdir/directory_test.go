@@ -34,7 +34,7 @@ func TestMiniredis(t *testing.T) {
 		return directorytest.Fixture{
 			Directory: open(t, cfg),
 			Other:     open(t, cfg),
-			Many:      1000, // it compiles each script anew
+			Many:      200, // it compiles each script anew
 			Advance: func(d time.Duration) {
 				past += d
 				m.SetTime(start.Add(past))

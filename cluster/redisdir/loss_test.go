@@ -101,7 +101,7 @@ func TestStoreSilent(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("calls with a limit of 0.1 s have taken %v", took)
 	}
 	if n := runtime.NumGoroutine() - before; n > 400 {
@@ -170,7 +170,7 @@ func TestClosedWhileSilent(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > 8*time.Second {
+	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("Close has taken %v", took)
 	}
 	if err := <-watched; err == nil || !strings.Contains(err.Error(), "closed") {

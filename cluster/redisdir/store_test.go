@@ -16,8 +16,26 @@ import (
 	"github.com/websocktunnel/websocktunnel/cluster/redisdir"
 )
 
-func TestRedis(t *testing.T)  { t.Parallel(); standalone(t, "redis-server") }
-func TestValkey(t *testing.T) { t.Parallel(); standalone(t, "valkey-server") }
+// TestRedis runs the suite behind a relay, which can break its connections.
+func TestRedis(t *testing.T) {
+	t.Parallel()
+	s := start(t, program(t, "redis-server"), keepNothing...)
+	directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
+		relay := newRelay(t, s.addr)
+		f := fixture(t, redisdir.Config{URL: "redis://" + relay.Addr(), KeyPrefix: newPrefix()}, s)
+		f.Break = relay.ResetAll
+		f.Many = 0
+		return f
+	})
+}
+
+func TestValkey(t *testing.T) {
+	t.Parallel()
+	s := start(t, program(t, "valkey-server"), keepNothing...)
+	directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
+		return fixture(t, redisdir.Config{URL: "redis://" + s.addr, KeyPrefix: newPrefix()}, s)
+	})
+}
 
 // keepNothing is for servers that write nothing to disk.
 var keepNothing = []string{"--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"}
@@ -27,25 +45,8 @@ var cases atomic.Int64
 // newPrefix returns one for a case, where several share a store.
 func newPrefix() string { return fmt.Sprintf("case-%d:", cases.Add(1)) }
 
-// standalone runs the suite on a server for each case, because some of them break all
-// its connections.
-func standalone(t *testing.T, name string) {
-	path := program(t, name)
-	directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
-		s := start(t, path, keepNothing...)
-		cfg := redisdir.Config{URL: "redis://" + s.addr}
-		f := fixture(t, cfg, s)
-		f.Break = func() { s.must(t, "CLIENT", "KILL", "TYPE", "pubsub") }
-		return f
-	})
-}
-
 // fixture returns a fixture whose entries and nodes are on one of the servers.
 func fixture(t *testing.T, cfg redisdir.Config, servers ...*server) directorytest.Fixture {
-	prefix := cfg.KeyPrefix
-	if prefix == "" {
-		prefix = "wst:"
-	}
 	life := func(key string) time.Duration {
 		for _, s := range servers {
 			if ms, err := s.do(t, "PTTL", key).AsInt64(); err == nil && ms >= 0 {
@@ -58,8 +59,9 @@ func fixture(t *testing.T, cfg redisdir.Config, servers ...*server) directorytes
 	return directorytest.Fixture{
 		Directory: open(t, cfg),
 		Other:     open(t, cfg),
-		EntryLife: func(id string) time.Duration { return life(prefix + "t:" + id) },
-		NodeLife:  func(name string) time.Duration { return life(prefix + "n:" + name) },
+		Many:      1000,
+		EntryLife: func(id string) time.Duration { return life(cfg.KeyPrefix + "t:" + id) },
+		NodeLife:  func(name string) time.Duration { return life(cfg.KeyPrefix + "n:" + name) },
 	}
 }
 
