@@ -133,6 +133,9 @@ func (n *node) nodeChanged(other cluster.Node, state cluster.NodeState) {
 		return
 	}
 	n.srv.log.Info().Str(logevent.Field, logevent.NodeChanged).Str("other", other.Name).Str("addr", other.Addr).Str("state", string(state)).Msg("node of the cluster")
+	if state == cluster.NodeUp {
+		n.keepLink(other) // before a viewer needs it
+	}
 }
 
 // find returns the way to the node that has x's tunnel, or nil if there is none.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -36,6 +37,10 @@ var (
 	// errNotHere: the node that was asked has no session for the tunnel. Nothing of the
 	// request has been used.
 	errNotHere = errors.New("server: this node has no session for the tunnel")
+
+	// errMoving: another node has no session either, or no more of the request is there
+	// to be sent again.
+	errMoving = fmt.Errorf("server: the tunnel is on its way to another node: %w", cluster.ErrUnknown)
 
 	errNodeAway = errors.New("server: the node that has the tunnel cannot be reached")
 
@@ -131,13 +136,13 @@ func (x *exchange) shun(via carrier) bool {
 // begun is called when via has admitted the request, before it is sent.
 func (x *exchange) begun(via carrier) error {
 	sess, ok := via.(*session)
-	if x.hop == nil || !ok {
+	if !ok {
 		return nil
 	}
-	if x.hop.bare && !sess.passesBarePath {
+	if (x.asksBare || x.hop != nil && x.hop.bare) && !sess.passesBarePath {
 		return errBare
 	}
-	if x.hop.hold {
+	if x.hop != nil && x.hop.hold {
 		x.w.ready()
 	}
 	return nil
@@ -197,8 +202,8 @@ func (a *attempt) hopRefusal(resp *http.Response) error {
 var hopFailures = func() map[errorCode]*failure {
 	m := make(map[errorCode]*failure)
 	for _, f := range []*failure{
-		failLeft, failLoop, failBusy, failNotReplaced, failMemory, failBroken, failBadAnswer, failHeaderTimeout, failStalled,
-		failUnencodable, failBadBody, failTooManyFields, failHeaderTooLarge, failTargetBroke,
+		failLeft, failLoop, failBusy, failNotReplaced, failMemory, failBroken, failTargetBroke, failBadAnswer, failHeaderTimeout, failStalled,
+		failUnencodable, failBadBody, failTooManyFields, failHeaderTooLarge,
 	} {
 		m[f.code] = f
 	}

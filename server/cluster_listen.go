@@ -1,12 +1,13 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ func (s *Server) ServeCluster(ln net.Listener) error {
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	context.AfterFunc(n.ctx, func() { hs.Close() })
-	err := hs.Serve(tls.NewListener(&newcomerListener{Listener: ln, free: make(chan struct{}, newcomers)}, n.tls))
+	err := hs.Serve(tls.NewListener(&newcomerListener{Listener: ln}, n.tls))
 	if errors.Is(err, http.ErrServerClosed) {
 		return ErrServerClosed
 	}
@@ -104,43 +105,89 @@ func (n *node) keepLinks() {
 			return
 		case <-ticks.C:
 		}
-		for _, other := range n.member.Status().Nodes {
+		others := n.member.Status().Nodes
+		n.forgetPeers(others)
+		for _, other := range others {
 			if other.Name == n.member.Name() || other.Seen == cluster.NodeSuspect {
 				continue
 			}
-			n.spawn(func() {
-				if l, err := n.peer(other.Node).link(n.ctx, false); err == nil {
-					l.release()
-				}
-			})
+			n.keepLink(other.Node)
 		}
 	}
 }
 
-// newcomerListener accepts at most so many connections of which nobody knows yet whether
-// a node has made them.
+// keepLink makes sure that there is a link to other.
+func (n *node) keepLink(other cluster.Node) {
+	n.spawn(func() {
+		if l, err := n.peer(other).link(n.ctx, false); err == nil {
+			l.release()
+		}
+	})
+}
+
+// forgetPeers gives up the links to all nodes but those.
+func (n *node) forgetPeers(but []cluster.NodeStatus) {
+	n.mu.Lock()
+	var gone []*peer
+	for name, p := range n.peers {
+		if !slices.ContainsFunc(but, func(s cluster.NodeStatus) bool { return s.Name == name }) {
+			delete(n.peers, name)
+			gone = append(gone, p)
+		}
+	}
+	n.mu.Unlock()
+	for _, p := range gone {
+		p.close(true)
+	}
+}
+
+// newcomerListener keeps at most so many connections of which nobody knows yet whether
+// a node has made them. For a new one the oldest has to go: a node proves itself in
+// milliseconds, so that those who do not cannot keep it out by their number.
 type newcomerListener struct {
 	net.Listener
-	free chan struct{}
+
+	mu  sync.Mutex
+	all list.List // of *newcomer, the oldest first
 }
 
 type newcomer struct {
 	net.Conn
-	admit func()
+	from *newcomerListener
+	at   *list.Element // guarded by from's mu; nil: it is none any more
 }
 
 func (l *newcomerListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case l.free <- struct{}{}:
-			return &newcomer{c, sync.OnceFunc(func() { <-l.free })}, nil
-		default:
-			c.Close()
-		}
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &newcomer{Conn: nc, from: l}
+	var oldest *newcomer
+	l.mu.Lock()
+	c.at = l.all.PushBack(c)
+	if l.all.Len() > newcomers {
+		oldest = l.all.Front().Value.(*newcomer)
+		oldest.admitLocked()
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		oldest.Conn.Close()
+	}
+	return c, nil
+}
+
+// admit says that a node has made the connection, or that it is over.
+func (c *newcomer) admit() {
+	c.from.mu.Lock()
+	defer c.from.mu.Unlock()
+	c.admitLocked()
+}
+
+func (c *newcomer) admitLocked() {
+	if c.at != nil {
+		c.from.all.Remove(c.at)
+		c.at = nil
 	}
 }
 
@@ -148,5 +195,3 @@ func (c *newcomer) Close() error {
 	c.admit()
 	return c.Conn.Close()
 }
-
-var _ io.Closer = (*newcomer)(nil)

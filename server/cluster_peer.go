@@ -166,7 +166,7 @@ func (p *peer) drop(l *link) {
 
 // finish closes l when its requests are over, or have had their time.
 func (l *link) finish() {
-	ctx, cancel := context.WithTimeout(context.Background(), l.peer.node.srv.live.Load().DrainTimeout)
+	ctx, cancel := context.WithTimeout(l.peer.node.ctx, l.peer.node.srv.live.Load().DrainTimeout)
 	defer cancel()
 	_ = l.tr.Shutdown(ctx)
 	_ = l.tr.Close()
@@ -210,6 +210,13 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(p.node.ctx, limit)
 	defer cancel()
 	tr, err := p.open(ctx)
+	if err == nil {
+		defer func() {
+			if d.err != nil {
+				_ = tr.Close()
+			}
+		}()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dial = nil
@@ -220,7 +227,6 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 		p.dial = d
 	case p.closed:
 		d.err = errNodeAway
-		_ = tr.Close()
 	default:
 		l := &link{peer: p, tr: tr, idle: time.Now()}
 		p.links = append(p.links, l)

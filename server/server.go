@@ -99,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 		log:         set.Logger,
 		errorLines:  errorLines,
 		errorLog:    log.New(errorLines, "", 0),
-		loops:       newLoopGuard(),
+		loops:       newLoopGuard(set.Cluster),
 		isolation:   isolation{off: set.DisablePathIsolation, prefixPath: set.publicURL.Path},
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),

@@ -325,6 +325,9 @@ func (x *exchange) modifyAnswer(resp *http.Response) error {
 	}
 	if x.hop != nil {
 		x.final = resp // as it is: the other node judges it, and makes the record
+		if kind := resp.Header.Get(wire.HeaderError); kind != "" {
+			x.out.failure = clientFailure(resp.StatusCode, kind) // for what is known of the tunnel
+		}
 		if x.targetProto != "" {
 			resp.Header[wire.HeaderTargetProto] = []string{x.targetProto}
 		}
@@ -432,6 +435,9 @@ func errFor(err error) *failure {
 // answer: because the service leaves, or because the viewer is still sending a
 // request that nobody will read.
 func (x *exchange) last() bool {
+	if x.hop != nil {
+		return false // the connection is another node's, with requests of others on it
+	}
 	return x.srv.isDraining() || x.http1 && x.body.src != nil && !x.body.whole()
 }
 

@@ -65,7 +65,7 @@ const (
 
 // fitsViewer reports whether an HTTP/2 viewer takes h as a header or as trailers.
 func (x *exchange) fitsViewer(h http.Header) bool {
-	if x.w == nil || x.http1 {
+	if x.w == nil || x.http1 || x.hop != nil {
 		return true
 	}
 	limit := int64(maxViewerList)

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 
@@ -19,7 +22,17 @@ const headerLoop = "Cdn-Loop"
 // only make its own requests fail.
 type loopGuard string
 
-func newLoopGuard() loopGuard { return loopGuard("websocktunnel-" + strings.ToLower(rand.Text())) }
+// The nodes of a cluster have one name, made of its first secret: a request may come
+// round to any of them.
+func newLoopGuard(c *ClusterConfig) loopGuard {
+	name := rand.Text()
+	if c != nil {
+		h := hmac.New(sha256.New, c.Secrets[0])
+		h.Write([]byte("websocktunnel cluster 1: loops"))
+		name = hex.EncodeToString(h.Sum(nil)[:16])
+	}
+	return loopGuard("websocktunnel-" + strings.ToLower(name))
+}
 
 // passed reports whether the service has carried the request with header h before.
 // Wherever the name stands, it counts: what a viewer has written before it, such as

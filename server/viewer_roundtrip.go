@@ -98,7 +98,7 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 		}
 		if errors.Is(err, errNotHere) {
 			if !x.shun(via) || !x.body.rewind() {
-				return nil, ErrNoTunnel
+				return nil, errMoving
 			}
 			continue
 		}
