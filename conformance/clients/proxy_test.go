@@ -160,8 +160,8 @@ func TestWayOut(t *testing.T) {
 			throughput(t, s, &out)
 			proxy.mu.Lock()
 			defer proxy.mu.Unlock()
-			if len(proxy.tunnels) != 1 || proxy.tunnels[0] != s.Addr || proxy.refused != 0 {
-				t.Errorf("the proxy opened %q and refused %d, want %s alone", proxy.tunnels, proxy.refused, s.Addr)
+			if len(proxy.tunnels) != 1 || proxy.tunnels[0] != s.TunnelAddr() || proxy.refused != 0 {
+				t.Errorf("the proxy opened %q and refused %d, want %s alone", proxy.tunnels, proxy.refused, s.TunnelAddr())
 			}
 		})
 	}
@@ -178,6 +178,7 @@ func throughput(t *testing.T, s *harness.Service, proxy *url.URL) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.WaitAnnounced("id")
 	h2 := "h2"
 	if strings.HasPrefix(s.URL, "http:") {
 		h2 = "h2c"

@@ -37,7 +37,7 @@ func (s *Service) Client(id string, h http.Handler, cfg tunnelclient.Config) *Cl
 	if c.URL, err = c.Client.URL(ctx); err != nil {
 		s.t.Fatal(err)
 	}
-	s.announced(id)
+	s.WaitAnnounced(id)
 	return c
 }
 

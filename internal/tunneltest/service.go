@@ -115,6 +115,9 @@ func (s *Service) serveNode(name string, d cluster.Directory, listeners []net.Li
 	s.t.Helper()
 	ln := s.listen("")
 	cfg := s.cfg
+	if len(listeners) > 0 && listeners[0].Addr().String() != s.Addr {
+		cfg.Metrics = nil // they are those of one Server: of the one that viewers come to
+	}
 	cfg.Cluster = &server.ClusterConfig{Directory: d, Node: name, Addr: ln.Addr().String(), Secrets: [][]byte{Secret}}
 	srv, stop := s.serve(cfg, listeners)
 	var serving sync.WaitGroup
@@ -150,8 +153,22 @@ func (s *Service) serve(cfg server.Config, listeners []net.Listener) (*server.Se
 	})
 }
 
-// announced waits until the node that viewers come to can know what the other one serves.
-func (s *Service) announced(id string) {
+// TunnelAddr is the address that tunnel clients connect to: Addr, unless there are two
+// nodes.
+func (s *Service) TunnelAddr() string { return s.holderAddr }
+
+// SingleNode skips a test of what one process does by itself when the suites run through
+// two nodes. why says what that is.
+func SingleNode(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("WST_NODES") == "2" {
+		t.Skipf("SKIPPED with two nodes: %s", why)
+	}
+}
+
+// WaitAnnounced waits until the node that viewers come to can know of the tunnel, if it is
+// on another one.
+func (s *Service) WaitAnnounced(id string) {
 	s.t.Helper()
 	if s.Server == s.holder {
 		return
