@@ -31,6 +31,7 @@ test-long: ## all tests, with those of gigabytes and hours, and the figures of d
 	WST_LONG=1 go test -count=1 -v -run 'TestAttacks|TestNeighbourLatency|TestSiege' -timeout 2h ./internal/hostile
 	FUZZ='^Fuzz[A-Za-z]*Stream$$' FUZZTIME=2m ci/fuzz.sh -race
 	WST_LONG=1 ci/conformance.sh -p 1 -timeout 2h
+	WST_LONG=1 ci/nodes.sh -p 1 -timeout 2h
 
 test-matrix: ## the HTTP/2 packages with Go 1.27, with and without the tag
 	ci/matrix.sh

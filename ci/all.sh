@@ -19,6 +19,7 @@ step ci/build.sh
 step ci/api.sh
 step ci/lint.sh
 step ci/race.sh
+step ci/nodes.sh
 step ci/conformance.sh
 step ci/bench_test.sh
 step ci/matrix.sh
