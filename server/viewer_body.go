@@ -49,6 +49,7 @@ type requestBody struct {
 	read atomic.Int64 // bytes
 
 	// Of the attempt.
+	try     *bodyTry
 	in, out *http.Request // the trailers of in arrive with the end of src; out gets the valid ones
 	cancel  context.CancelCauseFunc
 	traffic *traffic  // of the session
@@ -91,18 +92,19 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser) {
 // attach puts the body into out, a copy of in that is about to be sent by the
 // session whose traffic that is. Limits that are exceeded call cancel.
 func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel context.CancelCauseFunc) {
+	b.rewind() // before anything changes that the last attempt uses
 	b.in, b.out, b.traffic, b.cancel = in, out, traffic, cancel
 	b.readAt, b.piece, b.taken = time.Time{}, maxBodyRead, 0
 	b.stall.allow(true)
 	b.head.allow(true)
-	b.rewind()
 	b.ready()
 	if in.Header.Get("Upgrade") != "" {
 		b.settle() // with the end of the body begins what belongs to another protocol
 	}
 	out.Trailer = announcedTrailers(in.Trailer)
 	if b.src != nil && in.Body != nil && in.Body != http.NoBody {
-		out.Body = b
+		b.try = &bodyTry{b: b}
+		out.Body = b.try
 		out.GetBody = nil
 	} else { // an HTTP/2 viewer's request may have an empty one that ReverseProxy leaves out
 		b.head.start()
@@ -175,7 +177,49 @@ func (s bodySource) Read(p []byte) (int, error) {
 }
 
 // rewind begins another attempt, and reports false if a part of the body is gone.
-func (b *requestBody) rewind() bool { return b.kept == nil || b.kept.Rewind() }
+func (b *requestBody) rewind() bool {
+	if b.try != nil {
+		b.try.end()
+		b.try = nil
+	}
+	return b.kept == nil || b.kept.Rewind()
+}
+
+// bodyTry is a requestBody for one attempt. An answer that comes before the request is
+// whole does not end what the transport does with the body: it may read and close it
+// later, when the next attempt has begun.
+type bodyTry struct {
+	b *requestBody
+
+	mu   sync.Mutex // held by Read
+	over atomic.Bool
+}
+
+func (t *bodyTry) Read(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return t.b.Read(p)
+}
+
+func (t *bodyTry) Close() error {
+	if t.over.Load() {
+		return nil
+	}
+	return t.b.Close()
+}
+
+// end ends the attempt's use of the body. It waits for a Read under way where there can be
+// another attempt: such a Read returns at once.
+func (t *bodyTry) end() {
+	t.over.Store(true)
+	if t.b.kept.Interrupt() {
+		t.mu.Lock() //nolint:staticcheck // to see the end of Read
+		t.mu.Unlock()
+	}
+}
 
 // hold keeps a body that is too long to be read again from being read on, until ready.
 func (b *requestBody) hold() { b.kept.Hold(true) }
