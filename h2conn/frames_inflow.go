@@ -9,8 +9,9 @@ import (
 // may hold the peer up. The zero value does nothing.
 type Memory struct {
 	// Held, if not nil, is called with each change of the number of bytes of DATA
-	// that have come and that nobody has read, and at the asking end of what trailers
-	// cost: see [Transport.TrailersRead]. It must not block.
+	// that have come and that nobody has read, and of what trailers cost: at the
+	// answering end until the answer is over, at the asking end see
+	// [Transport.TrailersRead]. It must not block.
 	Held func(delta int64)
 
 	// Room, if not nil, is called before each read from the connection, which it

@@ -160,6 +160,9 @@ func (m *meter) sent(p []byte) {
 		}
 		m.pings.sent(kind, flags)
 		window := m.streams.sent(kind, streamOf(s.header[:]), !m.requests)
+		if m.requests && ends(kind, flags) {
+			m.trailers.read(streamOf(s.header[:]))
+		}
 		m.earned.Add(m.earns(kind, flags, s.left, window))
 	}
 }
@@ -365,7 +368,8 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	case http2.FrameHeaders:
 		if m.requests {
 			m.earned.Add(requestGlitch)
-		} else if trailing {
+		}
+		if trailing {
 			m.trailers.received(stream, length, flags)
 		}
 		return m.spend(lightGlitch + int64(length)/4096)

@@ -16,16 +16,17 @@ const (
 	plainTrailers = 64
 )
 
-// unreadTrailers knows what the asking end holds of trailers that nobody has read: x/net keeps
-// them behind the body, where flow control does not bound them.
+// unreadTrailers knows what this end holds of trailers that nobody has read: x/net keeps
+// them behind the body, where flow control does not bound them. At the answering end they
+// count until the answer is over.
 type unreadTrailers struct {
 	mu      sync.Mutex
 	costs   map[uint32]int64 // by stream; those of plain trailers are not there
 	changed func(delta int64)
 }
 
-// received notes the HEADERS frame with which the peer ends a stream after an answer's
-// header. If it is not the whole block, that is as large as there may be.
+// received notes the HEADERS frame with which the peer ends a stream on which there has
+// been one before. If it is not the whole block, that is as large as there may be.
 func (t *unreadTrailers) received(stream uint32, length int, flags http2.Flags) {
 	whole := flags.Has(http2.FlagHeadersEndHeaders)
 	if t.changed == nil || whole && length <= plainTrailers {
@@ -45,8 +46,17 @@ func (t *unreadTrailers) received(stream uint32, length int, flags http2.Flags) 
 	t.changed(cost)
 }
 
+// ends reports whether a frame that the answering end sends is the last of its stream, of
+// which x/net then holds nothing any more.
+func ends(kind http2.FrameType, flags http2.Flags) bool {
+	return kind == http2.FrameRSTStream || (kind == http2.FrameData || kind == http2.FrameHeaders) && flags.Has(http2.FlagDataEndStream)
+}
+
 // read says that the trailers of stream are not held any more.
 func (t *unreadTrailers) read(stream uint32) {
+	if t.changed == nil {
+		return
+	}
 	t.mu.Lock()
 	cost := t.costs[stream]
 	delete(t.costs, stream)

@@ -70,7 +70,7 @@ func Watch(c net.Conn, cfg WatchConfig) *WatchedConn {
 	w := &WatchedConn{Layer: netconn.Layer{Conn: c}, cfg: cfg}
 	m := newMeter(len(http2.ClientPreface), int(defaultInt(cfg.MaxFrameSize, 16<<10)), false)
 	m.burst, m.budget = watchBurst, watchBurst
-	m.inflow.changed = cfg.Memory.Held
+	m.inflow.changed, m.trailers.changed = cfg.Memory.Held, cfg.Memory.Held
 	w.frames = frameReader{
 		source: cfg.Memory.reader(c), peer: newPeerSettings(len(http2.ClientPreface)), meter: m,
 		passes: w.passes,

@@ -335,6 +335,31 @@ func TestUnreadTrailersCount(t *testing.T) {
 	waitFor(t, given)
 }
 
+// TestTrailersOfRequestsCount: so are those of requests, to their viewer.
+func TestTrailersOfRequestsCount(t *testing.T) {
+	s := newService(t, Config{MemoryLimit: 512 << 20, StallTimeout: time.Hour})
+	arrived, answer := make(chan struct{}, 20), make(chan struct{})
+	s.waitActive(s.connect("a", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+	})))
+	addr, _ := parseAddr("127.0.0.1")
+	held := func() int64 { return s.memory.HeldBy(subscriber(addr)) }
+	v := dialRawViewer(t, s)
+	for range 10 {
+		v.request("POST", "/a/", false, "trailer", "x-0")
+		v.block.Reset()
+		for i := range 500 {
+			v.enc.WriteField(hpack.HeaderField{Name: fmt.Sprint("x-", i), Sensitive: true})
+		}
+		v.WriteHeaders(http2.HeadersFrameParam{StreamID: v.next - 2, BlockFragment: v.block.Bytes(), EndStream: true, EndHeaders: true})
+		<-arrived
+	}
+	waitFor(t, func() bool { return held() > 10*500*fieldCost })
+	close(answer)
+	waitFor(t, func() bool { return held() < 2*requestCost+http2Cost+connCost+exchangeCost })
+}
+
 // TestHeaderCost: names and values count, and each field besides.
 func TestHeaderCost(t *testing.T) {
 	h := http.Header{"A": {"b", "c"}, "Cookie": {strings.Repeat("x", 1000)}}

@@ -125,6 +125,27 @@ var singleSieges = []siege{
 			}
 		}, 990, ":status", "103")
 	}},
+	{"trailers of requests that wait", nil, func(a *assailant) {
+		go a.again(1, func() { a.serve("waits", func(*client, request) {}) })
+		var trailers bytes.Buffer
+		enc := hpack.NewEncoder(&trailers)
+		for i := range 1700 {
+			enc.WriteField(hpack.HeaderField{Name: fmt.Sprintf("t%d", i), Sensitive: true})
+		}
+		a.again(20, func() {
+			v, err := a.viewer()
+			if err != nil {
+				return
+			}
+			defer v.Close()
+			for range 100 {
+				stream := v.ask("POST", "/waits/", false, hpack.HeaderField{Name: "trailer", Value: "t0"})
+				v.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: trailers.Bytes(), EndStream: true, EndHeaders: true})
+			}
+			v.w.Flush()
+			hold(v)
+		})
+	}},
 	{"upgrades that carry nothing", nil, func(a *assailant) {
 		go a.again(4, func() {
 			a.serve("upgrades", func(c *client, r request) { c.headers(r.stream, false, ":status", "200") })
