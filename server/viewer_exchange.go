@@ -435,9 +435,6 @@ func errFor(err error) *failure {
 // answer: because the service leaves, or because the viewer is still sending a
 // request that nobody will read.
 func (x *exchange) last() bool {
-	if x.hop != nil {
-		return false // the connection is another node's, with requests of others on it
-	}
 	return x.srv.isDraining() || x.http1 && x.body.src != nil && !x.body.whole()
 }
 
