@@ -54,7 +54,9 @@ func (l *line) set(f func(*line)) {
 
 func (l *line) cutOff() { l.set(func(l *line) { l.cut = true }) }
 func (l *line) heal() {
-	l.set(func(l *line) { l.cut, l.dead, l.deaf, l.late, l.unwatched, l.delay, l.refuse = false, false, false, false, false, 0, nil })
+	l.set(func(l *line) {
+		l.cut, l.dead, l.deaf, l.late, l.unwatched, l.delay, l.refuse = false, false, false, false, false, 0, nil
+	})
 }
 
 // ops is how many operations there have been, as Redis counts them.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/cluster"
+	"github.com/websocktunnel/websocktunnel/h2conn"
 )
 
 // lateDirectory is a Directory whose news come late: it says what is in old once, for each
@@ -214,6 +215,9 @@ func TestStaleHolder(t *testing.T) {
 	nodes[2].waitAnnounced()
 	for _, tt := range staleRequests {
 		t.Run(tt.name, func(t *testing.T) {
+			if !h2conn.ExtendedConnect && strings.Contains(tt.name, "extended CONNECT") {
+				t.Skip("x/net/http2 of this build cannot serve extended CONNECT: needs the tag http2legacy")
+			}
 			delivered.Store(0)
 			if got := tt.make(t, nodes[0], "/"+ids[tt.name]+"/"); !strings.HasSuffix(strings.TrimRight(got, "\r\n0"), strings.TrimRight(tt.want, "0")) {
 				t.Errorf("got %q, want %q", got, tt.want)
@@ -230,6 +234,9 @@ func TestStaleHolder(t *testing.T) {
 func TestStaleHolderComesHere(t *testing.T) {
 	for _, tt := range staleRequests {
 		t.Run(tt.name, func(t *testing.T) {
+			if !h2conn.ExtendedConnect && strings.Contains(tt.name, "extended CONNECT") {
+				t.Skip("x/net/http2 of this build cannot serve extended CONNECT: needs the tag http2legacy")
+			}
 			t.Parallel()
 			late, nodes := staleNodes(t)
 			late.misleading(t, "coming", nodes[1])

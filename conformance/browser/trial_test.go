@@ -99,7 +99,9 @@ func startTrial(t *testing.T) *trial {
 	for n := range trialTunnels {
 		running.Go(func() { tr.client(ctx, fmt.Sprintf("build-%04d", n), hello, nil) })
 	}
-	if !tunneltest.Poll(2*time.Minute, func() bool { return strings.Contains(tr.metrics(), fmt.Sprintf("websocktunnel_tunnels %d\n", trialTunnels)) }) {
+	if !tunneltest.Poll(2*time.Minute, func() bool {
+		return strings.Contains(tr.metrics(), fmt.Sprintf("websocktunnel_tunnels %d\n", trialTunnels))
+	}) {
 		t.Fatal("the tunnels do not connect")
 	}
 	running.Go(func() {
@@ -181,7 +183,9 @@ func (tr *trial) trouble(t *testing.T, name string, flapped int, operator func(t
 	for _, id := range []string{breaks, down} {
 		running.Go(func() { tr.view(ctx, 300*time.Millisecond, func() string { return id }) })
 	}
-	if !tunneltest.Poll(time.Minute, func() bool { return strings.Contains(tr.metrics(), fmt.Sprintf("websocktunnel_flapping_tunnels %d\n", flapped)) }) {
+	if !tunneltest.Poll(time.Minute, func() bool {
+		return strings.Contains(tr.metrics(), fmt.Sprintf("websocktunnel_flapping_tunnels %d\n", flapped))
+	}) {
 		t.Error("nothing flaps")
 	}
 	operator(t, breaks, down, flaps)
