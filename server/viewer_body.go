@@ -216,8 +216,8 @@ func (t *bodyTry) Close() error {
 func (t *bodyTry) end() {
 	t.over.Store(true)
 	if t.b.kept.Interrupt() {
-		t.mu.Lock() //nolint:staticcheck // to see the end of Read
-		t.mu.Unlock()
+		t.mu.Lock() // to see the end of Read
+		t.mu.Unlock() //nolint:staticcheck // that is all
 	}
 }
 

@@ -343,15 +343,15 @@ func TestGone(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &l); err != nil {
 			t.Fatal(w.Body, err)
 		}
-		got := ""
+		var got strings.Builder
 		for _, tun := range l.Tunnels {
-			got += tun.ID + " "
+			got.WriteString(tun.ID + " ")
 			if (tun.State == "gone") != (tun.LastEndAt != nil) {
 				t.Errorf("%s: %+v", query, tun)
 			}
 		}
-		if got != want {
-			t.Errorf("%s: %q, want %q", query, got, want)
+		if got.String() != want {
+			t.Errorf("%s: %q, want %q", query, got.String(), want)
 		}
 	}
 	for id, blocked := range map[string]bool{"flaps": false, "left": true} {

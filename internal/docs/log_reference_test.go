@@ -28,7 +28,8 @@ func TestLogReference(t *testing.T) {
 		if !ok || group.Tok != token.CONST || !group.Lparen.IsValid() {
 			continue
 		}
-		table := "\n| `event` | When | Fields beside it |\n|---|---|---|\n"
+		var table strings.Builder
+		table.WriteString("\n| `event` | When | Fields beside it |\n|---|---|---|\n")
 		for _, spec := range group.Specs {
 			c := spec.(*ast.ValueSpec)
 			name, err := strconv.Unquote(c.Values[0].(*ast.BasicLit).Value)
@@ -40,9 +41,9 @@ func TestLogReference(t *testing.T) {
 				t.Errorf("the comment on %s does not end with a paragraph that begins with Fields", c.Names[0])
 			}
 			join := strings.NewReplacer("\n", " ", "|", `\|`).Replace
-			table += fmt.Sprintf("| `%s` | %s | %s |\n", name, join(when), join(strings.TrimSuffix(fields, ".")))
+			fmt.Fprintf(&table, "| `%s` | %s | %s |\n", name, join(when), join(strings.TrimSuffix(fields, ".")))
 		}
-		tables = append(tables, table+"\n")
+		tables = append(tables, table.String()+"\n")
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -53,15 +54,16 @@ func TestLogReference(t *testing.T) {
 	if len(parts) != len(tables)+1 {
 		t.Fatalf("%s has %d tables, and the code %d", path, len(parts)-1, len(tables))
 	}
-	want := parts[0]
+	var want strings.Builder
+	want.WriteString(parts[0])
 	for i, part := range parts[1:] {
 		_, rest, _ := strings.Cut(part, end)
-		want += begin + tables[i] + end + rest
+		want.WriteString(begin + tables[i] + end + rest)
 	}
 	switch {
-	case want == string(text):
+	case want.String() == string(text):
 	case *update:
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(want.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	default:
