@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,6 +22,9 @@ type store struct {
 	*process
 	t    *testing.T
 	addr string
+
+	counting sync.Once
+	sent     atomic.Int64 // see operations
 }
 
 // startStore starts one at addr. CI has to have redis-server.
