@@ -216,7 +216,7 @@ func (t *bodyTry) Close() error {
 func (t *bodyTry) end() {
 	t.over.Store(true)
 	if t.b.kept.Interrupt() {
-		t.mu.Lock() // to see the end of Read
+		t.mu.Lock()   // to see the end of Read
 		t.mu.Unlock() //nolint:staticcheck // that is all
 	}
 }

@@ -54,7 +54,7 @@ func TestStoreCost(t *testing.T) {
 	if each > 2 {
 		t.Errorf("a registration costs %.2f store operations", each)
 	}
-	if idle > 0.01 {
+	if window > time.Minute && idle > 0.01 { // entries are put again every two minutes: a short window says nothing
 		t.Errorf("an idle tunnel costs %.4f store operations a second", idle)
 	}
 	if local > requests/20 { // what nodes say of themselves comes in bursts
