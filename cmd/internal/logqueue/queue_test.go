@@ -374,7 +374,7 @@ func TestBatch(t *testing.T) {
 			t.Error("Close has not waited")
 		}
 		checkGaps(t, out.text(), 3104)
-		if out.writes > 20 || q.Dropped() != 0 {
+		if out.writes > 100 || q.Dropped() != 0 { // how many depends on when the goroutines run
 			t.Errorf("%d writes, %d lines dropped", out.writes, q.Dropped())
 		}
 		if !q.Flush(time.Second) {
