@@ -110,12 +110,9 @@ func (a *attempt) over() {
 	}
 }
 
-// brokenOff reports whether err says that the target broke the answer off. Another node
-// does not tell its own reasons from that.
-func (a *attempt) brokenOff(err error) bool {
-	_, hop := a.via.(*nodeHop)
-	return !hop && a.via.transport().BrokenOff(err)
-}
+// brokenOff reports whether err says that the target broke the answer off. Of what breaks
+// off at another node, for whatever reason, that is the most likely one.
+func (a *attempt) brokenOff(err error) bool { return a.via.transport().BrokenOff(err) }
 
 // explain returns the cause of a round trip's error.
 func (a *attempt) explain(req *http.Request, err error) error {
