@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"testing"
@@ -224,10 +225,11 @@ func TestHostileServiceMemory(t *testing.T) {
 	}
 }
 
-// held returns how much memory is in use, which is not garbage.
+// held returns how much memory is in use. What has become garbage since the collection
+// began does not count.
 func held() uint64 {
 	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(live)
+	return live[0].Value.Uint64() + live[1].Value.Uint64()
 }
