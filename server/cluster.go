@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -155,7 +156,7 @@ func (n *node) find(ctx context.Context, x *exchange) (*nodeHop, error) {
 		return nil, nil
 	case err == nil:
 		return &nodeHop{node: n, holder: h, tunnel: x.tunnel}, nil
-	case err == cluster.ErrAbsent: //nolint:errorlint // it is an answer
+	case errors.Is(err, cluster.ErrAbsent):
 		return nil, nil
 	case x.avoid.away:
 		return nil, errNodeAway // that is all that is known

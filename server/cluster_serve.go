@@ -41,23 +41,15 @@ func (n *node) serveHop(w http.ResponseWriter, r *http.Request) {
 func (s *Server) newHopExchange(w http.ResponseWriter, r *http.Request, q *hopRequest, m *requestMemory) *exchange {
 	rt := route{kind: routeTunnel, ownHost: true, label: q.tunnel}
 	rt.rest, rt.query, rt.hasQuery = strings.Cut(r.RequestURI, "?")
-	in, id := *r, r.Header.Get(wire.HeaderRequestID)
 	x := &exchange{
-		srv: s, live: s.live.Load(), in: &in, id: id, tunnel: q.tunnel,
+		srv: s, live: s.live.Load(), id: r.Header.Get(wire.HeaderRequestID), tunnel: q.tunnel,
 		from:   subscriber(q.viewer),
 		route:  rt,
 		hop:    q,
 		memory: m,
 		out:    outcome{start: time.Now(), proto: protoHTTP2},
 	}
-	x.log.SetOutput((*exchangeLog)(x))
-	x.w = newViewerWriter(x, w)
-	x.body.init(x, r.Body)
-	if x.body.src != nil {
-		in.Body = &x.body
-	}
-	m.Pins(pinned)
-	m.x.Store(x)
+	x.open(w, r)
 	return x
 }
 

@@ -98,9 +98,9 @@ func (s *Server) serveViewer(w http.ResponseWriter, r *http.Request, rt route, m
 // newExchange returns the exchange of a viewer's request r, which is for the
 // tunnel of rt and is answered to w.
 func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m *requestMemory) *exchange {
-	in, id := *r, s.requestID(r)
+	id := s.requestID(r)
 	x := &exchange{
-		srv: s, live: s.live.Load(), in: &in, id: id, tunnel: rt.tunnel(),
+		srv: s, live: s.live.Load(), id: id, tunnel: rt.tunnel(),
 		from:   subscriber(m.addr),
 		route:  rt,
 		proto:  viewerProto(w, r),
@@ -109,19 +109,27 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request, rt route, m
 		info:   s.record(w, r, rt, id),
 	}
 	x.out.proto, x.http1 = x.proto, x.proto != protoHTTP2
-	x.log.SetOutput((*exchangeLog)(x))
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	if x.http1 && m.conn != nil {
+		m.conn.turn.end()
+	}
+	x.open(w, r)
+	return x
+}
+
+// open is the end of the constructors of exchanges that have somebody to answer: they
+// carry r, and answer to w.
+func (x *exchange) open(w http.ResponseWriter, r *http.Request) {
+	in := *r
+	x.in = &in
+	x.log.SetOutput((*exchangeLog)(x))
 	x.w = newViewerWriter(x, w)
 	x.body.init(x, r.Body)
 	if x.body.src != nil {
 		in.Body = &x.body
 	}
-	if x.http1 && m.conn != nil {
-		m.conn.turn.end()
-	}
-	m.Pins(pinned)
-	m.x.Store(x)
-	return x
+	x.memory.Pins(pinned)
+	x.memory.x.Store(x)
 }
 
 // exchangeLog is an exchange as the writer of what its ReverseProxy has to say.
