@@ -58,10 +58,7 @@ func (l *turnLimit) visit(t *turn, addr netip.Addr) {
 
 // join makes t one of the turns of peer.
 func (l *turnLimit) join(t *turn, peer any) {
-	t.end()
-	t.visits.Store(false)
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.of == nil {
 		l.of = make(map[any]weak.Pointer[turns])
 	}
@@ -71,7 +68,11 @@ func (l *turnLimit) join(t *turn, peer any) {
 		l.of[peer] = weak.Make(all)
 		runtime.AddCleanup(all, l.forget, peer)
 	}
-	t.among.Store(all)
+	l.mu.Unlock()
+	t.visits.Store(false)
+	if before := t.place.Swap(&turnPlace{of: all}); before != nil {
+		before.leave()
+	}
 }
 
 // forget drops the turns of peer unless there are new ones.
@@ -88,12 +89,12 @@ type turns struct {
 	most int // at a time
 
 	mu      sync.Mutex
-	holders []*turn   // the longest first
-	resting int       // turns that are over, and count
-	waiting []*turn   // the longest first
-	ended   uint64    // how many have ended
-	given   uint64    // how many have been given to one that waited
-	slow    time.Time // until when turns are followed by a rest
+	holders []*turnPlace // the longest first
+	resting int          // turns that are over, and count
+	waiting []*turnPlace // the longest first
+	ended   uint64       // how many have ended
+	given   uint64       // how many have been given to one that waited
+	slow    time.Time    // until when turns are followed by a rest
 }
 
 // turn is that of one connection. The zero turn never waits.
@@ -101,11 +102,18 @@ type turn struct {
 	addr   netip.Addr // the zero Addr: none that has turns
 	proven atomic.Bool
 	visits atomic.Bool // for one request: what comes next may be another viewer's
+	place  atomic.Pointer[turnPlace]
+}
 
-	among atomic.Pointer[turns] // nil: none
-	held  atomic.Pointer[turns] // nil: there is no turn; changed with its mu held
+// turnPlace is the place of a connection among the turns of one peer. A connection that
+// joins those of another peer has a new place there: one goroutine may still read from it
+// for the first peer while another works for the second.
+type turnPlace struct {
+	of   *turns
+	held atomic.Bool // whether it has a turn; changed with of.mu held
 
-	// Guarded by the mu of the turns that it is among.
+	// Guarded by of.mu.
+	left  bool // for the turns of another peer: it never gets one here again
 	waits bool
 	had   int       // how often it has been given
 	since time.Time // when it began, if its peer was slow
@@ -114,39 +122,55 @@ type turn struct {
 
 // begin waits for the turn.
 func (t *turn) begin() {
-	of := t.among.Load()
-	if of == nil || t.held.Load() != nil {
+	p := t.place.Load()
+	if p == nil || p.held.Load() {
 		return
 	}
+	of := p.of
 	of.mu.Lock()
-	if t.waits { // another goroutine does
+	if p.left || p.waits { // another goroutine does
 		of.mu.Unlock()
 		return
 	}
 	if len(of.holders)+of.resting < of.most {
-		of.giveLocked(t)
+		of.giveLocked(p)
 		of.mu.Unlock()
 		return
 	}
-	if t.come == nil {
-		t.come = make(chan struct{}, 1)
+	if p.come == nil {
+		p.come = make(chan struct{}, 1)
 	}
-	t.waits = true
-	of.waiting = append(of.waiting, t)
+	p.waits = true
+	of.waiting = append(of.waiting, p)
 	if len(of.waiting) == 1 {
 		of.watch(of.ended)
 	}
 	of.mu.Unlock()
-	<-t.come
+	<-p.come
 }
 
 // end ends the turn, if there is one.
 func (t *turn) end() {
-	if of := t.held.Load(); of != nil {
-		of.mu.Lock()
-		defer of.mu.Unlock()
-		of.endLocked(t)
+	if p := t.place.Load(); p != nil && p.held.Load() {
+		p.of.mu.Lock()
+		defer p.of.mu.Unlock()
+		p.of.endLocked(p)
 	}
+}
+
+// leave ends the turn at p, or the wait for it, for good.
+func (p *turnPlace) leave() {
+	of := p.of
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	p.left = true
+	if p.waits {
+		i := slices.Index(of.waiting, p)
+		of.waiting = slices.Delete(of.waiting, i, i+1)
+		p.waits = false
+		p.come <- struct{}{}
+	}
+	of.endLocked(p)
 }
 
 // slowDown has the peer of t, which may be nil, rest between its turns for a while.
@@ -154,31 +178,32 @@ func (t *turn) slowDown() {
 	if t == nil {
 		return
 	}
-	if of := t.among.Load(); of != nil {
-		of.mu.Lock()
-		defer of.mu.Unlock()
-		of.slow = time.Now().Add(slowTime)
+	if p := t.place.Load(); p != nil {
+		p.of.mu.Lock()
+		defer p.of.mu.Unlock()
+		p.of.slow = time.Now().Add(slowTime)
 	}
 }
 
-func (of *turns) giveLocked(t *turn) {
-	t.held.Store(of)
-	of.holders = append(of.holders, t)
-	t.had++
-	if t.since = (time.Time{}); !of.slow.IsZero() {
-		t.since = time.Now()
+func (of *turns) giveLocked(p *turnPlace) {
+	p.held.Store(true)
+	of.holders = append(of.holders, p)
+	p.had++
+	if p.since = (time.Time{}); !of.slow.IsZero() {
+		p.since = time.Now()
 	}
 }
 
-func (of *turns) endLocked(t *turn) {
-	i := slices.Index(of.holders, t)
+// endLocked ends the turn at p, if there is one.
+func (of *turns) endLocked(p *turnPlace) {
+	i := slices.Index(of.holders, p)
 	if i < 0 {
 		return
 	}
-	t.held.Store(nil)
+	p.held.Store(false)
 	of.holders = slices.Delete(of.holders, i, i+1)
 	of.ended++
-	if rest := of.restLocked(t); rest > 0 {
+	if rest := of.restLocked(p); rest > 0 {
 		of.resting++
 		time.AfterFunc(rest, func() {
 			of.mu.Lock()
@@ -190,9 +215,9 @@ func (of *turns) endLocked(t *turn) {
 	of.nextLocked()
 }
 
-// restLocked returns how long the rest after the turn of t is.
-func (of *turns) restLocked(t *turn) time.Duration {
-	if of.slow.IsZero() || t.since.IsZero() {
+// restLocked returns how long the rest after the turn at p is.
+func (of *turns) restLocked(p *turnPlace) time.Duration {
+	if of.slow.IsZero() || p.since.IsZero() {
 		return 0
 	}
 	now := time.Now()
@@ -200,7 +225,7 @@ func (of *turns) restLocked(t *turn) time.Duration {
 		of.slow = time.Time{}
 		return 0
 	}
-	return restFactor * min(now.Sub(t.since), turnTime)
+	return restFactor * min(now.Sub(p.since), turnTime)
 }
 
 // nextLocked gives a turn to a connection that waits, if there is one: every other time
@@ -212,17 +237,17 @@ func (of *turns) nextLocked() {
 	}
 	i := 0
 	if of.given++; of.given%2 == 0 {
-		for k, t := range of.waiting {
-			if t.had < of.waiting[i].had {
+		for k, p := range of.waiting {
+			if p.had < of.waiting[i].had {
 				i = k
 			}
 		}
 	}
-	t := of.waiting[i]
+	p := of.waiting[i]
 	of.waiting = slices.Delete(of.waiting, i, i+1)
-	t.waits = false
-	of.giveLocked(t)
-	t.come <- struct{}{}
+	p.waits = false
+	of.giveLocked(p)
+	p.come <- struct{}{}
 }
 
 // watch ends the longest turn if none has ended by itself since there were so many.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,7 +89,7 @@ func TestTurnsAreOverdue(t *testing.T) {
 			t.Errorf("%d turns without an end began within %v", len(all), d)
 		}
 		all[0].end() // of a turn that is over does nothing
-		if n := len(all[4].among.Load().holders); n != 1 {
+		if n := len(all[4].place.Load().of.holders); n != 1 {
 			t.Errorf("%d connections have their turn, want the last", n)
 		}
 	})
@@ -122,7 +123,7 @@ func TestFreshConnectionsDoNotWaitForAll(t *testing.T) {
 					t.Errorf("%d others had their turn before it", n)
 				}
 				fresh.end()
-				fresh.had = 1000
+				fresh.place.Load().had = 1000
 				continue
 			}
 			c.end()
@@ -157,6 +158,61 @@ func TestPeersThatBreakLimitsRest(t *testing.T) {
 			t.Errorf("%d turns within a second, later", n)
 		}
 	})
+}
+
+// A connection that waits for a turn and joins those of another peer waits no longer, and
+// what it had stays with neither.
+func TestJoiningAnotherPeer(t *testing.T) {
+	oneTurn(t)
+	synctest.Test(t, func(t *testing.T) {
+		var l turnLimit
+		var first, second turn
+		l.join(&first, "peer")
+		l.join(&second, "peer")
+		started := make(chan *turn, 2)
+		begins(&first, started)
+		begins(&second, started)
+		<-started
+		left := second.place.Load()
+		l.join(&second, "other")
+		<-started
+		first.end()
+		if left.held.Load() || len(left.of.holders)+len(left.of.waiting) > 0 {
+			t.Error("a connection that has joined another peer has a turn of the one before")
+		}
+		second.begin()
+		if !second.place.Load().held.Load() {
+			t.Error("no turn among those of the new peer")
+		}
+		l.join(&second, "peer")
+		begins(&first, started)
+		if len(started) != 1 {
+			t.Error("a turn that was given back is not free")
+		}
+	})
+}
+
+// net/http reads from a connection in a goroutine of its own while the handler joins it to
+// the turns of a tunnel.
+func TestJoiningWhileAnotherReads(t *testing.T) {
+	oneTurn(t)
+	var l turnLimit
+	var c, other turn
+	l.join(&other, "tunnel")
+	other.slowDown() // so that there are rests to reckon with
+	for range 200 {
+		l.join(&c, "address")
+		c.slowDown()
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			c.begin()
+			c.end()
+		})
+		l.join(&c, "tunnel")
+		c.begin()
+		c.end()
+		reading.Wait()
+	}
 }
 
 func TestTurnsAreForgotten(t *testing.T) {
@@ -252,7 +308,7 @@ func TestViewersBehindProxyTakeTurns(t *testing.T) {
 	viewers := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
 	keep := make([]turn, len(viewers))
 	ended := func(i int) uint64 {
-		of := keep[i].among.Load()
+		of := keep[i].place.Load().of
 		of.mu.Lock()
 		defer of.mu.Unlock()
 		return of.ended
