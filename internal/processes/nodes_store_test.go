@@ -92,15 +92,7 @@ func TestStoreFails(t *testing.T) {
 			}
 			mended := time.Now()
 			whole := c.whole(storeBound)
-			for status := 0; status != 404; {
-				status, _, _ = get(t.Context(), c.viewer, "http://"+c.nodes[0].addr+"/nowhere/")
-				if time.Since(mended) > storeBound {
-					t.Errorf("after %v an id that is nowhere gets %d", ms(time.Since(mended)), status)
-					break
-				}
-				<-time.After(50 * time.Millisecond)
-			}
-			settled := time.Since(mended)
+			settled := c.answer(404, []string{"http://" + c.nodes[0].addr + "/nowhere"}, mended, storeBound)
 			l.stop()
 			only(t, "a tunnel of which the node could not know", unknown(), 200, 503)
 			only(t, "an id that is nowhere", nowhere(), 404, 503)

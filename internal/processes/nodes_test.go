@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -159,6 +160,33 @@ func (c *cluster) back(since time.Time, urls []string, within time.Duration) []t
 		}
 	}
 	return took
+}
+
+// answer waits until each URL is answered with a status, and returns how long after a
+// time that is so.
+func (c *cluster) answer(status int, urls []string, since time.Time, within time.Duration) time.Duration {
+	c.t.Helper()
+	ctx, cancel := context.WithDeadline(c.t.Context(), since.Add(within))
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, url := range urls {
+		wg.Go(func() {
+			for {
+				got, _, err := get(ctx, c.viewer, url+"/")
+				if got == status && err == nil {
+					return
+				}
+				select {
+				case <-ctx.Done():
+					c.t.Errorf("%s after %v: %d %v, want %d", url, ms(time.Since(since)), got, err, status)
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(since)
 }
 
 // holders returns the clients whose newest session is at n, and the others.

@@ -30,6 +30,12 @@ type store struct {
 // startStore starts one at addr. CI has to have redis-server.
 func startStore(t *testing.T, addr string, args ...string) *store {
 	t.Helper()
+	return startRedis(t, addr, "Ready to accept connections", append([]string{"--save", "", "--appendonly", "no"}, args...)...)
+}
+
+// startRedis starts a redis-server, and waits until it says that it is ready.
+func startRedis(t *testing.T, addr, ready string, args ...string) *store {
+	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	switch {
 	case err != nil && os.Getenv("CI") != "":
@@ -39,10 +45,8 @@ func startStore(t *testing.T, addr string, args ...string) *store {
 	}
 	ip, port, _ := net.SplitHostPort(addr)
 	s := &store{t: t, addr: addr}
-	s.process = start(t, here, 0, nil, path, append([]string{
-		"--bind", ip, "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir(),
-	}, args...)...)
-	s.says(0, "Ready to accept connections", patience)
+	s.process = start(t, here, 0, nil, path, append(args, "--bind", ip, "--port", port, "--dir", t.TempDir())...)
+	s.says(0, ready, patience)
 	return s
 }
 
