@@ -80,6 +80,7 @@ func (h *nodeHop) begin(ctx context.Context, _ netip.Addr) error {
 		return err
 	}
 	h.link = l
+	l.peer.requests.Add(1)
 	h.node.begin()
 	return nil
 }

@@ -43,10 +43,11 @@ const (
 
 // peer is another node, with the links to it.
 type peer struct {
-	node    *node
-	of      cluster.Node
-	traffic traffic
-	ping    atomic.Int64 // time that it took to answer the last one
+	node     *node
+	of       cluster.Node
+	traffic  traffic
+	requests atomic.Uint64 // of viewers, that have gone there
+	ping     atomic.Int64  // time that it took to answer the last one
 
 	mu     sync.Mutex
 	closed bool

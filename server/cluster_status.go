@@ -18,6 +18,9 @@ type NodeInfo struct {
 	// Links are the connections to it, and InFlight the requests on them.
 	Links, InFlight int
 
+	// Requests are those of viewers of this node that have gone there.
+	Requests uint64
+
 	// RoundTrip is how long the last ping took. Zero: there has been none.
 	RoundTrip time.Duration
 
@@ -61,6 +64,7 @@ func (s *Server) Nodes() []NodeInfo {
 
 func (p *peer) describe(info *NodeInfo) {
 	info.RoundTrip = time.Duration(p.ping.Load())
+	info.Requests = p.requests.Load()
 	info.Received, info.Sent = p.traffic.received.Load(), p.traffic.sent.Load()
 	p.mu.Lock()
 	defer p.mu.Unlock()

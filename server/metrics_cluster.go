@@ -22,6 +22,7 @@ var (
 	descSuperseded   = desc("cluster_superseded_total", "Sessions of this node that a newer one on another node has replaced.")
 	descForged       = desc("cluster_forged_total", "Entries and nodes in the directory without a valid signature.")
 	descResyncs      = desc("cluster_resyncs_total", "How often this node has announced everything again because the directory may have lost it.")
+	descNodeRequests = desc("cluster_node_requests_total", "Requests of viewers of this node that have gone to another one.", "node")
 	descNodeInFlight = desc("cluster_node_requests_in_flight", "Requests of viewers of this node that are on their way to another one now.", "node")
 	descNodeLinks    = desc("cluster_node_links", "Connections to another node.", "node")
 	descNodePing     = desc("cluster_node_ping_round_trip_seconds", "Time that the last ping to another node took.", "node")
@@ -29,7 +30,7 @@ var (
 	descNodeSent     = desc("cluster_node_sent_bytes_total", "Bytes of bodies and upgraded connections from another node to viewers.", "node")
 	clusterDescs     = []*prometheus.Desc{
 		descNodes, descReachable, descWhole, descAnnounced, descPending, descCached, descLookups, descClaims, descSuperseded, descForged,
-		descResyncs, descNodeInFlight, descNodeLinks, descNodePing, descNodeReceived, descNodeSent,
+		descResyncs, descNodeRequests, descNodeInFlight, descNodeLinks, descNodePing, descNodeReceived, descNodeSent,
 	}
 )
 
@@ -75,6 +76,7 @@ func (c clusterCollector) Collect(ch chan<- prometheus.Metric) {
 		if other.Self {
 			continue
 		}
+		counter(descNodeRequests, other.Requests, other.Name)
 		gauge(descNodeInFlight, float64(other.InFlight), other.Name)
 		gauge(descNodeLinks, float64(other.Links), other.Name)
 		gauge(descNodePing, other.RoundTrip.Seconds(), other.Name)

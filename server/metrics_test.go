@@ -271,8 +271,12 @@ func TestMetricsConventions(t *testing.T) {
 // -run MetricsReference -update" writes it anew.
 func TestMetricsReference(t *testing.T) {
 	m, reg := newMetricsOf(t, 1)
-	s := newService(t, Config{Metrics: m})
+	d := new(cluster.Memory)
+	s := newNode(t, "a", d, Config{Metrics: m})
+	newNode(t, "b", d, Config{})
+	s.waitNodes(2)
 	s.waitActive(s.connect("a", http.NotFoundHandler()))
+	m.Store("get", time.Millisecond, nil)
 	m.request(http.MethodGet, &outcome{status: 200})
 	var rows []string
 	for name, f := range gathered(t, reg) {

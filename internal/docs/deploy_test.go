@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -60,11 +63,19 @@ func metrics(t *testing.T) map[string]metric {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := server.New(server.Config{PublicURL: "http://h", Secrets: [][]byte{[]byte("a secret of thirty-two bytes ...")}, Metrics: m})
+	secrets := [][]byte{[]byte("a secret of thirty-two bytes ...")}
+	srv, err := server.New(server.Config{
+		PublicURL: "http://h", Secrets: secrets, Metrics: m,
+		Cluster: &server.ClusterConfig{Directory: new(cluster.Memory), Node: "a", Addr: "h:1", Secrets: secrets},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
+	for _, op := range []string{"connect", "put", "delete", "get", "beat", "leave", "nodes", "heartbeat", "watch", "ping"} { // see redisdir.Config
+		m.Store(op, time.Millisecond, nil)
+		m.Store(op, time.Millisecond, errors.New("no answer"))
+	}
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +88,7 @@ func metrics(t *testing.T) map[string]metric {
 			}
 		}
 		for name, values := range requestLabels {
-			if _, ok := labels[name]; ok {
+			if _, ok := labels[name]; ok && !strings.HasPrefix(f.GetName(), "websocktunnel_cluster_") {
 				labels[name] = values
 			}
 		}
@@ -106,7 +117,7 @@ var target = []string{"job", "instance"}
 
 var (
 	grouping   = regexp.MustCompile(`\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)`)
-	notMetrics = regexp.MustCompile(`\[[^\]]*\]|\boffset\s+\w+|\b(?:and|or|unless|bool)\b`)
+	notMetrics = regexp.MustCompile(`\[[^\]]*\]|\boffset\s+\w+|\b(?:and|or|unless|bool|group_left|group_right)\b`)
 	selector   = regexp.MustCompile(`([a-zA-Z_:][\w:]*)\s*(\(|\{[^}]*\})?`)
 	matcher    = regexp.MustCompile(`(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"`)
 )
@@ -118,7 +129,9 @@ func (q query) check(all map[string]metric) (labels, faults []string) {
 		faults = append(faults, q.where+": "+fmt.Sprintf(format, args...))
 	}
 	var grouped []string
+	aggregated := false
 	for _, m := range grouping.FindAllStringSubmatch(q.expr, -1) {
+		aggregated = aggregated || !strings.HasPrefix(m[0], "on")
 		for l := range strings.SplitSeq(m[1], ",") {
 			grouped = append(grouped, strings.TrimSpace(l))
 		}
@@ -164,7 +177,7 @@ func (q query) check(all map[string]metric) (labels, faults []string) {
 			fault("no metric has the label %s", l)
 		}
 	}
-	if len(grouped) > 0 {
+	if aggregated {
 		labels = grouped
 	}
 	return labels, faults
