@@ -30,7 +30,8 @@ import (
 // taken the request: a long body waits for it, since only its beginning can be sent
 // again. "bare" asks the node to refuse a navigation to the bare path, as its session
 // wants it. On an answer that is not the target's the header says why: "not-here",
-// "bare", or the code of a failure.
+// "bare", or the code of a failure. A later version may add fields at the end of each,
+// which this one ignores.
 
 var (
 	// errNotHere: the node that was asked has no session for the tunnel. Nothing of the
@@ -169,12 +170,15 @@ func (a *attempt) markHop(out *http.Request) {
 	out.Header[wire.HeaderHop] = []string{strings.Join(fields, " ")}
 }
 
-// hopReady reports whether an interim answer with header h is another node's "ready".
+// hopReady reports whether an interim answer with header h is another node's own, such as
+// "ready". A later version may have others.
 func (a *attempt) hopReady(h textproto.MIMEHeader) bool {
 	if _, ok := a.via.(*nodeHop); !ok || len(h[wire.HeaderHop]) == 0 {
 		return false
 	}
-	a.x.body.ready()
+	if word, _, _ := strings.Cut(h.Get(wire.HeaderHop), " "); word == hopReady {
+		a.x.body.ready()
+	}
 	return true
 }
 
@@ -183,7 +187,7 @@ func (a *attempt) hopRefusal(resp *http.Response) error {
 	if _, ok := a.via.(*nodeHop); !ok {
 		return nil
 	}
-	code := resp.Header.Get(wire.HeaderHop)
+	code, _, _ := strings.Cut(resp.Header.Get(wire.HeaderHop), " ")
 	switch code {
 	case "":
 		return nil

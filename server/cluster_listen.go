@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,7 +67,8 @@ func (s *Server) ServeCluster(ln net.Listener) error {
 
 // accept answers the handshake of a link. TLS has proved that a node sends it.
 func (n *node) accept(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get(wire.HeaderNode) != n.member.Name()+" "+n.member.Boot() {
+	wanted := strings.Fields(r.Header.Get(wire.HeaderNode)) // a later version may add some
+	if len(wanted) < 2 || wanted[0] != n.member.Name() || wanted[1] != n.member.Boot() {
 		// An address has changed hands: what it was asked for is not here.
 		w.WriteHeader(http.StatusMisdirectedRequest)
 		return

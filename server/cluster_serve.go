@@ -13,6 +13,7 @@ import (
 // serveHop answers a request that another node has sent.
 func (n *node) serveHop(w http.ResponseWriter, r *http.Request) {
 	if what, ok := strings.CutPrefix(r.Header.Get(wire.HeaderHop), hopControl); ok {
+		what, _, _ = strings.Cut(what, " ") // what follows is of a later version
 		n.control(w, r, what)
 		return
 	}

@@ -135,7 +135,11 @@ func (d *Directory) Put(ctx context.Context, entries []cluster.Entry) ([]cluster
 				}
 				w.found = r.text
 				w.before, _ = parseEntry(w.entry.ID, r.text)
-				if v := cluster.Judge(w.before, w.entry); v != cluster.Stored {
+				v := cluster.Judge(w.before, w.entry)
+				if v == cluster.Kept && w.found != w.value {
+					v = cluster.Stored // words that its node has not written do not keep it alive
+				}
+				if v != cluster.Stored {
 					outcomes[w.index] = cluster.Outcome{Verdict: v, Before: w.before}
 					continue
 				}

@@ -27,9 +27,10 @@
 // entry that was stored, "r" for one that was deleted, "n" for a node that came or
 // changed, "l" for one that left.
 //
-// A value that is not exactly of this form, or is longer than 2 KiB, counts as absent, and
-// the next Put or Beat overwrites it. So nobody who can write to the store can block an id with
-// what he writes, or make a node hold more than a few KiB of it.
+// A later version may add words at the end, which this one ignores. A value of another
+// form, or longer than 2 KiB, counts as absent, and the next Put or Beat overwrites it.
+// So nobody who can write to the store can block an id with what he writes, or make a
+// node hold more than a few KiB of it.
 //
 // # How it is written
 //

@@ -28,11 +28,12 @@ redis.call('PUBLISH', ARGV[5], ARGV[6])
 return ''
 `
 
-// deleteScript deletes a value that begins with a prefix and, if so said, ends there.
+// deleteScript deletes a value that begins with a prefix and, if so said, ends there or
+// has only words more that a later version has added.
 // ARGV: 2 the prefix, 3 "exact" or "", 4 channel, 5 message.
 const deleteScript = read + `
 if string.sub(v, 1, #ARGV[2]) ~= ARGV[2] then return 0 end
-if ARGV[3] == 'exact' and v ~= ARGV[2] then return 0 end
+if ARGV[3] == 'exact' and v ~= ARGV[2] and string.sub(v, #ARGV[2] + 1, #ARGV[2] + 1) ~= ' ' then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1

@@ -16,6 +16,8 @@ const (
 	maxName  = 256
 )
 
+// format is the first word of each value. A later version adds words at the end, which
+// this one ignores; it leaves the others, and what is signed of them, as they are.
 const format = "1"
 
 // entryValue returns e as it is stored, without its id, which is in the key.
@@ -31,14 +33,21 @@ func entryValue(e cluster.Entry) string {
 	}, " ")
 }
 
+// writes reports whether value is own, which this version writes, with or without words
+// that a later version has added.
+func writes(own, value string) bool {
+	added, ok := strings.CutPrefix(value, own)
+	return ok && (added == "" || added[0] == ' ' && strings.TrimSpace(added) != "")
+}
+
 // parseEntry is the inverse of entryValue, for the entry of id. It reports false of
-// a value that entryValue does not make.
+// a value that entryValue does not begin.
 func parseEntry(id, value string) (e cluster.Entry, ok bool) {
 	if len(value) > maxValue || id == "" {
 		return e, false
 	}
-	words := strings.Split(value, " ")
-	if len(words) != 7 {
+	words := strings.SplitN(value, " ", 8)
+	if len(words) < 7 {
 		return e, false
 	}
 	var r reader
@@ -51,7 +60,7 @@ func parseEntry(id, value string) (e cluster.Entry, ok bool) {
 		Instance: r.text(words[5]),
 		Sig:      r.text(words[6]),
 	}
-	if r.failed || entryValue(e) != value {
+	if r.failed || !writes(entryValue(e), value) {
 		return cluster.Entry{}, false
 	}
 	return e, true
@@ -87,8 +96,8 @@ func parseNode(name, value string) (n cluster.Node, ok bool) {
 	if len(value) > maxValue || name == "" {
 		return n, false
 	}
-	words := strings.Split(value, " ")
-	if len(words) != 8 {
+	words := strings.SplitN(value, " ", 9)
+	if len(words) < 8 {
 		return n, false
 	}
 	var r reader
@@ -104,7 +113,7 @@ func parseNode(name, value string) (n cluster.Node, ok bool) {
 	if beat := r.int(words[6]); beat != 0 {
 		n.Beat = time.Unix(0, beat)
 	}
-	if r.failed || nodeValue(n) != value {
+	if r.failed || !writes(nodeValue(n), value) {
 		return cluster.Node{}, false
 	}
 	return n, true

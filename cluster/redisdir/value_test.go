@@ -58,7 +58,10 @@ func TestOddValues(t *testing.T) {
 	}
 }
 
-// FuzzEntry: what can be parsed is exactly what would be written.
+// written reports whether value is own, with or without words at its end.
+func written(own, value string) bool { return value == own || strings.HasPrefix(value, own+" ") }
+
+// FuzzEntry: what can be parsed is exactly what would be written, but for words at its end.
 func FuzzEntry(f *testing.F) {
 	f.Add("a", redisdir.EntryValue(cluster.Entry{ID: "a", Gen: math.MaxUint64, Attempt: 1, Node: "n", Boot: "b", Instance: " ", Sig: "s"}))
 	for _, v := range odd {
@@ -66,7 +69,7 @@ func FuzzEntry(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, id, value string) {
 		e, ok := redisdir.ParseEntry(id, value)
-		if ok && (e.ID != id || redisdir.EntryValue(e) != value) {
+		if ok && (e.ID != id || !written(redisdir.EntryValue(e), value)) {
 			t.Errorf("%q: %+v", value, e)
 		}
 		ev, heard := redisdir.ParseMessage("c a " + value)
@@ -81,7 +84,7 @@ func FuzzNode(f *testing.F) {
 	f.Add("a", redisdir.NodeValue(cluster.Node{}))
 	f.Fuzz(func(t *testing.T, name, value string) {
 		n, ok := redisdir.ParseNode(name, value)
-		if ok && (n.Name != name || redisdir.NodeValue(n) != value) {
+		if ok && (n.Name != name || !written(redisdir.NodeValue(n), value)) {
 			t.Errorf("%q: %+v", value, n)
 		}
 	})

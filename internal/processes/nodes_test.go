@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sync"
@@ -44,7 +46,9 @@ type clusterOptions struct {
 	store string // CLUSTER_REDIS; "": that of a store of its own
 }
 
-// newCluster starts three nodes, and waits until each of them knows the others.
+// newCluster starts three nodes, and waits until each of them knows the others. The second
+// one is of another version if WST_OTHER_BIN names a directory with its commands: nodes of
+// neighbouring versions have to work together.
 func newCluster(t *testing.T, clients int, opts clusterOptions) *cluster {
 	t.Helper()
 	c := &cluster{t: t, tg: newTarget(t, here, "127.0.0.1"), viewer: newViewer(t, here)}
@@ -68,6 +72,9 @@ func newCluster(t *testing.T, clients int, opts clusterOptions) *cluster {
 			"CLUSTER_REDIS=" + redis, "CLUSTER_NODE=" + n.name, "CLUSTER_LISTEN=" + listen, "CLUSTER_ADVERTISE=" + advertise,
 			"CLUSTER_SECRET_A=a secret of the nodes alone", "STARTUP_WAIT=20s", "DRAIN_DELAY=500ms", "DRAIN_TIMEOUT=30s",
 		}, opts.env...)}
+		if other := os.Getenv("WST_OTHER_BIN"); other != "" && i%2 == 1 {
+			n.opts.bin = filepath.Join(other, "websocktunnel")
+		}
 		n.service = startService(t, addr, n.opts)
 		c.nodes = append(c.nodes, n)
 	}

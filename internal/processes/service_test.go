@@ -3,6 +3,7 @@
 package processes
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -33,6 +34,7 @@ type serviceOptions struct {
 	url   string // of viewers; "": that of the address
 	limit int    // file descriptors
 	env   []string
+	bin   string // absolute path of another build; "": the one of this run
 }
 
 func startService(t testing.TB, addr string, opts serviceOptions) *service {
@@ -50,7 +52,7 @@ func startService(t testing.TB, addr string, opts serviceOptions) *service {
 	env := append([]string{
 		"URL_PREFIX=" + opts.url, "LISTEN_ADDR=" + ip, "PORT=" + port, "TASKCLUSTER_PROXY_SECRET_A=" + string(tunneltest.Secret),
 	}, opts.env...)
-	s := &service{process: start(t, opts.host, opts.limit, env, "websocktunnel"), addr: addr}
+	s := &service{process: start(t, opts.host, opts.limit, env, cmp.Or(opts.bin, "websocktunnel")), addr: addr}
 	s.up = s.says(0, ` serving `, patience).At
 	return s
 }
