@@ -76,6 +76,9 @@ type ServeConfig struct {
 	// means one for this connection alone.
 	Budget *Budget
 
+	// Memory learns what the connection holds.
+	Memory Memory
+
 	// ErrorLog receives the messages of x/net/http2, and panics of handlers.
 	// Nil means the standard logger, which is also where x/net/http2 writes at
 	// the asking end.

@@ -27,3 +27,5 @@ func (b *ClientBuffers) Writing() int64 {
 // EndingBody returns r as a body that calls ended when it has been read to its
 // end.
 func EndingBody(r io.Reader, ended func()) io.Reader { return &endingBody{Reader: r, ended: ended} }
+
+var StreamOfBody = streamOfBody

@@ -84,6 +84,9 @@ type http2Conn struct {
 func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory) *http2Conn {
 	h := &http2Conn{Conn: c, start: time.Now()}
 	m.inflow.changed, m.trailers.changed = mem.Held, mem.Held
+	if mem.Streams {
+		m.arrivals = new(arrivals)
+	}
 	h.frames = frameReader{
 		source: &timedReader{h, mem.Room}, peer: peer, meter: m,
 		flood: func() error { return c.violation(m.fault) },

@@ -17,6 +17,10 @@ type Memory struct {
 	// Room, if not nil, is called before each read from the connection, which it
 	// holds up until it returns.
 	Room func()
+
+	// Streams says that [Transport.ChargeStream] or [ChargeRequest] will be called for
+	// single streams.
+	Streams bool
 }
 
 // reader returns r, held up by Room.

@@ -88,6 +88,7 @@ type meter struct {
 	out      sentFrames
 	streams  openStreams
 	inflow   inflow
+	arrivals *arrivals // nil: all streams are one peer's
 	trailers unreadTrailers
 	pings    pingClock
 
@@ -159,9 +160,16 @@ func (m *meter) sent(p []byte) {
 			m.streams.timed(kind, false, m.now())
 		}
 		m.pings.sent(kind, flags)
-		window := m.streams.sent(kind, streamOf(s.header[:]), !m.requests)
-		if m.requests && ends(kind, flags) {
-			m.trailers.read(streamOf(s.header[:]))
+		stream := streamOf(s.header[:])
+		window := m.streams.sent(kind, stream, !m.requests)
+		switch {
+		case m.requests && ends(kind, flags):
+			m.trailers.read(stream)
+			m.arrivals.end(stream)
+		case kind == http2.FrameRSTStream:
+			m.arrivals.end(stream)
+		case kind == http2.FrameHeaders && !m.requests:
+			m.arrivals.begin(stream)
 		}
 		m.earned.Add(m.earns(kind, flags, s.left, window))
 	}
@@ -186,7 +194,7 @@ func (m *meter) sentPayload(p []byte) {
 				s.due = appendWindowUpdate(s.due, stream, s.owed)
 				s.owed = 0
 			}
-		} else if more := m.streams.granted(stream, n, m.inflow.held(), s.waits, m.now); more > 0 {
+		} else if more := m.streams.granted(stream, n, m.inflow.held(), s.waits, !m.arrivals.full(stream), m.now); more > 0 {
 			s.due = appendWindowUpdate(s.due, stream, more)
 		}
 	case http2.FrameSettings:
@@ -349,6 +357,9 @@ func useless(kind http2.FrameType, length int, stream []byte) bool {
 
 // account pays for one frame.
 func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, stream uint32) bool {
+	if m.requests && kind == http2.FrameHeaders {
+		m.arrivals.begin(stream)
+	}
 	open, trailing, admitted := m.streams.received(kind, flags, stream, length, m.requests)
 	if !admitted {
 		m.fault = "more DATA than the window of a stream admits"
@@ -357,6 +368,10 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	switch kind {
 	case http2.FrameData:
 		m.inflow.received(int64(length))
+		m.arrivals.came(stream, int64(length))
+		if !m.requests && flags.Has(http2.FlagDataEndStream) {
+			m.arrivals.end(stream) // nothing more comes
+		}
 		if !open {
 			return m.spend(lightGlitch + int64(length)/lateBytesPerCost)
 		}
@@ -372,12 +387,18 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 		if trailing {
 			m.trailers.received(stream, length, flags)
 		}
+		if !m.requests && flags.Has(http2.FlagHeadersEndStream) {
+			m.arrivals.end(stream)
+		}
 		return m.spend(lightGlitch + int64(length)/4096)
 	case http2.FramePing, http2.FrameSettings, http2.FrameGoAway, http2.FramePushPromise:
 		if flags&http2.FlagPingAck != 0 && kind != http2.FrameGoAway && kind != http2.FramePushPromise {
 			m.streams.timed(kind, true, m.now())
 		}
 		return m.spend(heavyGlitch + int64(length)/256)
+	case http2.FrameRSTStream:
+		m.arrivals.end(stream)
+		return m.spend(lightGlitch + int64(length)/4096)
 	default:
 		return m.spend(lightGlitch + int64(length)/4096)
 	}

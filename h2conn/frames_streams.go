@@ -55,8 +55,8 @@ func (s *openStreams) sent(kind http2.FrameType, stream uint32, asking bool) (wi
 
 // granted notes that x/net returns n bytes of a stream's window to the peer. With
 // waits the WINDOW_UPDATE for that goes nowhere. It returns how much the peer is to be
-// told of beside that.
-func (s *openStreams) granted(stream uint32, n, held int64, waits bool, now func() time.Time) (more int64) {
+// told of beside that. grows says that the window may grow.
+func (s *openStreams) granted(stream uint32, n, held int64, waits, grows bool, now func() time.Time) (more int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w, ok := s.open[stream]
@@ -67,7 +67,9 @@ func (s *openStreams) granted(stream uint32, n, held int64, waits bool, now func
 		return 0
 	}
 	w.credit += n
-	more = s.windows.grow(&w, held, s.rtt.least(), now)
+	if grows {
+		more = s.windows.grow(&w, held, s.rtt.least(), now)
+	}
 	if waits {
 		more += s.windows.returns(&w, n)
 	}

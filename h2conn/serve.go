@@ -90,7 +90,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
 	m.grows(newStreamWindows(int64(s2.MaxUploadBufferPerStream), int64(s2.MaxUploadBufferPerConnection)))
 	guard := newHeaderGuard(uint32(hs.MaxHeaderBytes) + ownHeaderBytes)
-	s2.ServeConn(&guardedConn{newHTTP2Conn(c, peer, m, cfg.Config, Memory{}), guard}, &http2.ServeConnOpts{
+	s2.ServeConn(&guardedConn{newHTTP2Conn(c, peer, m, cfg.Config, cfg.Memory), guard}, &http2.ServeConnOpts{
 		Context:    context.WithoutCancel(ctx),
 		BaseConfig: hs,
 		Handler:    a,

@@ -48,7 +48,7 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A copy of the request, since x/net looks at the form in its own.
-	j := job{w: w, r: r.WithContext(r.Context()), over: make(chan bool, 1), cost: cost}
+	j := job{w: w, r: a.conn.meter.arrivals.serveStream(r.WithContext(r.Context())), over: make(chan bool, 1), cost: cost}
 	a.running.Add(1)
 	select {
 	case a.work <- j: // to one that waits

@@ -88,10 +88,15 @@ func (n *node) accept(w http.ResponseWriter, r *http.Request) {
 		conn.Abort()
 		return
 	}
-	_ = h2conn.Serve(n.ctx, conn, http.HandlerFunc(n.serveHop), h2conn.ServeConfig{
+	memory := n.srv.memory.Hold(nil, nil, 0)
+	defer memory.Release()
+	unread := &linkMemory{unreadData{of: memory, done: conn.Done()}}
+	serve := func(w http.ResponseWriter, r *http.Request) { n.serveHop(w, r, unread) }
+	_ = h2conn.Serve(n.ctx, conn, http.HandlerFunc(serve), h2conn.ServeConfig{
 		Config:               h2conn.Config{PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader},
 		MaxConcurrentStreams: linkStreams + linkStreams/4, // the other end lets go of some before this one
 		DrainTimeout:         linkFarewell,
+		Memory:               unread.memory(),
 		ErrorLog:             n.srv.errorLog,
 	})
 }

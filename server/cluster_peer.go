@@ -57,8 +57,9 @@ type peer struct {
 
 // link is one connection to a peer.
 type link struct {
-	peer *peer
-	tr   *h2conn.Transport
+	peer   *peer
+	tr     *h2conn.Transport
+	memory *linkMemory
 
 	// Guarded by the peer's mu.
 	inFlight int
@@ -210,7 +211,7 @@ func (p *peer) close(finish bool) {
 func (p *peer) connect(d *dial, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(p.node.ctx, limit)
 	defer cancel()
-	tr, err := p.open(ctx)
+	tr, unread, err := p.open(ctx)
 	if err == nil {
 		defer func() {
 			if d.err != nil {
@@ -229,7 +230,7 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 	case p.closed:
 		d.err = errNodeAway
 	default:
-		l := &link{peer: p, tr: tr, idle: time.Now()}
+		l := &link{peer: p, tr: tr, memory: unread, idle: time.Now()}
 		p.links = append(p.links, l)
 		p.node.spawn(l.follow)
 		if len(p.links) == 1 { // it may have missed something
@@ -240,7 +241,7 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 }
 
 // open makes a connection to the node and starts HTTP/2 on it.
-func (p *peer) open(ctx context.Context) (*h2conn.Transport, error) {
+func (p *peer) open(ctx context.Context) (*h2conn.Transport, *linkMemory, error) {
 	n := p.node
 	web := &http.Transport{
 		TLSClientConfig:   n.tls.Clone(),
@@ -258,17 +259,18 @@ func (p *peer) open(ctx context.Context) (*h2conn.Transport, error) {
 	})
 	if err != nil {
 		if resp != nil && resp.StatusCode == http.StatusMisdirectedRequest {
-			return nil, errors.New("another process has its address")
+			return nil, nil, errors.New("another process has its address")
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	memory := n.srv.memory.Hold(nil, nil, 0)
+	unread := &linkMemory{unreadData{of: memory, done: conn.Done()}}
 	tr, err := h2conn.NewTransport(conn, h2conn.TransportConfig{
 		Config: h2conn.Config{
 			PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader,
-			StreamWindow: n.srv.live.Load().StreamWindow, ConnWindow: n.srv.live.Load().ConnWindow,
+			StreamWindow: n.srv.live.Load().StreamWindow, ConnWindow: linkWindow,
 		},
-		Memory:       (&unreadData{of: memory, done: conn.Done()}).memory(),
+		Memory:       unread.memory(),
 		PingAnswered: func(d time.Duration) { p.ping.Store(int64(d)) },
 	})
 	if err == nil {
@@ -277,11 +279,11 @@ func (p *peer) open(ctx context.Context) (*h2conn.Transport, error) {
 	if err != nil {
 		memory.Release()
 		conn.Abort()
-		return nil, err
+		return nil, nil, err
 	}
 	go func() {
 		<-conn.Done()
 		memory.Release()
 	}()
-	return tr, nil
+	return tr, unread, nil
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// serveHop answers a request that another node has sent.
-func (n *node) serveHop(w http.ResponseWriter, r *http.Request) {
+// serveHop answers a request that another node has sent, on a link that holds memory.
+func (n *node) serveHop(w http.ResponseWriter, r *http.Request, link *linkMemory) {
 	if what, ok := strings.CutPrefix(r.Header.Get(wire.HeaderHop), hopControl); ok {
 		what, _, _ = strings.Cut(what, " ") // what follows is of a later version
 		n.control(w, r, what)
@@ -28,7 +28,7 @@ func (n *node) serveHop(w http.ResponseWriter, r *http.Request) {
 	well := false
 	defer func() { m.done(well) }()
 	x := s.newHopExchange(w, r, q, m)
-	if m.Admit(requestCost+exchangeCost+headerCost(r.Header)+int64(len(r.RequestURI))) != nil {
+	if s.chargeRequest(m, r, q, link) != nil || m.Admit(requestCost+exchangeCost+headerCost(r.Header)+int64(len(r.RequestURI))) != nil {
 		x.fail(failMemory)
 		x.finish()
 		return

@@ -122,6 +122,10 @@ type requestMemory struct {
 	addr netip.Addr               // the viewer's
 	conn *viewerConn              // nil if it is not known
 	x    atomic.Pointer[exchange] // nil while there is none
+
+	// Of a request from another node: what it holds of its body.
+	unread *budget.Holding
+	stream *streamMemory
 }
 
 // admitRequest charges r, whose route is rt, to its viewer. It returns false if there
@@ -146,6 +150,10 @@ func (s *Server) admitRequest(r *http.Request, rt route) (m *requestMemory, ok b
 // done is called when the request is over. well says that it has ended well.
 func (m *requestMemory) done(well bool) {
 	m.Release()
+	if m.unread != nil {
+		m.stream.release()
+		m.unread.Release()
+	}
 	if m.conn != nil {
 		m.conn.memory.end(well)
 	}

@@ -55,6 +55,10 @@ func dialReadingViewer(t *testing.T, s *testService, settings ...http2.Setting) 
 		c, _ = net.Pipe()
 		c.Close()
 	}
+	return newRawViewer(c, settings...)
+}
+
+func newRawViewer(c net.Conn, settings ...http2.Setting) *rawViewer {
 	v := &rawViewer{Conn: c, Framer: http2.NewFramer(c, c), next: 1}
 	v.enc = hpack.NewEncoder(&v.block)
 	io.WriteString(c, http2.ClientPreface)

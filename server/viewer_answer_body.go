@@ -52,6 +52,9 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read.Add(int64(n))
 	b.attempt.via.counter().addSent(n)
+	if m := b.attempt.unread.Load(); m != nil && n > 0 {
+		m.held(-int64(n))
+	}
 	if err != nil {
 		if len(b.resp.Trailer) > maxTrailers {
 			b.attempt.via.slowDown()

@@ -27,7 +27,8 @@ type attempt struct {
 	ctx    context.Context // of the request in the tunnel; the attempt's own
 	cancel context.CancelCauseFunc
 
-	memory *budget.Holding // for the tunnel: the header of a large answer, and what waits
+	memory *budget.Holding              // for the tunnel: the header of a large answer, and what waits
+	unread atomic.Pointer[streamMemory] // of an answer from another node, since its request has been sent
 
 	written atomic.Bool           // the request's headers have been written
 	stream  atomic.Uint32         // in the tunnel, once they have; 0: none
@@ -100,6 +101,7 @@ func (a *attempt) headOverdue() {
 func (a *attempt) over() {
 	a.x.body.stop()
 	a.cancel(nil)
+	a.unread.Load().release()
 	a.memory.Release()
 	if stream := a.stream.Load(); stream > 0 {
 		a.via.transport().TrailersRead(stream)
@@ -162,6 +164,7 @@ func (a *attempt) traced() context.Context {
 	own := httptrace.ClientTrace{
 		WroteHeaders: func() {
 			a.stream.Store(a.via.transport().LastStream())
+			a.chargeAnswer()
 			a.written.Store(true)
 		},
 		WroteRequest: func(i httptrace.WroteRequestInfo) {

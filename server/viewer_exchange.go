@@ -195,6 +195,9 @@ func (x *exchange) eachHolding(f func(*budget.Holding)) {
 		return
 	}
 	f(x.memory.Holding)
+	if x.memory.unread != nil {
+		f(x.memory.unread)
+	}
 	if h := x.inTunnel.Load(); h != nil {
 		f(h)
 	}

@@ -189,7 +189,7 @@ func (h *Holding) Add(n int64) {
 	case n < 0:
 		h.Moved()
 		h.budget.ease()
-	case h.crowded():
+	case h.Crowded():
 		h.budget.relieve()
 	}
 }
@@ -251,8 +251,8 @@ func (h *Holding) idle(now time.Time) time.Duration {
 	return now.Sub(h.since)
 }
 
-// crowded reports whether a limit that h counts for is exceeded.
-func (h *Holding) crowded() bool {
+// Crowded reports whether a limit that h counts for is exceeded.
+func (h *Holding) Crowded() bool {
 	if h.budget.limit == 0 {
 		return false
 	}
@@ -265,7 +265,7 @@ func (h *Holding) crowded() bool {
 // is room for.
 func (h *Holding) Room(done <-chan struct{}) {
 	b := h.budget
-	if !h.crowded() {
+	if !h.Crowded() {
 		return
 	}
 	b.waiters.Add(1)
@@ -274,7 +274,7 @@ func (h *Holding) Room(done <-chan struct{}) {
 		b.mu.Lock()
 		eased, closed := b.eased, b.closed
 		b.mu.Unlock()
-		if closed || !h.crowded() {
+		if closed || !h.Crowded() {
 			return
 		}
 		b.relieve()
