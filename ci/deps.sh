@@ -105,6 +105,7 @@ need redis-server redis-server "a store, for cluster/redisdir and internal/proce
 if command -v apt-cache >/dev/null && apt-cache show valkey-server >/dev/null 2>&1; then # not in Debian 12
 	need valkey-server valkey-server "a store, for cluster/redisdir and internal/processes"
 fi
+need haproxy haproxy "the balancer of deploy/cluster, for internal/processes"
 need ip iproute2 "network namespaces, for internal/processes (they need root, too)"
 install_packages
 npm_packages conformance/clients/testdata/node

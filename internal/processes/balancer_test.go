@@ -21,6 +21,7 @@ const checkInterval = 100 * time.Millisecond
 type balancer struct {
 	addr string
 	ln   net.Listener
+	dial func(backend string) (net.Conn, error)
 
 	mu      sync.Mutex
 	well    map[string]bool // by backend; those that are not known are not there
@@ -37,6 +38,7 @@ func newBalancer(t testing.TB, backends ...string) *balancer {
 	b := &balancer{
 		ln: here.listen(t, newAddr()), well: make(map[string]bool), order: backends,
 		changed: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+		dial: func(backend string) (net.Conn, error) { return net.DialTimeout("tcp", backend, patience) },
 	}
 	b.addr = b.ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -46,16 +48,20 @@ func newBalancer(t testing.TB, backends ...string) *balancer {
 	b.wg.Go(b.accept)
 	t.Cleanup(func() {
 		cancel()
-		b.ln.Close()
-		b.mu.Lock()
-		b.closed = true
-		for c := range b.conns {
-			c.Close()
-		}
-		b.mu.Unlock()
-		b.wg.Wait()
+		b.close()
 	})
 	return b
+}
+
+func (b *balancer) close() {
+	b.ln.Close()
+	b.mu.Lock()
+	b.closed = true
+	for c := range b.conns {
+		c.Close()
+	}
+	b.mu.Unlock()
+	b.wg.Wait()
 }
 
 func (b *balancer) check(ctx context.Context, backend string) {
@@ -153,7 +159,7 @@ func (b *balancer) relay(c net.Conn) {
 	if backend == "" {
 		return
 	}
-	up, err := net.DialTimeout("tcp", backend, patience)
+	up, err := b.dial(backend)
 	if err != nil || !b.hold(up) {
 		return
 	}
