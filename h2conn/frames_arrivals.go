@@ -149,6 +149,15 @@ func ChargeRequest(r *http.Request, m StreamMemory) {
 	}
 }
 
+// StreamOf returns the stream of r, a request that [Serve] has given to its handler. It is
+// 0 without [Memory.Streams].
+func StreamOf(r *http.Request) uint32 {
+	if s, ok := r.Context().Value(servedStreamKey{}).(*servedStream); ok {
+		return s.id
+	}
+	return 0
+}
+
 // serveStream returns r, which x/net has made, such that its stream can be charged for.
 func (a *arrivals) serveStream(r *http.Request) *http.Request {
 	if a == nil {

@@ -196,7 +196,7 @@ func (a *attempt) hopRefusal(resp *http.Response) error {
 	case hopBare:
 		return errBare
 	}
-	if f, ok := hopFailures[errorCode(code)]; ok {
+	if f, ok := hopFailures[errorCode(code)]; ok && f.status != 0 {
 		return f
 	}
 	return failBroken
@@ -206,7 +206,7 @@ func (a *attempt) hopRefusal(resp *http.Response) error {
 var hopFailures = func() map[errorCode]*failure {
 	m := make(map[errorCode]*failure)
 	for _, f := range []*failure{
-		failLeft, failLoop, failBusy, failNotReplaced, failMemory, failBroken, failTargetBroke, failBadAnswer, failHeaderTimeout, failStalled,
+		failLeft, failLoop, failBusy, failNotReplaced, failMemory, failBroken, failAnswerBroke, failTargetBroke, failBadAnswer, failHeaderTimeout, failStalled,
 		failUnencodable, failBadBody, failTooManyFields, failHeaderTooLarge,
 	} {
 		m[f.code] = f
@@ -219,6 +219,9 @@ type hopRequest struct {
 	tunnel     label
 	viewer     netip.Addr // the zero Addr: it is not known
 	hold, bare bool
+
+	link   *h2conn.Conn // on which it has come
+	stream uint32       // there; 0: it is not known
 }
 
 // parseHop takes what a node has told out of h.

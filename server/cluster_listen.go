@@ -91,7 +91,7 @@ func (n *node) accept(w http.ResponseWriter, r *http.Request) {
 	memory := n.srv.memory.Hold(nil, nil, 0)
 	defer memory.Release()
 	unread := &linkMemory{unreadData{of: memory, done: conn.Done()}}
-	serve := func(w http.ResponseWriter, r *http.Request) { n.serveHop(w, r, unread) }
+	serve := func(w http.ResponseWriter, r *http.Request) { n.serveHop(w, r, conn, unread) }
 	_ = h2conn.Serve(n.ctx, conn, http.HandlerFunc(serve), h2conn.ServeConfig{
 		Config:               h2conn.Config{PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader},
 		MaxConcurrentStreams: linkStreams + linkStreams/4, // the other end lets go of some before this one

@@ -78,7 +78,7 @@ func (s *Server) chargeRequest(m *requestMemory, r *http.Request, q *hopRequest,
 }
 
 // chargeAnswer charges the tunnel for what comes of the answer, from a link, and is not
-// read. It is called before anything can come.
+// read. It is called as soon as the stream is known.
 func (a *attempt) chargeAnswer() {
 	hop, ok := a.via.(*nodeHop)
 	if !ok {
@@ -86,5 +86,6 @@ func (a *attempt) chargeAnswer() {
 	}
 	m := &streamMemory{link: hop.link.memory, hold: a.memory}
 	a.unread.Store(m)
+	hop.link.follow(a.stream.Load(), a)
 	hop.link.tr.ChargeStream(a.stream.Load(), m.memory())
 }

@@ -61,6 +61,9 @@ type link struct {
 	tr     *h2conn.Transport
 	memory *linkMemory
 
+	mu       sync.Mutex
+	attempts map[uint32]*attempt // by stream
+
 	// Guarded by the peer's mu.
 	inFlight int
 	idle     time.Time // since when, if inFlight is 0
@@ -146,8 +149,8 @@ func (l *link) release() {
 	p.tidyLocked()
 }
 
-// follow takes l out of use as soon as the other node wants no more requests on it.
-func (l *link) follow() {
+// mind takes l out of use as soon as the other node wants no more requests on it.
+func (l *link) mind() {
 	select {
 	case <-l.tr.GoneAway():
 		l.peer.drop(l)
@@ -211,11 +214,11 @@ func (p *peer) close(finish bool) {
 func (p *peer) connect(d *dial, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(p.node.ctx, limit)
 	defer cancel()
-	tr, unread, err := p.open(ctx)
+	l, err := p.open(ctx)
 	if err == nil {
 		defer func() {
 			if d.err != nil {
-				_ = tr.Close()
+				_ = l.tr.Close()
 			}
 		}()
 	}
@@ -230,9 +233,9 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 	case p.closed:
 		d.err = errNodeAway
 	default:
-		l := &link{peer: p, tr: tr, memory: unread, idle: time.Now()}
+		l.idle = time.Now()
 		p.links = append(p.links, l)
-		p.node.spawn(l.follow)
+		p.node.spawn(l.mind)
 		if len(p.links) == 1 { // it may have missed something
 			p.node.spawn(func() { p.node.shareWith(p) })
 		}
@@ -241,7 +244,7 @@ func (p *peer) connect(d *dial, limit time.Duration) {
 }
 
 // open makes a connection to the node and starts HTTP/2 on it.
-func (p *peer) open(ctx context.Context) (*h2conn.Transport, *linkMemory, error) {
+func (p *peer) open(ctx context.Context) (*link, error) {
 	n := p.node
 	web := &http.Transport{
 		TLSClientConfig:   n.tls.Clone(),
@@ -259,31 +262,32 @@ func (p *peer) open(ctx context.Context) (*h2conn.Transport, *linkMemory, error)
 	})
 	if err != nil {
 		if resp != nil && resp.StatusCode == http.StatusMisdirectedRequest {
-			return nil, nil, errors.New("another process has its address")
+			return nil, errors.New("another process has its address")
 		}
-		return nil, nil, err
+		return nil, err
 	}
 	memory := n.srv.memory.Hold(nil, nil, 0)
-	unread := &linkMemory{unreadData{of: memory, done: conn.Done()}}
-	tr, err := h2conn.NewTransport(conn, h2conn.TransportConfig{
+	l := &link{peer: p, memory: &linkMemory{unreadData{of: memory, done: conn.Done()}}}
+	conn.OnControl(l.onControl)
+	l.tr, err = h2conn.NewTransport(conn, h2conn.TransportConfig{
 		Config: h2conn.Config{
 			PingInterval: linkPing, PingTimeout: linkPong, MaxHeaderBytes: linkHeader,
 			StreamWindow: n.srv.live.Load().StreamWindow, ConnWindow: linkWindow,
 		},
-		Memory:       unread.memory(),
+		Memory:       l.memory.memory(),
 		PingAnswered: func(d time.Duration) { p.ping.Store(int64(d)) },
 	})
 	if err == nil {
-		err = tr.Ping(ctx)
+		err = l.tr.Ping(ctx)
 	}
 	if err != nil {
 		memory.Release()
 		conn.Abort()
-		return nil, nil, err
+		return nil, err
 	}
 	go func() {
 		<-conn.Done()
 		memory.Release()
 	}()
-	return tr, unread, nil
+	return l, nil
 }

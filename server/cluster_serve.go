@@ -7,11 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
-// serveHop answers a request that another node has sent, on a link that holds memory.
-func (n *node) serveHop(w http.ResponseWriter, r *http.Request, link *linkMemory) {
+// serveHop answers a request that another node has sent, on a link, which holds memory.
+func (n *node) serveHop(w http.ResponseWriter, r *http.Request, link *h2conn.Conn, memory *linkMemory) {
 	if what, ok := strings.CutPrefix(r.Header.Get(wire.HeaderHop), hopControl); ok {
 		what, _, _ = strings.Cut(what, " ") // what follows is of a later version
 		n.control(w, r, what)
@@ -22,13 +23,14 @@ func (n *node) serveHop(w http.ResponseWriter, r *http.Request, link *linkMemory
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	q.link, q.stream = link, h2conn.StreamOf(r)
 	s := n.srv
 	m := &requestMemory{addr: q.viewer}
 	m.Holding = s.memory.hold(m.cut, m.addr)
 	well := false
 	defer func() { m.done(well) }()
 	x := s.newHopExchange(w, r, q, m)
-	if s.chargeRequest(m, r, q, link) != nil || m.Admit(requestCost+exchangeCost+headerCost(r.Header)+int64(len(r.RequestURI))) != nil {
+	if s.chargeRequest(m, r, q, memory) != nil || m.Admit(requestCost+exchangeCost+headerCost(r.Header)+int64(len(r.RequestURI))) != nil {
 		x.fail(failMemory)
 		x.finish()
 		return

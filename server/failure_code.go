@@ -32,7 +32,7 @@ func (c errorCode) symptom() string {
 	switch c {
 	case codeNoTunnel, codeTunnelLeft:
 		section = "the-tunnel-client-does-not-connect"
-	case codeNotReplaced, codeTunnelBroke, codeNodeAway:
+	case codeNotReplaced, codeTunnelBroke, codeNodeAway, codeNodeLost:
 		section = "the-tunnel-client-connects-and-the-connection-does-not-last"
 	}
 	return docs.BaseURL + "troubleshooting.md#" + section
@@ -71,6 +71,7 @@ var (
 	codeStalled        = newCode("WT-STALLED")
 	codeAnswerOverdue  = newCode("WT-ANSWER-OVERDUE")
 	codeNodeAway       = newCode("WT-NODE-AWAY")
+	codeNodeLost       = newCode("WT-NODE-LOST")
 	codeDirectory      = newCode("WT-DIRECTORY")
 	codeTargetDNS      = newCode("WT-TARGET-DNS")
 	codeTargetRefused  = newCode("WT-TARGET-REFUSED")

@@ -78,13 +78,22 @@ func (b *answerBody) breaks(err error) {
 	x, ctx := b.attempt.x, b.attempt.ctx
 	why := failAnswerBroke
 	switch {
-	case b.attempt.brokenOff(err):
-		why = failTargetBroke
 	case errors.As(err, &why), errors.As(cause(ctx), &why):
 	case x.in.Context().Err() != nil:
 		why = failViewerLeft
+	default:
+		if f := b.attempt.broke(err); f != nil {
+			why = f
+		}
 	}
-	b.broken.CompareAndSwap(nil, why)
+	b.isBroken(nil, why)
+}
+
+// isBroken makes why the reason, if it was before until now.
+func (b *answerBody) isBroken(before, why *failure) {
+	if b.broken.CompareAndSwap(before, why) {
+		b.attempt.x.tellBroke(why)
+	}
 }
 
 func (b *answerBody) Close() error {
@@ -121,8 +130,12 @@ func (b *answerBody) settle() {
 	defer late.Stop()
 	b.reading.Lock()
 	defer b.reading.Unlock()
-	if _, err := io.Copy(io.Discard, b.ReadCloser); err == nil || b.attempt.brokenOff(err) {
-		b.broken.CompareAndSwap(failAnswerBroke, failTargetBroke)
+	why := failTargetBroke
+	if _, err := io.Copy(io.Discard, b.ReadCloser); err != nil {
+		why = b.attempt.broke(err)
+	}
+	if why != nil {
+		b.isBroken(failAnswerBroke, why)
 	}
 }
 

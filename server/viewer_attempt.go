@@ -34,6 +34,9 @@ type attempt struct {
 	stream  atomic.Uint32         // in the tunnel, once they have; 0: none
 	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
 
+	// told is why another node breaks the answer off, as it says; nil: it has said nothing.
+	told atomic.Pointer[failure]
+
 	traceOver func(status int) // nil if nobody traces it
 	status    int              // of the answer; 0: there is none
 
@@ -101,7 +104,10 @@ func (a *attempt) headOverdue() {
 func (a *attempt) over() {
 	a.x.body.stop()
 	a.cancel(nil)
-	a.unread.Load().release()
+	if m := a.unread.Load(); m != nil {
+		m.release()
+		a.via.(*nodeHop).link.forget(a.stream.Load())
+	}
 	a.memory.Release()
 	if stream := a.stream.Load(); stream > 0 {
 		a.via.transport().TrailersRead(stream)
@@ -112,10 +118,6 @@ func (a *attempt) over() {
 	}
 }
 
-// brokenOff reports whether err says that the target broke the answer off. Of what breaks
-// off at another node, for whatever reason, that is the most likely one.
-func (a *attempt) brokenOff(err error) bool { return a.via.transport().BrokenOff(err) }
-
 // explain returns the cause of a round trip's error.
 func (a *attempt) explain(req *http.Request, err error) error {
 	here := req.Context().Err() == nil
@@ -125,8 +127,8 @@ func (a *attempt) explain(req *http.Request, err error) error {
 	if b := a.bad.Load(); b != nil {
 		err = *b
 	}
-	if a.brokenOff(err) {
-		err = fmt.Errorf("%w: %w", failTargetBroke, err)
+	if f := a.broke(err); f != nil && here {
+		err = fmt.Errorf("%w: %w", f, err)
 	}
 	if strings.Contains(err.Error(), "response header list larger than") { // x/net has no type for it
 		err = fmt.Errorf("%w: %w", failBadAnswer, err)

@@ -120,6 +120,10 @@ var (
 		code: codeNodeAway, status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopService,
 		text: "The node of the service that has the tunnel cannot be reached.", retryAfter: 2 * time.Second,
 	}
+	failNodeLost = &failure{
+		code: codeNodeLost, status: http.StatusBadGateway, kind: "connection_terminated", hop: hopService,
+		text: "The node of the service that has the tunnel was lost while it had the request.",
+	}
 	failDirectory = &failure{
 		code: codeDirectory, status: http.StatusServiceUnavailable, kind: "destination_unavailable", hop: hopService,
 		text: "The service does not know at this moment which of its nodes has the tunnel.", retryAfter: 2 * time.Second,
