@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
+
 	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/cluster/redisdir"
 )
@@ -141,4 +143,18 @@ func answer(t *testing.T, bytes string) string {
 			fmt.Fprint(c, bytes)
 		}
 	})
+}
+
+// TestUnauthenticated: a store that asks for a password only after the handshake is an
+// error. The client takes its answer to a command about subscriptions for a fault in the
+// protocol, and panics.
+func TestUnauthenticated(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t) // which lets everybody say HELLO
+	m.RequireAuth("secret")
+	for _, url := range []string{"redis://" + m.Addr(), "redis+sentinel://" + m.Addr() + "/main"} {
+		if err := all(withTimeout(t, patience), open(t, redisdir.Config{URL: url})); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
 }

@@ -20,6 +20,7 @@ const (
 // before the first message.
 type framing struct {
 	messages int64 // that have ended, without pushes
+	noAuth   bool  // one of them is the error that a password is missing
 
 	// Of the message:
 	kind  byte // the first byte of its first line
@@ -84,6 +85,7 @@ func (f *framing) endLine() bool {
 	f.length = 0
 	if f.open == 0 {
 		f.kind, f.open, f.parts = kind, 1, 0
+		f.noAuth = f.noAuth || string(f.line[:]) == "-NOAUT" // NOAUTH, as far as it fits
 	}
 	f.parts++
 

@@ -62,6 +62,17 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// TestRightsInGuide: operators read of the same rights.
+func TestRightsInGuide(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cluster.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Join(documented(t), " "); !strings.Contains(strings.Join(strings.Fields(string(text)), " "), want) {
+		t.Errorf("docs/cluster.md has not: %s", want)
+	}
+}
+
 // noRight matches what servers say of commands that a user may not use.
 var noRight = regexp.MustCompile(`(?i)can't|no permissions|NOPERM`)
 

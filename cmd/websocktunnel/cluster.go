@@ -31,9 +31,11 @@ var clusterSecrets = [...]string{"CLUSTER_SECRET_A", "CLUSTER_SECRET_B"}
 // clusterConfig is what a node of a cluster is made of.
 type clusterConfig struct {
 	store  redisdir.Config
-	listen string // CLUSTER_LISTEN
+	listen string // CLUSTER_LISTEN; "": it has a fault
 	host   string // where other nodes reach this one
 	port   string // "" means that of listen
+
+	storeFaulty bool // a setting of the store has a fault
 }
 
 // clustered reports whether the service is one of several nodes.
@@ -58,6 +60,8 @@ func (c *config) readCluster(s *settings, deriving bool) {
 	c.readClusterSecrets(s)
 	c.readStore(s)
 	if !c.readClusterListen(s) {
+		c.cluster.listen = ""
+		c.server.Cluster.Addr = "pending.invalid:1" // which nobody uses
 		return
 	}
 	c.readAdvertise(s, deriving)
@@ -114,6 +118,9 @@ func (c *config) readStore(s *settings) {
 		"TLS":              tlsVariable,
 		"KeyPrefix":        "CLUSTER_KEY_PREFIX",
 	})
+	for name := range s.faulty {
+		c.cluster.storeFaulty = c.cluster.storeFaulty || strings.HasPrefix(name, "CLUSTER_REDIS") || strings.HasPrefix(name, "CLUSTER_SENTINEL")
+	}
 }
 
 // storeTLS returns how to speak TLS with the store, or nil if nothing says so.
