@@ -91,6 +91,9 @@ type node struct {
 	stop   context.CancelFunc // ends what ServeCluster has begun
 	ctx    context.Context    //nolint:containedctx // it is the node's life
 	done   sync.WaitGroup     // what ServeCluster has begun
+	joined chan struct{}      // closed when the directory has had this node, and the node the others
+	join   func()             // closes it
+	coming coming
 
 	mu     sync.Mutex
 	closed bool
@@ -107,6 +110,8 @@ func joinCluster(s *Server, keys *cluster.Keys) *node {
 	}
 	n := &node{srv: s, tls: keys.TLS(), peers: make(map[string]*peer)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.joined = make(chan struct{})
+	n.join = sync.OnceFunc(func() { close(n.joined) })
 	n.member = cluster.NewMember(cluster.MemberConfig{
 		Directory: cfg.Directory, Name: cfg.Node, Addr: cfg.Addr, Version: s.cfg.Version.Version, Keys: keys,
 		Superseded:  func(id string) { s.registry.superseded(label(id)) },
@@ -128,6 +133,7 @@ func (n *node) trouble(err error) {
 
 func (n *node) nodeChanged(other cluster.Node, state cluster.NodeState) {
 	if other.Name == n.member.Name() {
+		n.join()
 		if other.Boot != n.member.Boot() && state == cluster.NodeUp {
 			n.srv.log.Error().Str(logevent.Field, logevent.NodeTwice).Str("other", other.Name).Str("addr", other.Addr).Msg("another process has this node's name: each node needs its own")
 		}
@@ -162,15 +168,6 @@ func (n *node) find(ctx context.Context, x *exchange) (*nodeHop, error) {
 		return nil, errNodeAway // that is all that is known
 	}
 	return nil, err
-}
-
-// patience is how long to wait for an event at most, of left, before the directory is
-// asked again: the event may have been lost.
-func (n *node) patience(left time.Duration) time.Duration {
-	if n == nil {
-		return left
-	}
-	return min(left, time.Second)
 }
 
 // begin counts a request to another node, and end takes it back.

@@ -237,6 +237,16 @@ func (n *node) control(w http.ResponseWriter, r *http.Request, what string) {
 			break
 		}
 		n.shareEvictions()
+	case what == controlComing:
+		var all comingTunnels
+		if json.Unmarshal(body, &all) != nil {
+			status = http.StatusBadRequest
+			break
+		}
+		n.coming.come(all.Labels)
+		for _, l := range all.Labels {
+			n.srv.registry.stir(l)
+		}
 	default: // of a later version
 		status = http.StatusNotImplemented
 	}

@@ -49,8 +49,9 @@ var (
 	errBare = errors.New("server: a browser belongs to the path with a slash")
 )
 
-// newsWait is how long a request waits for a tunnel of which the directory knows nothing:
-// its client knows its URL a little earlier than the other nodes do.
+// newsWait is how long a request waits for a tunnel of which the directory knows nothing,
+// and other nodes may have had no chance to say that it is coming: its client knows its URL
+// a little earlier than the directory does. See cluster_coming.go.
 const newsWait = 500 * time.Millisecond
 
 // movingWait is how long a request waits for a tunnel that has just left the node that

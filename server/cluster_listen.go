@@ -82,6 +82,7 @@ func (n *node) accept(w http.ResponseWriter, r *http.Request) {
 			c.admit()
 		}
 	}
+	defer n.coming.begin(r.Header.Get(wire.HeaderNodeFrom))()
 	over := make(chan struct{})
 	defer close(over)
 	if !n.spawn(func() { <-over }) {

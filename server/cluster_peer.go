@@ -53,6 +53,11 @@ type peer struct {
 	closed bool
 	links  []*link
 	dial   *dial // under way, or failed a moment ago
+
+	// What p is to be told of: see tell.
+	coming  []label
+	next    chan struct{} // closed when p has been told of that; nil if there is nothing
+	telling bool
 }
 
 // link is one connection to a peer.
@@ -257,7 +262,7 @@ func (p *peer) open(ctx context.Context) (*link, error) {
 		Subprotocol: hopSubprotocol,
 		Header: http.Header{
 			wire.HeaderNode:     {p.of.Name + " " + p.of.Boot},
-			wire.HeaderNodeFrom: {n.member.Name() + " " + n.member.Boot()},
+			wire.HeaderNodeFrom: {n.member.Name() + " " + n.member.Boot() + " " + tellsComing},
 		},
 	})
 	if err != nil {

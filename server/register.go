@@ -118,6 +118,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 	// Announced before the 101: a viewer that comes as soon as the client knows
 	// its URL has to find something to wait for.
 	a := s.registry.announce(labelOf(g.id), cancel)
+	s.cluster.tellComing(labelOf(g.id))
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
 		Header:       s.handshakeHeader(g.id),

@@ -72,6 +72,7 @@ type exchange struct {
 	asksBare bool                           // the node that has the session is to judge the bare path
 	avoid    shunned                        // a node that turned out not to have the session
 	patience time.Time                      // until when to wait for another, then
+	sought   time.Time                      // when the directory had none for the first time
 	inTunnel atomic.Pointer[budget.Holding] // since the first attempt
 	answer   *answerBody                    // since RoundTrip; nil if the tunnel gave no answer
 

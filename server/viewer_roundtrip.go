@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,26 +165,32 @@ func (x *exchange) find(ctx context.Context) (*session, *nodeHop, error) {
 			return nil, nil, errNotHere // the node that has sent it looks further
 		}
 		way, err := s.cluster.find(ctx, x)
-		if s.cluster != nil && x.patience.IsZero() {
-			x.patience = time.Now().Add(newsWait)
+		if way == nil && s.cluster != nil {
+			if x.sought.IsZero() {
+				x.sought = time.Now()
+			}
+			x.patience = later(x.patience, s.cluster.news(x.tunnel, err != nil, x.sought))
 		}
-		left := time.Until(x.expectUntil())
+		left := time.Until(later(x.patience, s.expectUntil))
 		if way != nil || left <= 0 || s.isDraining() || ctx.Err() != nil {
 			return nil, way, err
 		}
-		waiting, cancel := context.WithTimeout(ctx, s.cluster.patience(left))
+		waiting, cancel := context.WithTimeout(ctx, s.cluster.patience(x.tunnel, left))
 		come := s.registry.expect(waiting, x.tunnel)
+		crowded := !come && waiting.Err() == nil
 		cancel()
-		if !come && s.cluster == nil {
+		switch {
+		case !come && s.cluster == nil:
 			return nil, nil, nil
+		case crowded: // otherwise this would go round and round
+			return nil, nil, cmp.Or(err, errBusy)
 		}
 	}
 }
 
-// expectUntil is until when the request waits for a session that is not here.
-func (x *exchange) expectUntil() time.Time {
-	if x.patience.After(x.srv.expectUntil) {
-		return x.patience
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	return x.srv.expectUntil
+	return b
 }
