@@ -152,9 +152,12 @@ func (x *exchange) begun(via carrier) error {
 
 // markHop tells the other node about the request, if it goes to one.
 func (a *attempt) markHop(out *http.Request) {
-	if _, ok := a.via.(*nodeHop); !ok {
+	h, ok := a.via.(*nodeHop)
+	if !ok {
+		a.x.tunnelNode = ""
 		return
 	}
+	a.x.tunnelNode = h.holder.Node.Name
 	fields := make([]string, 2, 4)
 	fields[0], fields[1] = string(a.x.tunnel), "-"
 	if a.x.from.IsValid() {

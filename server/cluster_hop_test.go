@@ -169,6 +169,9 @@ func TestHopRecords(t *testing.T) {
 		if resp.StatusCode != tt.status || i.Status != tt.status || i.FailedHop != tt.hop || i.ErrorCode != tt.errorCode {
 			t.Errorf("%s: %d %s; %+v", tt.path, resp.StatusCode, body, i)
 		}
+		if want := map[bool]string{true: "a"}[i.Tunnel == "here"]; i.TunnelNode != want {
+			t.Errorf("%s: the tunnel is at %q, want %q", tt.path, i.TunnelNode, want)
+		}
 		if tt.hop == "" && body != i.ID {
 			t.Errorf("%s: the target knows the request as %q, the record as %q", tt.path, body, i.ID)
 		}

@@ -38,6 +38,10 @@ type RequestInfo struct {
 	// the tunnel's own. What comes behind it may be a secret.
 	Tunnel, Path, Prefix string
 
+	// TunnelNode is the node of the cluster that the request was sent on to, since it
+	// has the tunnel. Empty if it was not: the tunnel is here, or nowhere.
+	TunnelNode string
+
 	// TunnelProto is how the request crossed the tunnel: HTTP/2.0, and for an upgrade
 	// the form of it, extended-connect or fallback. TargetProto is what the tunnel client
 	// speaks with its target: HTTP/1.0, HTTP/1.1 or HTTP/2.0. Both are empty if that is
@@ -139,7 +143,7 @@ func (x *exchange) done() {
 	}
 	o := &x.out
 	i.Start, i.Begun, i.End = o.start, o.begun, o.end
-	i.TunnelProto, i.TargetProto = x.tunnelProto, x.targetProto
+	i.TunnelNode, i.TunnelProto, i.TargetProto = x.tunnelNode, x.tunnelProto, x.targetProto
 	i.Status, i.Received, i.Sent, i.Broken = o.status, o.received, o.sent, o.broken || o.tunnelBroke != nil
 	i.failed(o.reason())
 	switch {

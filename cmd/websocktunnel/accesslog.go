@@ -104,7 +104,11 @@ func openAccessLog(c config, log io.Writer) (*accessLog, error) {
 		a.queue = logqueue.New(a.file, note)
 		log = a.queue.Batch()
 	}
-	l, err := accesslog.New(accesslog.Config{Format: c.access.format, Paths: c.access.paths, Sample: c.access.sample, Out: log})
+	cfg := accesslog.Config{Format: c.access.format, Paths: c.access.paths, Sample: c.access.sample, Out: log}
+	if c.clustered() {
+		cfg.Node = c.server.Cluster.Node
+	}
+	l, err := accesslog.New(cfg)
 	if err != nil {
 		a.close()
 		return nil, err

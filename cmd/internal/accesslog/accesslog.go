@@ -33,6 +33,9 @@ type Config struct {
 	// failed or got a status from 500 on are logged in any case.
 	Sample float64
 
+	// Node is the name of this node of a cluster, for its lines. Empty: there is none.
+	Node string
+
 	// Out takes the lines, one with each call, and must not block. Required.
 	Out io.Writer
 }
@@ -70,7 +73,7 @@ func (l *Log) Done(i *server.RequestInfo) {
 		return
 	}
 	b := buffers.Get().(*[]byte)
-	line, e := (*b)[:0], entry{i, path, referer}
+	line, e := (*b)[:0], entry{i, l.cfg.Node, path, referer}
 	for _, p := range l.parts {
 		line = append(line, p.text...)
 		if p.field != nil {
@@ -98,6 +101,8 @@ func (l *Log) writeJSON(i *server.RequestInfo, path, referer string) {
 	e = optional(e, "id", i.Tunnel)
 	e = e.Str("method", i.Method).Str("host", i.Host).Str("path", path)
 	e = optional(e, "proto", i.Proto)
+	e = optional(e, "node", l.cfg.Node)
+	e = optional(e, "tunnel_node", i.TunnelNode)
 	e = optional(e, "tunnel_proto", i.TunnelProto)
 	e = optional(e, "target_proto", i.TargetProto)
 	e = e.Int("status", i.Status)

@@ -69,6 +69,7 @@ func TestFormats(t *testing.T) {
 			`{"time":"2026-05-04T03:02:03Z","event":"request","request_id":"4bf9","remote":"192.0.2.1","id":"build-42","method":"GET","host":"h","path":"/build-42/…","proto":"HTTP/2.0","tunnel_proto":"HTTP/2.0","target_proto":"HTTP/1.1",` +
 				`"status":200,"producer":"target","received_bytes":3,"sent_bytes":1024,"first_byte_ms":1.5,"duration_ms":2000,"user_agent":"Mozilla \"5\"","referer":"https://r.example/…"}`,
 		},
+		{accesslog.Config{Format: "{id} {node}>{tunnel_node}", Node: "a"}, "build-42 a>-"},
 	} {
 		if got := line(t, tc.cfg, request()); got != tc.want {
 			t.Errorf("%+v:\n%s, want\n%s", tc.cfg, got, tc.want)
@@ -78,6 +79,19 @@ func TestFormats(t *testing.T) {
 		if _, err := accesslog.New(accesslog.Config{Format: format}); err == nil {
 			t.Errorf("%q is a template", format)
 		}
+	}
+}
+
+// TestNodes: of several nodes, a line names the one that writes it, and the one that has
+// the tunnel, if that is another.
+func TestNodes(t *testing.T) {
+	i := request()
+	i.TunnelNode = "b"
+	if got := line(t, accesslog.Config{Format: accesslog.JSON, Node: "a"}, i); !strings.Contains(got, `,"node":"a","tunnel_node":"b",`) {
+		t.Error(got)
+	}
+	if got := line(t, accesslog.Config{Format: "{node}>{tunnel_node}", Node: "a"}, i); got != "a>b" {
+		t.Error(got)
 	}
 }
 

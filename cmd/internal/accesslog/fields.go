@@ -13,6 +13,7 @@ import (
 // entry is what a line is made of.
 type entry struct {
 	*server.RequestInfo
+	node          string
 	path, referer string // as they may be shown
 }
 
@@ -27,6 +28,8 @@ var fields = map[string]func(line []byte, e *entry) []byte{
 	"host":           func(b []byte, e *entry) []byte { return escape(b, e.Host) },
 	"path":           func(b []byte, e *entry) []byte { return escape(b, e.path) },
 	"proto":          func(b []byte, e *entry) []byte { return escape(b, e.Proto) },
+	"node":           func(b []byte, e *entry) []byte { return escape(b, e.node) },
+	"tunnel_node":    func(b []byte, e *entry) []byte { return escape(b, e.TunnelNode) },
 	"tunnel_proto":   func(b []byte, e *entry) []byte { return escape(b, e.TunnelProto) },
 	"target_proto":   func(b []byte, e *entry) []byte { return escape(b, e.TargetProto) },
 	"status":         func(b []byte, e *entry) []byte { return strconv.AppendInt(b, int64(e.Status), 10) },
