@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,8 @@ type requestBody struct {
 	src  io.ReadCloser // nil: no body
 	kept *replay.Body  // of src
 
+	announced http.Header // the names of its trailers, as [announcedTrailers] returns them
+
 	read atomic.Int64 // bytes
 
 	// Of the attempt.
@@ -79,8 +82,12 @@ const (
 	bodyEnded
 )
 
-func (b *requestBody) init(x *exchange, src io.ReadCloser) {
+// init is for the body src of a request whose trailers are announced in trailer. Their
+// values come with the end of src. Nothing has been read of it yet: afterwards a Read for
+// one attempt may add trailers while another attempt begins.
+func (b *requestBody) init(x *exchange, src io.ReadCloser, trailer http.Header) {
 	b.x = x
+	b.announced = announcedTrailers(trailer)
 	b.stall.init(x, x.live.StallTimeout, func() { b.cancel(failStalled) })
 	b.head.init(nil, x.live.ResponseHeaderTimeout, func() { b.cancel(failHeaderTimeout) })
 	if src != nil && src != http.NoBody {
@@ -101,7 +108,7 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	if in.Header.Get("Upgrade") != "" {
 		b.settle() // with the end of the body begins what belongs to another protocol
 	}
-	out.Trailer = announcedTrailers(in.Trailer)
+	out.Trailer = maps.Clone(b.announced)
 	if b.src != nil && in.Body != nil && in.Body != http.NoBody {
 		b.try = &bodyTry{b: b}
 		out.Body = b.try

@@ -127,7 +127,7 @@ func (x *exchange) open(w http.ResponseWriter, r *http.Request) {
 	x.in = &in
 	x.log.SetOutput((*exchangeLog)(x))
 	x.w = newViewerWriter(x, w)
-	x.body.init(x, r.Body)
+	x.body.init(x, r.Body, r.Trailer)
 	if x.body.src != nil {
 		in.Body = &x.body
 	}

@@ -32,7 +32,7 @@ type roundTripper struct {
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := &exchange{srv: t.srv, live: t.srv.live.Load(), in: req, id: codeRequestID(req), tunnel: labelOf(t.id), out: outcome{start: time.Now()}}
 	x.info = t.srv.recordCode(req, t.id, x.id)
-	x.body.init(x, req.Body)
+	x.body.init(x, req.Body, req.Trailer)
 	out := *req
 	if req.Header != nil {
 		out.Header = maps.Clone(req.Header)

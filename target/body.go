@@ -2,7 +2,9 @@ package target
 
 import (
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/websocktunnel/websocktunnel/internal/replay"
@@ -33,8 +35,12 @@ type requestBody struct {
 	closable bool
 
 	expect *expectation // nil if the request expects nothing
-	atEnd  func()       // called when the upload is complete; may be nil
 	kept   *replay.Body // nil if there is one try only
+
+	// The viewer's trailers, whose values come with the end of the upload; the names that
+	// the target gets; and those of the try, which get the values.
+	trailer, announced, out http.Header
+
 	state  atomic.Int32
 	closed atomic.Bool
 	read   atomic.Int64 // bytes so far
@@ -48,11 +54,40 @@ const (
 	bodyEnded
 )
 
-func (b *requestBody) Read(p []byte) (int, error) {
+func (b *requestBody) Read(p []byte) (n int, err error) {
 	if b.kept != nil {
-		return b.kept.Read(p)
+		n, err = b.kept.Read(p)
+	} else {
+		n, err = b.readViewer(p)
 	}
-	return b.readViewer(p)
+	if err == io.EOF && b.state.Load() == bodyDone {
+		for name := range b.out {
+			b.out[name] = b.trailer[name]
+		}
+	}
+	return n, err
+}
+
+// announce says which trailers of the viewer the target gets: all of in that removed does
+// not name. Nothing of the body has been read: afterwards its end may add to in while
+// another try begins.
+func (b *requestBody) announce(in http.Header, removed headerChanges) {
+	b.trailer = in
+	for name := range in {
+		if slices.Contains(removed.names, name) {
+			continue
+		}
+		if b.announced == nil {
+			b.announced = make(http.Header, len(in))
+		}
+		b.announced[name] = nil
+	}
+}
+
+// attach gives out, the request of the next try, trailers of its own.
+func (b *requestBody) attach(out *http.Request) {
+	b.out = maps.Clone(b.announced)
+	out.Trailer = b.out
 }
 
 // viewerReader reads what the viewer sends, once.
@@ -82,9 +117,6 @@ func (b *requestBody) readViewer(p []byte) (int, error) {
 	switch err {
 	case nil:
 	case io.EOF:
-		if b.atEnd != nil {
-			b.atEnd()
-		}
 		b.state.CompareAndSwap(bodyOpen, bodyDone)
 	default:
 		b.state.CompareAndSwap(bodyOpen, bodyBroken)

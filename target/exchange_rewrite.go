@@ -34,9 +34,7 @@ func (ex *exchange) rewrite(pr *httputil.ProxyRequest) {
 		p.rewriteOrigin(out.Header, pr.In)
 	}
 	p.request.apply(out.Header)
-	if len(out.Trailer) > 0 && len(p.request.names) > 0 {
-		out.Trailer, ex.body.atEnd = p.request.trailer(out.Trailer)
-	}
+	ex.body.announce(pr.In.Trailer, p.request)
 	if p.trace != nil {
 		ex.traceOver = p.trace(out)
 	}

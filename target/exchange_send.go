@@ -14,6 +14,7 @@ import (
 // and all that was sent of its body is kept (RFC 9113, section 8.7).
 func (ex *exchange) send(out *http.Request, upgrade bool) (*http.Response, error) {
 	for try := 1; ; try++ {
+		ex.body.attach(out)
 		resp, err := ex.sendOnce(out, upgrade)
 		switch {
 		case err == nil:

@@ -57,22 +57,6 @@ func (c headerChanges) removeTrailers(h http.Header) {
 	}
 }
 
-// trailer returns what of in, a request's trailers, the target may get. The values
-// are there once fill has been called, at the end of the body.
-func (c headerChanges) trailer(in http.Header) (out http.Header, fill func()) {
-	out = http.Header{}
-	for name := range in {
-		if !slices.Contains(c.names, name) {
-			out[name] = nil
-		}
-	}
-	return out, func() {
-		for name := range out {
-			out[name] = in[name]
-		}
-	}
-}
-
 // ownRequestHeaders are the headers of a request that no option but the one named
 // may set, and that none may remove.
 var ownRequestHeaders = map[string]string{

@@ -25,8 +25,7 @@ func restoreRequest(pr *httputil.ProxyRequest) {
 		}
 	}
 	if len(pr.In.Trailer) > 0 {
-		pr.Out.Trailer = pr.In.Trailer // the map that fills up while the body is read
-		pr.Out.ContentLength = -1      // HTTP/1.1 has trailers in the chunked coding only
+		pr.Out.ContentLength = -1 // HTTP/1.1 has trailers in the chunked coding only
 	}
 }
 
