@@ -16,6 +16,12 @@ const (
 	// retries again.
 	retryLived = 10 * time.Second
 
+	// retryBrief is how long a session must have lived to bound the waits after it:
+	// for retryLived they are no longer than it was. A tunnel whose services are killed
+	// one after the other is up most of the time then; and the clients of one that
+	// breaks down under them come back over as much time as it stood.
+	retryBrief = 2 * time.Second
+
 	// movedLived is the same for sessions that follow changes of the network.
 	// It is above retryMax for the sake of networks that come and go.
 	movedLived = time.Minute

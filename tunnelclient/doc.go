@@ -33,7 +33,8 @@
 // Serve retries for ever, except where a retry cannot help; then it returns a
 // [*RefusedError] that says what to do. The first retry comes after a random 0
 // to 1 s; the bound doubles up to 30 s and starts again once a session has
-// lived 10 s. Delays that the service asks for are obeyed. A tunnel replaced
+// lived 10 s. For 10 s after one that lived at least 2 s, no wait is longer
+// than it lived. Delays that the service asks for are obeyed. A tunnel replaced
 // by a newer registration of its id waits longer each time, up to 60 s, so
 // that it takes over when the other goes away but hardly disturbs it before.
 // [SessionError] has the rules for each way in which a session ends.

@@ -55,9 +55,9 @@ type run struct {
 	log     zerolog.Logger
 	wg      sync.WaitGroup
 
-	retry    backoff   // of failed attempts and lost sessions
-	lost     time.Time // when the tunnel went down; zero before the first session
-	replaced backoff   // of sessions that a newer registration ended
+	retry    backoff // of failed attempts and lost sessions
+	young    outage
+	replaced backoff // of sessions that a newer registration ended
 
 	replacing *rate.Limiter // of sessions that the service sent away
 
@@ -181,18 +181,28 @@ func (r *run) reportPause(p pause, next time.Time) {
 	r.report(st)
 }
 
-// down notes that the tunnel is down. A session that did not live long does
-// not count as an end of the outage before it.
-func (r *run) down() {
-	if r.retry.fresh() {
-		r.lost = time.Now()
+// An outage bounds the waits of its beginning.
+type outage struct {
+	bound time.Duration
+	until time.Time // zero before the first session
+}
+
+// down notes that the tunnel is down, after a session that lived that long. One that did
+// not live long does not count as an end of the outage before it.
+func (r *run) down(lived time.Duration) {
+	now := time.Now()
+	switch {
+	case r.retry.fresh():
+		r.young = outage{shortOutageWait, now.Add(shortOutage)}
+	case lived >= retryBrief:
+		r.young = outage{lived, now.Add(retryLived)}
 	}
 }
 
 // retryDelay returns the next wait of the curve of retries.
 func (r *run) retryDelay() time.Duration {
-	if time.Since(r.lost) < shortOutage {
-		return r.retry.nextWithin(shortOutageWait)
+	if time.Now().Before(r.young.until) {
+		return r.retry.nextWithin(r.young.bound)
 	}
 	return r.retry.next()
 }
@@ -443,8 +453,7 @@ func (r *run) ended(ctx context.Context, s *session) (pause, error) {
 	if ctx.Err() != nil {
 		return pause{}, nil
 	}
-	r.lived(s)
-	r.down()
+	r.down(r.lived(s))
 	p := pause{reason: "the session ended", err: s.err}
 	switch s.err.closeCode() {
 	case wire.CloseReplaced:
@@ -466,8 +475,9 @@ func (r *run) ended(ctx context.Context, s *session) (pause, error) {
 	return p, nil
 }
 
-// lived starts the curves of waits again if s has lived long enough.
-func (r *run) lived(s *session) {
+// lived returns how long s has lived, and starts the curves of waits again if that was
+// long enough.
+func (r *run) lived(s *session) time.Duration {
 	d := time.Since(s.since)
 	if d >= retryLived {
 		r.retry.reset()
@@ -478,6 +488,7 @@ func (r *run) lived(s *session) {
 	if d >= replacedLived {
 		r.replaced.reset()
 	}
+	return d
 }
 
 // prune forgets the retired sessions that are gone. How they ended does not
@@ -500,7 +511,7 @@ func (r *run) prune() {
 	r.retired = live
 	if beside && len(live) == 0 {
 		r.retry.reset()
-		r.down()
+		r.down(0)
 	}
 }
 

@@ -30,7 +30,7 @@ var unknownCode = wire.CloseCode(0).String()
 //	other, such as 1001 from a proxy: connect again
 //
 // "Connect again" means after a random 0 to 1 s; the bound doubles up to 30 s
-// and starts anew once a session has lived 10 s.
+// and starts anew once a session has lived 10 s. The package comment has more about it.
 type SessionError struct {
 	// Code is the websocket close code that the service, or a proxy on the
 	// way, sent. Zero if the connection ended without one.

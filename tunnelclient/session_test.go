@@ -522,6 +522,57 @@ func TestLostSessions(t *testing.T) {
 	})
 }
 
+// A session that lives for some seconds has its next one soon, however often that
+// happens: services that are killed in turn keep no tunnel away for long. The waits are
+// spread over as much time as the sessions had, so that a service that breaks down under
+// those who come back gets them more slowly.
+func TestBriefSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		refuse := 0 // attempts
+		s.admit = func(_ int, _ string, w http.ResponseWriter) bool {
+			if refuse--; refuse < 0 {
+				return true
+			}
+			w.WriteHeader(http.StatusBadGateway)
+			return false
+		}
+		serve(t, s.config(tunnelclient.StaticToken("t1")), hello)
+		for i, tt := range []struct {
+			lived   time.Duration
+			refused int
+			want    time.Duration
+		}{
+			{3, 0, 1},
+			{3, 0, 2},
+			{3, 0, 3},
+			{3, 0, 3},
+			{8, 0, 4},
+			{8, 0, 8},
+			{2, 0, 2},
+			{5, 1, 5 + 5},
+			{5, 3, 5 + 5 + 16 + 30}, // an outage of its own
+			{3, 0, 3},
+			{1, 0, 3}, // a little later, in the same outage
+			{1, 0, 3},
+			{1, 0, 30},
+			{10, 0, 1},
+		} {
+			fs := s.next()
+			pass(tt.lived * time.Second)
+			refuse = tt.refused
+			fs.asking.Close()
+			<-fs.conn.Done()
+			begin := time.Now()
+			next := s.next()
+			if d := time.Since(begin); d != tt.want*time.Second {
+				t.Errorf("%d: after a session of %d s: waited %v, want %d s", i, tt.lived, d, tt.want)
+			}
+			s.sessions <- next
+		}
+	})
+}
+
 func TestEvicted(t *testing.T) {
 	t.Run("same token", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

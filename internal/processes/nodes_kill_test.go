@@ -4,6 +4,8 @@ package processes
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,4 +69,36 @@ func TestNodeLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNodesKilledOften (F11): nodes are killed a few seconds after each other, so that
+// no session lives long. Their tunnels come back as soon as after a single loss.
+func TestNodesKilledOften(t *testing.T) {
+	needProcesses(t)
+	needLong(t)
+	c := newCluster(t, 12, clusterOptions{})
+	var all []time.Duration
+	var mu sync.Mutex
+	var measuring sync.WaitGroup
+	for range 20 {
+		victim := c.nodes[rand.N(len(c.nodes))]
+		its, _ := c.holders(victim)
+		list := urls(c.others(victim), its)
+		next := time.After(3*time.Second + rand.N(5*time.Second))
+		begun := time.Now()
+		victim.kill()
+		measuring.Go(func() {
+			took := c.back(begun, list, nodeBound)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, took...)
+		})
+		c.again(victim)
+		<-next
+	}
+	measuring.Wait()
+	c.whole(nodeBound)
+	none(t, "requests that came twice", c.tg.twice())
+	summary(t, "tunnels of the node were served by others after %v (median), %v at most, %d times",
+		ms(quantile(all, 0.5)), ms(quantile(all, 1)), len(all))
 }
