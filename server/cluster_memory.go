@@ -88,4 +88,15 @@ func (a *attempt) chargeAnswer() {
 	a.unread.Store(m)
 	hop.link.follow(a.stream.Load(), a)
 	hop.link.tr.ChargeStream(a.stream.Load(), m.memory())
+	if a.isOver.Load() {
+		a.dischargeAnswer()
+	}
+}
+
+// dischargeAnswer undoes chargeAnswer, if that has been done. Again it does nothing.
+func (a *attempt) dischargeAnswer() {
+	if m := a.unread.Load(); m != nil {
+		m.release()
+		a.via.(*nodeHop).link.forget(a.stream.Load())
+	}
 }

@@ -30,6 +30,7 @@ type attempt struct {
 	memory *budget.Holding              // for the tunnel: the header of a large answer, and what waits
 	unread atomic.Pointer[streamMemory] // of an answer from another node, since its request has been sent
 
+	isOver  atomic.Bool           // x/net may write the headers all the same, if it was cancelled
 	written atomic.Bool           // the request's headers have been written
 	stream  atomic.Uint32         // in the tunnel, once they have; 0: none
 	bad     atomic.Pointer[error] // the fault of an interim answer; x/net does not return it
@@ -104,10 +105,8 @@ func (a *attempt) headOverdue() {
 func (a *attempt) over() {
 	a.x.body.stop()
 	a.cancel(nil)
-	if m := a.unread.Load(); m != nil {
-		m.release()
-		a.via.(*nodeHop).link.forget(a.stream.Load())
-	}
+	a.isOver.Store(true)
+	a.dischargeAnswer()
 	a.memory.Release()
 	if stream := a.stream.Load(); stream > 0 {
 		a.via.transport().TrailersRead(stream)

@@ -79,8 +79,8 @@ type exchange struct {
 	// What was spoken in the tunnel and with the target; empty if that is not known.
 	tunnelProto, targetProto string
 
-	tunnelNode string // of the cluster, to which the last attempt went; empty: it stayed here
-	final                    *http.Response // since modifyAnswer; nil while the answer is none of the tunnel's
+	tunnelNode string         // of the cluster, to which the last attempt went; empty: it stayed here
+	final      *http.Response // since modifyAnswer; nil while the answer is none of the tunnel's
 
 	finishing sync.Once
 }
