@@ -31,7 +31,16 @@ var (
 // test, which would answer with a short run.
 func long() bool { return os.Getenv("WST_LONG") != "" }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(building{m}) }
+func TestMain(m *testing.M) {
+	if settings := os.Getenv(floodVariable); settings != "" {
+		if err := flood(settings); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(building{m})
+}
 
 // building builds the commands before it runs the tests. WST_BIN names a
 // directory with others, to compare versions.
