@@ -39,6 +39,7 @@ type comingTunnels struct {
 type coming struct {
 	mu      sync.Mutex
 	until   map[label]time.Time
+	missed  time.Time          // until when there may be tunnels coming for which there was no room
 	senders map[string]*sender // by boot
 }
 
@@ -64,8 +65,12 @@ func (c *coming) come(all []label) {
 		}
 	}
 	for _, l := range all {
-		if len(c.until) < maxComingElsewhere && isLabel(string(l)) {
+		switch {
+		case !isLabel(string(l)):
+		case len(c.until) < maxComingElsewhere:
 			c.until[label(strings.Clone(string(l)))] = now.Add(comingLife)
+		default:
+			c.missed = now.Add(comingLife)
 		}
 	}
 }
@@ -112,12 +117,12 @@ func (c *coming) begin(from string) (end func()) {
 }
 
 // hears reports whether the process boot has told what is coming for so long that a
-// registration of which it could not tell is over.
+// registration of which it could not tell is over, and whether all of that was noted.
 func (c *coming) hears(boot string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.senders[boot]
-	return s != nil && time.Since(s.since) > comingLife
+	return s != nil && time.Since(s.since) > comingLife && time.Now().After(c.missed)
 }
 
 // hearsAll reports whether all other nodes tell this one what is coming there.

@@ -135,6 +135,15 @@ func TestComingIsBounded(t *testing.T) {
 	if len(c.until) != maxComingElsewhere {
 		t.Errorf("%d are kept", len(c.until))
 	}
+	end := c.begin("a boot coming")
+	c.senders["boot"].since = time.Now().Add(-2 * comingLife)
+	if c.hears("boot") {
+		t.Error("what there was no room for counts as absent")
+	}
+	if c.missed = time.Now().Add(-time.Second); !c.hears("boot") {
+		t.Error("an absent id waits, although all that was missed is over")
+	}
+	end()
 	for l := range c.until {
 		c.until[l] = time.Now().Add(-time.Second)
 	}
