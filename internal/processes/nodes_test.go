@@ -134,7 +134,7 @@ func (c *cluster) whole(within time.Duration) time.Duration {
 	c.t.Helper()
 	begun := time.Now()
 	list := c.back(begun, urls(c.nodes, c.clients), within)
-	return slices.Max(list)
+	return slices.Max(append(list, 0))
 }
 
 // back returns how long after a time each URL is served again.
