@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ func BenchmarkHop(b *testing.B) {
 	payload := make([]byte, size)
 	c := nodes[0].connect("here", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/down" {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
 			w.Write(payload)
 			return
 		}
@@ -82,15 +84,19 @@ func BenchmarkHop(b *testing.B) {
 		})
 		b.Run("download/"+way.name, func(b *testing.B) {
 			b.SetBytes(size)
+			cpu := cpuTime(b)
 			for b.Loop() {
 				do(b, way.s, "/down", nil)
 			}
+			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
 		b.Run("upload/"+way.name, func(b *testing.B) {
 			b.SetBytes(size)
+			cpu := cpuTime(b)
 			for b.Loop() {
 				do(b, way.s, "/up", payload)
 			}
+			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
 	}
 }

@@ -97,6 +97,20 @@ func (h *nodeHop) counter() *traffic            { return &h.link.peer.traffic }
 func (h *nodeHop) slowDown()                    {}
 func (h *nodeHop) ownCode() wire.CloseCode      { return 0 }
 
+// limits are kept by the node that has the tunnel. What it reads ahead on the link makes
+// progress come in steps here, which may take longer than a limit although the target
+// takes bytes all the time.
+func (h *nodeHop) limits(*live) (stall, head time.Duration) { return 0, 0 }
+
+// viewerStall returns the stall timeout that the viewer has to keep: none if that is another
+// node, which looks after the real one. Zero is none.
+func (x *exchange) viewerStall() time.Duration {
+	if x.hop != nil {
+		return 0
+	}
+	return x.live.StallTimeout
+}
+
 // lost says that the connection takes no more requests. It is not used again.
 func (h *nodeHop) lost(wire.CloseCode) {
 	if h.link != nil {

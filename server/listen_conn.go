@@ -219,7 +219,7 @@ type upgradedViewer struct {
 func newUpgradedViewer(x *exchange, c net.Conn, brw *bufio.ReadWriter) *upgradedViewer {
 	u := &upgradedViewer{Layer: netconn.Layer{Conn: c}, x: x, early: brw.Reader}
 	if !x.http1 {
-		u.stall = x.live.StallTimeout
+		u.stall = x.viewerStall()
 		brw.Writer.Reset(u)
 	}
 	netconn.SetLinger(c, 0)

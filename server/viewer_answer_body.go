@@ -42,7 +42,8 @@ func newAnswerBody(a *attempt, resp *http.Response) *answerBody {
 	b := &answerBody{ReadCloser: resp.Body, attempt: a, resp: resp}
 	resp.Body = b
 	if up, ok := b.ReadCloser.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		b.stall.init(a.x, a.x.live.StallTimeout, func() { a.cancel(failStalled) })
+		stall, _ := a.via.limits(a.x.live)
+		b.stall.init(a.x, stall, func() { a.cancel(failStalled) })
 		resp.Body = upgradedAnswer{b, up}
 	}
 	return b

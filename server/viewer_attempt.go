@@ -54,6 +54,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	out := req.WithContext(a.traced())
 	a.traceSending(out)
 	body := &a.x.body
+	body.limit(a.via.limits(a.x.live))
 	body.attach(req, out, a.via.counter(), a.cancel)
 	a.markHop(out)
 

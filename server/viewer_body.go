@@ -96,6 +96,12 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser, trailer http.Header) 
 	}
 }
 
+// limit changes the limits for the next attempt.
+func (b *requestBody) limit(stall, head time.Duration) {
+	b.stall.limit(stall)
+	b.head.limit(head)
+}
+
 // attach puts the body into out, a copy of in that is about to be sent by the
 // session whose traffic that is. Limits that are exceeded call cancel.
 func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel context.CancelCauseFunc) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -30,11 +31,19 @@ type carrier interface {
 
 	// slowDown says that the other end has broken a limit.
 	slowDown()
+
+	// limits returns the stall timeout and the response header timeout of l, as far as
+	// they are to be kept here. Zero is none.
+	limits(l *live) (stall, head time.Duration)
 }
 
 func (s *session) transport() *h2conn.Transport { return s.tr }
 func (s *session) counter() *traffic            { return &s.traffic }
 func (s *session) slowDown()                    { s.turn.slowDown() }
+
+func (s *session) limits(l *live) (stall, head time.Duration) {
+	return l.StallTimeout, l.ResponseHeaderTimeout
+}
 
 var _ carrier = (*session)(nil)
 

@@ -26,6 +26,13 @@ func (t *stallTimer) init(x *exchange, timeout time.Duration, stalled func()) {
 	t.x, t.timeout, t.stalled = x, timeout, stalled
 }
 
+// limit changes the timeout, while nothing is timed.
+func (t *stallTimer) limit(timeout time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timeout = timeout
+}
+
 // start begins to time, or begins anew; stop ends that.
 func (t *stallTimer) start() {
 	t.mu.Lock()

@@ -88,7 +88,7 @@ func newViewerWriter(x *exchange, w http.ResponseWriter) *viewerWriter {
 		vw.expects = !vw.noInterim && x.in.ContentLength != 0 && httpguts.HeaderValuesContainsToken(x.in.Header["Expect"], "100-continue")
 		vw.stall.init(x, 0, nil)
 	} else {
-		vw.stall.init(x, x.live.StallTimeout, func() { vw.rc.SetWriteDeadline(time.Unix(1, 0)) })
+		vw.stall.init(x, x.viewerStall(), func() { vw.rc.SetWriteDeadline(time.Unix(1, 0)) })
 	}
 	return vw
 }
