@@ -50,7 +50,11 @@ func TestNodesApart(t *testing.T) {
 				whole := c.whole(nodeBound)
 				l.stop()
 				only(t, "a tunnel that the node could not reach", answers, 502, 503) // 502: it was on its way
-				only(t, "an id that is nowhere", nowhere(), 404)
+				absent := nowhere()
+				only(t, "an id that is nowhere", absent, 404, 503) // 503: the store was slow to answer
+				if absent[404] == 0 {
+					t.Errorf("no id that is nowhere got 404: %v", absent)
+				}
 				if answers[503] == 0 && (long() || !drop) {
 					t.Errorf("no request has failed, though its node cannot be reached: %v", answers)
 				}

@@ -26,7 +26,7 @@ func TestNodeLost(t *testing.T) {
 				t.Parallel()
 			}
 			c := newCluster(t, pick(6, 12), clusterOptions{})
-			var all, thawed []time.Duration
+			var all, anew, thawed []time.Duration
 			var requests, failed int64
 			for round := range pick(1, 20) {
 				if round > 0 {
@@ -40,14 +40,20 @@ func TestNodeLost(t *testing.T) {
 				l := newLoad(t, urls(survivors, others))
 				l.serial.Store(int64(round) << 20) // no two requests are called the same
 				l.requests(pick(50, 100))
-				<-time.After(500 * time.Millisecond) // it has begun
+				// It has begun, and the clients' next pings are due sooner or later.
+				<-time.After(500*time.Millisecond + rand.N(pick(time.Millisecond, 5*time.Second)))
 				begun := time.Now()
 				if how == "killed" {
 					victim.kill()
 				} else {
 					victim.freeze()
 				}
+				var asking sync.WaitGroup
+				var again []time.Duration
+				asking.Go(func() { again = c.backWithin(begun, urls(survivors, its), nodeBound, time.Second) })
 				all = append(all, c.back(begun, urls(survivors, its), nodeBound)...)
+				asking.Wait()
+				anew = append(anew, again...)
 				l.stop()
 				none(t, fmt.Sprintf("failures in round %d", round), l.failures)
 				requests, failed = requests+l.done.Load(), failed+int64(len(l.failures))
@@ -62,8 +68,8 @@ func TestNodeLost(t *testing.T) {
 				c.whole(patience)
 			}
 			none(t, "requests that came twice", c.tg.twice())
-			summary(t, "tunnels of the node were served by others after %v (median), %v at most, %d times; meanwhile %d requests to other tunnels, %d failed",
-				ms(quantile(all, 0.5)), ms(quantile(all, 1)), len(all), requests, failed)
+			summary(t, "tunnels of the node were served by others after %v (median), %v at most, %d times; to those who did not wait longer than 1s and asked again after %v and %v; meanwhile %d requests to other tunnels, %d failed",
+				ms(quantile(all, 0.5)), ms(quantile(all, 1)), len(all), ms(quantile(anew, 0.5)), ms(quantile(anew, 1)), requests, failed)
 			if len(thawed) > 0 {
 				summary(t, "when the node was awake again it served all after %v at most", ms(quantile(thawed, 1)))
 			}

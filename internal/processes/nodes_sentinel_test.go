@@ -15,6 +15,19 @@ import (
 // a tunnel which is there is not.
 func TestStoreFailsOver(t *testing.T) {
 	needProcesses(t)
+	for _, how := range []string{"killed", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			if !long() {
+				t.Parallel()
+			}
+			failOver(t, how)
+		})
+	}
+}
+
+// failOver is TestStoreFailsOver for a primary that is killed, or stands still and comes
+// to itself when the replica has taken its place.
+func failOver(t *testing.T, how string) {
 	w := startWatched(t)
 	c := newCluster(t, 6, clusterOptions{store: w.url, env: []string{"STARTUP_WAIT=off"}})
 	// One node comes after the replica has been cut off, and so knows of no tunnel.
@@ -50,8 +63,12 @@ func TestStoreFailsOver(t *testing.T) {
 	gone := []*tunnelClient{{id: "goes"}, {id: "nowhere"}}
 	nowhere := watchStatus(t, c, urls(c.nodes, gone))
 	<-time.After(time.Second)
-	killed := time.Now()
-	w.primary.kill()
+	lost := time.Now()
+	if how == "killed" {
+		w.primary.kill()
+	} else {
+		w.primary.freeze()
+	}
 	unknown := watchStatus(t, c, urls([]*node{fresh}, c.clients))
 	w.replica.tells("INFO replication", "role:master")
 	returned := time.Now()
@@ -60,8 +77,12 @@ func TestStoreFailsOver(t *testing.T) {
 		whole := c.whole(storeBound)
 		settled := c.answer(404, urls(c.nodes, gone), returned, storeBound)
 		mended = fmt.Sprintf("all tunnels served by all nodes after %v, ids that are nowhere got 404 after %v", ms(whole), ms(settled))
-		// The old one comes back empty, and is no primary any more.
-		w.primary.again()
+		// The old one comes back, empty if it was killed, and is no primary any more.
+		if how == "killed" {
+			w.primary.again()
+		} else {
+			w.primary.signal(syscall.SIGCONT)
+		}
 		w.primary.tells("INFO replication", "role:slave")
 		w.primary.tells("EXISTS wst:t:late", ":1")
 		c.whole(storeBound)
@@ -74,7 +95,7 @@ func TestStoreFailsOver(t *testing.T) {
 	if n := c.sessions() - sessions; n != 0 {
 		t.Errorf("there were %d new sessions: tunnels were lost", n)
 	}
-	summary(t, "the replica took over %v after the primary was killed; %s; %s; answers for tunnels that the node could not know: %v; for ids that are nowhere: %v",
-		ms(returned.Sub(killed)), mended, l.report(t), unknown(), nowhere())
+	summary(t, "the replica took over %v after the primary was lost; %s; %s; answers for tunnels that the node could not know: %v; for ids that are nowhere: %v",
+		ms(returned.Sub(lost)), mended, l.report(t), unknown(), nowhere())
 	none(t, "requests that came twice", c.tg.twice())
 }

@@ -137,8 +137,15 @@ func (c *cluster) whole(within time.Duration) time.Duration {
 	return slices.Max(append(list, 0))
 }
 
-// back returns how long after a time each URL is served again.
+// back returns how long after a time each URL is served again, to a viewer who waits
+// for each answer.
 func (c *cluster) back(since time.Time, urls []string, within time.Duration) []time.Duration {
+	c.t.Helper()
+	return c.backWithin(since, urls, within, patience)
+}
+
+// backWithin is back for a viewer who waits only so long for an answer, and asks again.
+func (c *cluster) backWithin(since time.Time, urls []string, within, attempt time.Duration) []time.Duration {
 	c.t.Helper()
 	took := make([]time.Duration, len(urls))
 	list := make([]*exchange, len(urls))
@@ -147,7 +154,9 @@ func (c *cluster) back(since time.Time, urls []string, within time.Duration) []t
 	for i, url := range urls {
 		list[i] = inBackground(url, func() (status int, body string, err error) {
 			for {
-				status, body, err = get(ctx, c.viewer, url+"/echo?"+url)
+				one, cancel := context.WithTimeout(ctx, attempt)
+				status, body, err = get(one, c.viewer, url+"/echo?"+url)
+				cancel()
 				if status == 200 && body == url {
 					return status, "", nil
 				}

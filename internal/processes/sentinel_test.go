@@ -33,9 +33,11 @@ func startWatched(t *testing.T) *watched {
 	w.replica = startStore(t, addr, "--replicaof", ip+" "+port, "--replica-announce-ip", replicaIP, "--repl-diskless-sync-delay", "0")
 	var sentinels []*store
 	var addrs []string
+	// A replica that has not heard of its primary for ten times as long is none to take
+	// its place.
 	for range 3 {
 		s := startSentinel(t, newAddr(), fmt.Sprintf(`sentinel monitor %s %s %s 2
-sentinel down-after-milliseconds %[1]s 1000
+sentinel down-after-milliseconds %[1]s 2000
 sentinel failover-timeout %[1]s 6000
 `, watchedName, ip, port))
 		sentinels, addrs = append(sentinels, s), append(addrs, s.addr)
