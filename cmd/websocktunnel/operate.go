@@ -254,6 +254,9 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 		return o.printJSON(d)
 	}
 	rows := [][]string{{"id", d.ID}}
+	if d.Node != "" {
+		rows = append(rows, []string{"node", d.Node})
+	}
 	t := d.Active
 	if t == nil {
 		t = d.Gone

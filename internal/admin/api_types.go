@@ -41,6 +41,7 @@ type TunnelList struct {
 // TunnelDetail is a tunnel with its sessions and failures.
 type TunnelDetail struct {
 	ID       string    `json:"id" doc:"The client id."`
+	Node     string    `json:"node" doc:"The node of the cluster that has it; empty if the service is alone."`
 	Active   *Tunnel   `json:"active" doc:"The session that takes requests; null: none does."`
 	Gone     *Tunnel   `json:"gone" doc:"What the tunnel was like when it stopped taking requests, if it has within the last ten minutes and is not back; otherwise null."`
 	Blocked  bool      `json:"blocked" doc:"Whether an operator has evicted the tunnel, and tokens of it are blocked still."`
@@ -142,7 +143,7 @@ func (a *Admin) tunnel(id string) (TunnelDetail, bool) {
 	if !ok {
 		return TunnelDetail{}, false
 	}
-	t := TunnelDetail{ID: d.ID, Blocked: slices.Contains(a.cfg.Service.Evicted(), d.ID), Sessions: []Session{}, Failures: []Failure{}}
+	t := TunnelDetail{ID: d.ID, Node: a.self(), Blocked: slices.Contains(a.cfg.Service.Evicted(), d.ID), Sessions: []Session{}, Failures: []Failure{}}
 	if d.Active != nil {
 		active := newTunnel(*d.Active)
 		t.Active = &active

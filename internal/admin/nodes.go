@@ -90,21 +90,27 @@ func (a *Admin) anywhere(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		name := q.Get("node")
-		if !q.Has("node") || a.isSelf(name) {
+		switch {
+		case !q.Has("node"):
 			h(w, r)
-			return
+		case a.self() != "" && a.self() == name:
+			q.Del("node")
+			own := r.Clone(r.Context())
+			own.URL.RawQuery = q.Encode()
+			h(w, own)
+		default:
+			a.askNode(w, r, name)
 		}
-		a.askNode(w, r, name)
 	}
 }
 
-// isSelf reports whether this node has the name.
-func (a *Admin) isSelf(name string) bool {
+// self returns the name of this node, "" if the service is alone.
+func (a *Admin) self() string {
 	if a.cfg.Cluster == nil {
-		return false
+		return ""
 	}
-	st, ok := a.cfg.Cluster.Cluster()
-	return ok && st.Name == name
+	st, _ := a.cfg.Cluster.Cluster()
+	return st.Name
 }
 
 // askNode has another node answer r.
@@ -137,7 +143,7 @@ func (a *Admin) elsewhere(w http.ResponseWriter, r *http.Request, id string) boo
 		return false
 	}
 	name := a.cfg.Cluster.NodeOf(r.Context(), id)
-	if name == "" || a.isSelf(name) {
+	if name == "" || name == a.self() {
 		return false
 	}
 	a.askNode(w, r, name)

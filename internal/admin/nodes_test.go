@@ -82,8 +82,11 @@ func TestNodes(t *testing.T) {
 	if code := ask(0, "GET", "/api/v1/tunnels?node=c", &problem); code != http.StatusBadGateway || !strings.Contains(problem.Detail, `"c"`) {
 		t.Errorf("an unknown node: %d %+v", code, problem)
 	}
+	if code := ask(0, "GET", "/api/v1/tunnels?node=a&limit=5", &page); code != 200 || page.Total != 0 {
+		t.Errorf("this node, by its name: %d %+v", code, page)
+	}
 	var d admin.TunnelDetail
-	if code := ask(0, "GET", "/api/v1/tunnels/there", &d); code != 200 || d.Active == nil {
+	if code := ask(0, "GET", "/api/v1/tunnels/there", &d); code != 200 || d.Active == nil || d.Node != "b" {
 		t.Errorf("a tunnel of the other node: %d %+v", code, d)
 	}
 	if code := ask(0, "GET", "/api/v1/tunnels/nowhere", nil); code != 404 {

@@ -6,9 +6,13 @@ const state = { search: "", state: "", sort: "id", offset: 0, id: null };
 const sent = []; // bytes to viewers, every two seconds
 let sentAt = 0;
 let stream;
+let self = ""; // the name of this node, if the service is one of several
 
 // showNodes shows the nodes of the cluster, if the service is one of several.
 function showNodes(list) {
+  const own = list.nodes.find(n => n.self);
+  self = own ? own.name : "";
+  document.title = own ? "websocktunnel " + self : "websocktunnel";
   $("nodes").hidden = list.nodes.length === 0;
   $("directory").textContent = "The directory " + (list.directory_reachable ? "answers" : "does not answer: tunnels of this node are served all the same") +
     (list.directory_whole ? "." : ", and may not have all ids.") + (list.forged ? " Entries with a wrong signature: " + list.forged + "." : "");
@@ -94,7 +98,7 @@ function showList(list) {
   if (focused !== undefined) {
     for (const b of $("rows").querySelectorAll("button")) if (b.dataset.id === focused) b.focus();
   }
-  $("count").textContent = list.total + (list.total === 1 ? " tunnel" : " tunnels");
+  $("count").textContent = list.total + (list.total === 1 ? " tunnel" : " tunnels") + (self ? " on " + self : "");
   $("page").textContent = list.total ? (list.offset + 1) + "–" + (list.offset + list.tunnels.length) + " of " + list.total : "none";
   $("back").disabled = list.offset === 0;
   $("next").disabled = list.offset + list.tunnels.length >= list.total;
@@ -171,9 +175,9 @@ function connect() {
   stream.onmessage = event => {
     const now = JSON.parse(event.data);
     showTotals(now.status);
+    showNodes(now.nodes);
     if (state.id !== null) showDetail(now.tunnel);
     showList(now.list);
-    showNodes(now.nodes);
     showBlocked(now.blocked, now.blocked_total);
   };
 }
