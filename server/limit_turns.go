@@ -29,9 +29,9 @@ const (
 // half of the processors at most: as many of its connections have their turn, and what
 // has come on the others waits.
 //
-// A turn begins when bytes have been read, and ends when what they have asked for is
-// done or waits for something else: at the next Read, at a Write over HTTP/1, or when a
-// request goes into a tunnel.
+// A turn begins when bytes have been read, or with a request over HTTP/1, and ends when
+// what they have asked for is done or waits for something else: at the next Read, at a
+// Write over HTTP/1, or when a request goes into a tunnel.
 type turnLimit struct {
 	mu sync.Mutex
 	of map[any]weak.Pointer[turns] // by peer; its connections keep them

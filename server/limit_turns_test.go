@@ -302,6 +302,32 @@ func TestTunnelsTakeTurns(t *testing.T) {
 	}
 }
 
+// Each of many requests that come at once takes a turn. With many that miss, the address is
+// slowed down.
+func TestPipelinedRequestsTakeTurns(t *testing.T) {
+	s := newService(t, Config{})
+	var keep turn
+	s.turns.join(&keep, netip.MustParseAddr("127.0.0.1"))
+	of := keep.place.Load().of
+	const n = missesBurst + 50
+	_, br := s.dialRaw(strings.Repeat("GET /nobody/ HTTP/1.1\r\nHost: h\r\n\r\n", n))
+	for range n {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+	}
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if of.ended < n {
+		t.Errorf("%d turns for %d requests", of.ended, n)
+	}
+	if of.slow.IsZero() {
+		t.Error("an address that misses too often is not slowed down")
+	}
+}
+
 // Requests that a trusted proxy passes on over HTTP/1 take turns of their viewers.
 func TestViewersBehindProxyTakeTurns(t *testing.T) {
 	s := newService(t, Config{TrustedProxies: []string{"127.0.0.0/8"}})

@@ -133,6 +133,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := requestConn(r); c != nil {
 		c.reading.Store(false)
 		c.limitStall(s.live.Load().StallTimeout)
+		if r.ProtoMajor == 1 && !c.turn.visits.Load() {
+			c.turn.begin() // of many requests that one Read has brought, only the first has one
+		}
 	}
 	rt := s.route(r)
 	m, ok := s.admitRequest(r, rt)

@@ -409,6 +409,9 @@ func (x *exchange) fail(err error) {
 // too many of those, 429.
 func (s *Server) miss(r *http.Request, f *failure) *failure {
 	if wait, ok := s.misses.allow(s.live.Load().forwarding.clientAddr(r)); !ok {
+		if c := requestConn(r); c != nil {
+			c.turn.slowDown()
+		}
 		return tooManyMisses(wait)
 	}
 	return f

@@ -112,6 +112,7 @@ type besiegingViewer struct {
 	enc  *hpack.Encoder
 	buf  bytes.Buffer
 	next uint32
+	host string // that it asks; "h" if empty
 }
 
 // viewer connects over HTTP/2, with these settings.
@@ -132,7 +133,7 @@ func (a *assailant) viewer(settings ...http2.Setting) (*besiegingViewer, error) 
 // block encodes a request with these fields, and returns its stream.
 func (v *besiegingViewer) block(method, path string, fields ...hpack.HeaderField) (uint32, []byte) {
 	v.buf.Reset()
-	for _, f := range append([]hpack.HeaderField{{Name: ":method", Value: method}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path}, {Name: ":authority", Value: "h"}}, fields...) {
+	for _, f := range append([]hpack.HeaderField{{Name: ":method", Value: method}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path}, {Name: ":authority", Value: cmp.Or(v.host, "h")}}, fields...) {
 		v.enc.WriteField(f)
 	}
 	v.next += 2

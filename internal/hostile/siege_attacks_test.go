@@ -201,6 +201,59 @@ var singleSieges = []siege{
 			hold(v)
 		})
 	}},
+	{"requests that wait for hosts of tunnels that have not come", []string{"STARTUP_WAIT=60s", "VIEWER_DOMAIN=viewers.test"}, func(a *assailant) {
+		a.again(160, func() {
+			v, err := a.viewer()
+			if err != nil {
+				return
+			}
+			defer v.Close()
+			for i := range 128 {
+				v.host = fmt.Sprintf("nobody%d.viewers.test", i)
+				v.ask("GET", "/", true, crumbs()...)
+			}
+			v.w.Flush()
+			hold(v)
+		})
+	}},
+	{"answers over HTTP/1.1 that are taken slowly", nil, func(a *assailant) {
+		go a.again(1, func() {
+			a.serve("slowly", func(c *client, r request) {
+				c.headers(r.stream, false, ":status", "200")
+				for range 60 {
+					c.data(r.stream, false, strings.Repeat("x", 16000))
+				}
+				c.data(r.stream, true, "x")
+			})
+		})
+		a.again(1500, func() {
+			c, err := a.dial()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			_ = c.(*net.TCPConn).SetReadBuffer(2048)
+			if _, err := io.WriteString(c, strings.Repeat("GET /slowly/ HTTP/1.1\r\nHost: h\r\n\r\n", 20)); err != nil {
+				return
+			}
+			for b := make([]byte, 1); ; <-time.After(200 * time.Millisecond) {
+				if _, err := c.Read(b); err != nil {
+					return
+				}
+			}
+		})
+	}},
+	{"refusals over HTTP/1.1 that nobody takes", nil, func(a *assailant) {
+		a.again(1500, func() {
+			c, err := a.dial()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			_, _ = io.WriteString(c, strings.Repeat("GET /nobody/ HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n", 1000))
+			<-time.After(time.Until(a.end))
+		})
+	}},
 	{"sessions that are not finished", nil, func(a *assailant) {
 		a.again(200, func() {
 			c, err := a.tunnel("unfinished", false)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -133,7 +134,9 @@ func newSiegeNeighbour(t *testing.T, svc *sieged) *siegeNeighbour {
 			t.Error(err)
 		}
 	})
-	tr := &http.Transport{}
+	tr := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { // of the host in host mode, too
+		return new(net.Dialer).DialContext(ctx, network, svc.addr)
+	}}
 	n := &siegeNeighbour{viewer: &http.Client{Transport: tr, Timeout: 30 * time.Second}}
 	n.end = func() {
 		cancel()
