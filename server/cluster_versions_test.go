@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -129,6 +130,9 @@ func neighbour(t *testing.T, d cluster.Directory, state cluster.State, h http.Ha
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to, from := r.Header.Get("X-Websocktunnel-Node"), r.Header.Get("X-Websocktunnel-Node-From"); !strings.HasPrefix(to+" ", "later b00t ") || !strings.HasPrefix(from, "a ") {
+			t.Errorf("a link to %q from %q: the first version named node and boot", to, from)
+		}
 		conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{Subprotocol: "websocktunnel-node.1"})
 		if err != nil {
 			t.Error(err)
@@ -222,5 +226,32 @@ func TestVersionsAnswered(t *testing.T) {
 	}
 	if list := s.Nodes(); !slices.ContainsFunc(list, func(n NodeInfo) bool { return n.Name == "later" && n.Version == "v99" && n.Fault == "" }) {
 		t.Errorf("nodes: %+v", list)
+	}
+}
+
+// TestVersionsOfMessages: what nodes tell each other beside viewers' requests, as the first
+// version that had each of them wrote it.
+func TestVersionsOfMessages(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0).UTC()
+	for _, tc := range []struct {
+		value any
+		want  string
+	}{
+		{
+			sharedEvictions{
+				Blocked: []sharedEviction{{ID: "build-42", Issued: 1_700_000_000, Tokens: []string{"c0ffee"}, Until: at, At: at}},
+				Lifted:  map[string]time.Time{"build-41": at},
+			},
+			`{"blocked":[{"id":"build-42","issued":1700000000,"tokens":["c0ffee"],"until":"2027-01-15T08:00:00Z","at":"2027-01-15T08:00:00Z"}],"lifted":{"build-41":"2027-01-15T08:00:00Z"}}`,
+		},
+		{comingTunnels{Labels: []label{"build-42"}}, `{"labels":["build-42"]}`},
+		{brokeMessage{typeBroke, 17, codeAnswerBroke}, `{"type":"broke","stream":17,"code":"WT-ANSWER-BROKE"}`},
+	} {
+		if got, err := json.Marshal(tc.value); err != nil || string(got) != tc.want {
+			t.Errorf("got %s, want %s (%v)", got, tc.want, err)
+		}
+	}
+	if got := strings.Join([]string{controlEvictions, controlEvict, controlAdmin, controlComing, tellsComing}, " "); got != "evictions evict admin coming coming" {
+		t.Error("the words of nodes have changed: ", got)
 	}
 }
