@@ -1,6 +1,7 @@
 package target
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -60,7 +61,7 @@ func (b *requestBody) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = b.readViewer(p)
 	}
-	if err == io.EOF && b.state.Load() == bodyDone {
+	if errors.Is(err, io.EOF) && b.state.Load() == bodyDone {
 		for name := range b.out {
 			b.out[name] = b.trailer[name]
 		}
