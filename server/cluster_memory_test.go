@@ -48,7 +48,7 @@ func (s *testService) neighbour(t *testing.T) (stop func()) {
 				t.Errorf("the neighbour got %d %s", resp.StatusCode, body)
 				return
 			}
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > 10*time.Second {
 				t.Errorf("the neighbour waited for %v", took)
 			}
 		}

@@ -21,7 +21,7 @@ import (
 // timeout between, gets its answer by another node as by the one that has the tunnel.
 func TestHopSlowViewer(t *testing.T) {
 	t.Parallel()
-	const stall = 600 * time.Millisecond
+	const stall = 1500 * time.Millisecond
 	const size = 16 << 20
 	nodes := newNodes(t, 2, new(cluster.Memory), Config{StallTimeout: stall})
 	nodes[0].waitActive(nodes[0].connect("here", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,9 +51,9 @@ func TestHopSlowViewer(t *testing.T) {
 
 // slowly reads r in small pieces, with a pause before each that is shorter than stall.
 func slowly(r io.Reader, stall time.Duration) (n int, err error) {
-	b := make([]byte, 4<<10)
-	for n < 96<<10 {
-		<-time.After(stall / 3)
+	b := make([]byte, 16<<10)
+	for n < 192<<10 {
+		<-time.After(stall / 5)
 		k, err := io.ReadFull(r, b)
 		if n += k; err != nil {
 			return n, err
@@ -83,7 +83,7 @@ func dialSmall(t *testing.T, s *testService) net.Conn {
 func TestHopStalled(t *testing.T) {
 	t.Parallel()
 	records := make(chan *RequestInfo, 4)
-	nodes := newNodes(t, 2, new(cluster.Memory), Config{StallTimeout: 300 * time.Millisecond, ResponseHeaderTimeout: 600 * time.Millisecond, RequestDone: func(i *RequestInfo) { records <- i }})
+	nodes := newNodes(t, 2, new(cluster.Memory), Config{StallTimeout: time.Second, ResponseHeaderTimeout: 3 * time.Second, RequestDone: func(i *RequestInfo) { records <- i }})
 	gone := make(chan struct{}, 4)
 	nodes[0].waitActive(nodes[0].connect("here", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { gone <- struct{}{} }()
