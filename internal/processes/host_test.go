@@ -83,6 +83,13 @@ func (h *host) dial(_ context.Context, _, addr string) (c net.Conn, err error) {
 // run runs a command to its end.
 func (h *host) run(t testing.TB, command string) {
 	t.Helper()
+	if err := h.try(command); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// try runs a command there.
+func (h *host) try(command string) error {
 	args := strings.Fields(command)
 	path, err := exec.LookPath(args[0])
 	if err != nil {
@@ -91,8 +98,9 @@ func (h *host) run(t testing.TB, command string) {
 	var out []byte
 	h.do(func() { out, err = exec.Command(path, args[1:]...).CombinedOutput() })
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", command, err, out)
+		return fmt.Errorf("%s: %w\n%s", command, err, out)
 	}
+	return nil
 }
 
 // The two ends of a cable.
