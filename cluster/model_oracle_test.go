@@ -36,6 +36,18 @@ func (m *model) look() {
 	}
 }
 
+// stored is called when the store has taken e, which it did not have. It may have lost
+// it again before the next look.
+func (m *model) stored(e cluster.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.sessions {
+		if s.id == e.ID {
+			s.stored = time.Time{} // look finds the one that it is
+		}
+	}
+}
+
 const (
 	// unheard is how long a node may say "absent" though an entry has been stored: if the
 	// event is lost, as long as a lookup may take, and its answer is believed.

@@ -182,6 +182,7 @@ func (m *model) boot(name string) *modelNode {
 		t.SetClock(func() time.Time { return time.Now().Add(skew) })
 		t.SetJitter(func(d time.Duration) time.Duration { return time.Duration(jitter.Int64N(int64(d))) })
 		t.line.jitter = rand.New(rand.NewPCG(seed, 1))
+		t.line.stored = m.stored
 	})
 	return n
 }

@@ -32,6 +32,8 @@ type line struct {
 	delay     time.Duration // of each answer; half of it before the store has the question
 	jitter    *rand.Rand    // of delays, if not nil
 	ended     chan struct{} // closed when a Watch ends
+
+	stored func(cluster.Entry) // if not nil, is called when the store has taken an entry that it did not have
 }
 
 var errCut = errors.New("the store is away")
@@ -112,7 +114,16 @@ func (l *line) taken(entries []cluster.Entry) []cluster.Entry {
 func (l *line) Put(ctx context.Context, entries []cluster.Entry) (out []cluster.Outcome, err error) {
 	l.puts.Add(int64(len(entries)))
 	err = l.through(ctx, func() (err error) {
-		out, err = l.store.Put(ctx, l.taken(entries))
+		taken := l.taken(entries)
+		out, err = l.store.Put(ctx, taken)
+		l.mu.Lock()
+		stored := l.stored
+		l.mu.Unlock()
+		for i, o := range out {
+			if o.Verdict == cluster.Stored && stored != nil {
+				stored(taken[i])
+			}
+		}
 		return err
 	})
 	if taken := l.taken(entries); len(taken) < len(entries) && err == nil {
