@@ -63,8 +63,10 @@ func TestNodes(t *testing.T) {
 	go func() { evicted <- client.Serve(t.Context(), http.NotFoundHandler()) }()
 	var list admin.NodeList
 	if !tunneltest.Poll(20*time.Second, func() bool {
+		var others admin.NodeList // what one node knows the other may not know yet
+		ask(1, "GET", "/api/v1/nodes", &others)
 		ask(0, "GET", "/api/v1/nodes", &list)
-		return len(list.Nodes) == 2 && services[0].Server.NodeOf(t.Context(), "there") == "b"
+		return len(list.Nodes) == 2 && len(others.Nodes) == 2 && services[0].Server.NodeOf(t.Context(), "there") == "b"
 	}) {
 		t.Fatalf("%+v", list)
 	}
