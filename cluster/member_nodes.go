@@ -140,6 +140,7 @@ func (m *Member) notWhole() {
 func (m *Member) refreshNodes(ctx context.Context) error {
 	op, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	began := time.Now()
 	list, err := m.cfg.Directory.Nodes(op)
 	m.note(beating, err)
 	if err != nil {
@@ -155,7 +156,7 @@ func (m *Member) refreshNodes(ctx context.Context) error {
 	m.mu.Lock()
 	for name, p := range m.nodes {
 		switch {
-		case there[name]:
+		case there[name], p.seen.After(began): // it has come since the list was made
 		case p.state == NodeSuspect || p.state == NodeGone:
 			if time.Since(p.since) > memory {
 				delete(m.nodes, name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -352,5 +353,24 @@ func TestFlushWhileAnswersLost(t *testing.T) {
 			t.Errorf("30 s later: %v", err)
 		}
 		b.wantAt(t, "id", "a")
+	})
+}
+
+// A node that comes while another one reads the list of nodes is not missing from it.
+func TestNodeComesMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		a := startNode(t, store, "a", nil, nil)
+		elapse(cluster.BeatEvery)
+		a.line.set(func(l *line) { l.delay = time.Second })
+		for i := range 50 {
+			startNode(t, store, fmt.Sprint("b", i), nil, nil)
+			elapse(100 * time.Millisecond)
+		}
+		for _, s := range a.told(&a.states) {
+			if strings.Contains(s, "suspect") {
+				t.Error(s)
+			}
+		}
 	})
 }
