@@ -22,7 +22,7 @@ func TestHopHostMode(t *testing.T) {
 		nodes[0].waitActive(nodes[0].connect(id, named(id)))
 	}
 	nodes[0].waitAnnounced()
-	changes := regexp.MustCompile(`(?i)(request[ -]|details="[A-Z-]*, request )[0-9a-f]{32}|Host: [^\r]*:\d+`)
+	changes := regexp.MustCompile(`(?i)(request[ -]|details="[A-Z-]*, request )[0-9a-f]{32}|Host: [^\r]*:\d+|Date: [^\r]*`)
 	for _, request := range []string{
 		"GET /build-42/x?y HTTP/1.1\r\nHost: build-42.t.example\r\n",
 		"GET / HTTP/1.1\r\nHost: BUILD-42.T.Example.:1\r\n",
