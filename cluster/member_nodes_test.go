@@ -363,9 +363,9 @@ func TestNodeComesMeanwhile(t *testing.T) {
 		a := startNode(t, store, "a", nil, nil)
 		elapse(cluster.BeatEvery)
 		a.line.set(func(l *line) { l.delay = time.Second })
-		for i := range 50 {
+		for i := range 20 {
 			startNode(t, store, fmt.Sprint("b", i), nil, nil)
-			elapse(100 * time.Millisecond)
+			elapse(250 * time.Millisecond)
 		}
 		for _, s := range a.told(&a.states) {
 			if strings.Contains(s, "suspect") {

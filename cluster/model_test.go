@@ -40,7 +40,7 @@ func TestModel(t *testing.T) {
 	case os.Getenv("WST_LONG") != "":
 		seeds = 20_000
 	case raceEnabled:
-		seeds = 40
+		seeds = 20
 	}
 	var total modelCounts
 	for seed := first; seed < first+seeds && !t.Failed(); seed++ {
