@@ -28,6 +28,10 @@ const (
 	maxEmptyMessages = 64
 
 	statusProtocolViolation = 4004
+
+	// statusUnsent stands for a code that cannot be sent any more. It is none that a peer
+	// sends: websocket's Close does not tell of the peer's if that is the same.
+	statusUnsent = 4999
 )
 
 // ErrProtocol is wrapped by the error of a connection that this end gave up
@@ -79,6 +83,7 @@ type Conn struct {
 	closeReason  string
 	codeFixed    bool  // no other code is taken
 	closing      bool  // Close is under way or done
+	mute         bool  // nothing could be sent any more before Close
 	err          error // first cause of the end
 
 	closeOnce sync.Once
@@ -110,7 +115,7 @@ func (c *Conn) SendControl(b []byte) error {
 		return fmt.Errorf("h2conn: control message has %d bytes: the limit is %d", len(b), MaxControlMessage)
 	}
 	if err := c.carrier.writeMessage(opText, b, true); err != nil {
-		return c.failed(err)
+		return c.muted(err)
 	}
 	return nil
 }
@@ -146,7 +151,6 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 		if errors.As(err, &v) {
 			err = c.violation(v.what)
 		}
-		// A connection that cannot be read is of no more use to the writer.
 		err = c.broken(err)
 		c.finish()
 		var ce *CloseError
@@ -248,7 +252,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			if err == os.ErrDeadlineExceeded { //nolint:errorlint // writeMessage's own
 				return n, err
 			}
-			return n, c.broken(err)
+			return n, c.muted(err)
 		}
 		p, n = p[len(m):], n+len(m)
 	}
@@ -263,14 +267,12 @@ func (c *Conn) quantum() int { return int(c.carrier.quantum.Load()) }
 // may fail even earlier, so neither of those may do it.
 func (c *Conn) finish() { c.doneOnce.Do(func() { close(c.done) }) }
 
-// broken records the cause of the connection's end, cuts it off, and returns
-// the cause. If Close is under way, that cuts it off, after its close frame has
-// left: websocket fails all writes from the moment it has one to send.
+// broken records the cause of the connection's end, which Read has met, cuts it off
+// for the writer too, and returns the cause. If Close is under way, that cuts it off,
+// after its close frame has left: websocket fails all writes from the moment it has one
+// to send.
 func (c *Conn) broken(err error) error {
 	err = c.failed(err)
-	if errors.Is(err, io.EOF) { // that of the socket; what is in flight has not ended
-		err = fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
-	}
 	c.mu.Lock()
 	closing := c.closing
 	c.mu.Unlock()
@@ -282,6 +284,20 @@ func (c *Conn) broken(err error) error {
 	return err
 }
 
+// muted records that nothing can be sent any more, and returns the cause of the end.
+// The peer may have said why it closed before that: what it sent is still read, for as
+// long as a Close takes.
+func (c *Conn) muted(err error) error {
+	err = c.failed(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing && !c.mute {
+		c.mute = true
+		time.AfterFunc(closeTimeout, c.carrier.kill)
+	}
+	return err
+}
+
 // failed records the cause of the connection's end and returns it. The peer's close
 // frame counts before every other cause, also if both ends close at once.
 func (c *Conn) failed(err error) error {
@@ -289,7 +305,7 @@ func (c *Conn) failed(err error) error {
 	defer c.mu.Unlock()
 	var ce websocket.CloseError
 	if errors.As(err, &ce) {
-		if echo := c.closing && int(ce.Code) == c.closeCode; !echo {
+		if echo := c.closing && !c.mute && int(ce.Code) == c.closeCode; !echo {
 			c.err = &CloseError{Code: int(ce.Code), Reason: ce.Reason}
 		}
 	} else if c.err == nil {
@@ -297,6 +313,9 @@ func (c *Conn) failed(err error) error {
 		if cause := c.carrier.cause(); cause != nil {
 			c.err = cause
 		}
+	}
+	if errors.Is(c.err, io.EOF) { // that of the socket; what is in flight has not ended
+		return fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, c.err.Error())
 	}
 	return c.err
 }
@@ -332,6 +351,9 @@ func (c *Conn) Close() error {
 			c.err = net.ErrClosed
 		}
 		c.closing = true
+		if c.mute {
+			code = statusUnsent
+		}
 		if c.readTimer != nil {
 			c.readTimer.Stop()
 		}
@@ -348,6 +370,8 @@ func (c *Conn) Close() error {
 		}
 		c.ws.CloseNow()
 		c.carrier.Close()
+		c.readMu.Lock() // a Read may have met the peer's close code, and not recorded it
+		defer c.readMu.Unlock()
 		c.finish()
 	})
 	<-c.done

@@ -80,6 +80,16 @@ func (c *carrier) Read(p []byte) (int, error) {
 	return c.take(p), err
 }
 
+// Write writes frames of the websocket library. A close frame that cannot leave is
+// no error: the peer's may have come, which Close then reads.
+func (c *carrier) Write(p []byte) (int, error) {
+	n, err := c.combiner.Write(p)
+	if err != nil && isClose(p) {
+		return len(p), nil
+	}
+	return n, err
+}
+
 // wait waits until something has come, or there is nothing to wait for. The goroutine
 // that reads calls it, between two messages: the stack on which it waits for most of
 // its life is not as deep here as below the websocket library. Errors come again.

@@ -135,10 +135,12 @@ func (c *combiner) Write(p []byte) (int, error) {
 	}
 	b := c.bufferLocked()
 	*b = append(*b, p...)
-	c.ended = c.ended || len(p) > 0 && p[0]&opMask == opClose
+	c.ended = c.ended || isClose(p)
 	c.startLocked()
 	return len(p), nil
 }
+
+func isClose(p []byte) bool { return len(p) > 0 && p[0]&opMask == opClose }
 
 // writeMessage accepts p, at most maxMessage bytes, as a message. It waits until
 // that is not held back for long or, if the message is urgent, only for room; one

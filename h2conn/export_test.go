@@ -1,6 +1,10 @@
 package h2conn
 
-import "io"
+import (
+	"io"
+
+	"github.com/coder/websocket"
+)
 
 // SendsGoaway tells tests whether this build's x/net sends GOAWAY.
 const SendsGoaway = sendsGoaway
@@ -29,3 +33,13 @@ func (b *ClientBuffers) Writing() int64 {
 func EndingBody(r io.Reader, ended func()) io.Reader { return &endingBody{Reader: r, ended: ended} }
 
 var StreamOfBody = streamOfBody
+
+// HoldRead stands for a Read that has met the peer's close code and has not recorded it.
+// It does that and ends when end is called.
+func HoldRead(c *Conn, code int) (end func()) {
+	c.readMu.Lock()
+	return func() {
+		_ = c.failed(websocket.CloseError{Code: websocket.StatusCode(code)})
+		c.readMu.Unlock()
+	}
+}
