@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -68,6 +69,9 @@ type Conn struct {
 	ownControl    func([]byte) bool // likewise; whether it was the Transport's
 	meter         *meter            // likewise; nil before HTTP/2
 
+	start    time.Time
+	lastRead atomic.Int64 // when HTTP/2 last got something, as time since start
+
 	writeMu sync.Mutex // held by Write, so that the messages of one stay together
 
 	readMu sync.Mutex
@@ -98,8 +102,15 @@ func newConn(ws *websocket.Conn, c *carrier, local, remote net.Addr) *Conn {
 	return &Conn{
 		ws: ws, carrier: c, local: local, remote: remote,
 		closeCode: int(websocket.StatusNormalClosure),
+		start:     time.Now(),
 		done:      make(chan struct{}),
 	}
+}
+
+// SilentFor returns for how long no byte of HTTP/2 has come from the peer. If that is
+// longer than [Config.PingInterval], a ping is unanswered.
+func (c *Conn) SilentFor() time.Duration {
+	return time.Since(c.start) - time.Duration(c.lastRead.Load())
 }
 
 // OnControl sets the function that receives the control messages. It runs in

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
@@ -74,15 +73,14 @@ type http2Conn struct {
 	started chan struct{}  // closed when buffers is set; nil after the first Read
 	buffers *clientBuffers // nil: x/net's stay as they are
 
-	lent     int           // bytes that count as held since x/net's buffer is so much larger
-	quiet    time.Duration // when nothing has come for so long, buffers for writing are given up
-	silence  time.Duration // after which the peer is given up; zero: never
-	lastRead atomic.Int64  // time since start
-	start    time.Time
+	lent    int           // bytes that count as held since x/net's buffer is so much larger
+	quiet   time.Duration // when nothing has come for so long, buffers for writing are given up
+	silence time.Duration // after which the peer is given up; zero: never
 }
 
 func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory) *http2Conn {
-	h := &http2Conn{Conn: c, start: time.Now()}
+	h := &http2Conn{Conn: c}
+	c.lastRead.Store(int64(time.Since(c.start)))
 	m.inflow.changed, m.trailers.changed = mem.Held, mem.Held
 	if mem.Streams {
 		m.arrivals = new(arrivals)
@@ -193,15 +191,10 @@ func (c *http2Conn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// silentFor returns for how long nothing has come.
-func (c *http2Conn) silentFor() time.Duration {
-	return time.Since(c.start) - time.Duration(c.lastRead.Load())
-}
-
 // Close is called by x/net, which does not tell why, and by the pinger. A peer that has
 // been silent for a while is pinged, so a much longer silence means that no answer came.
 func (c *http2Conn) Close() error {
-	silent := c.silentFor()
+	silent := c.SilentFor()
 	if c.silence > 0 && silent > c.silence-c.silence/20 {
 		_ = c.failed(fmt.Errorf("h2conn: the peer has been silent for %v and has not answered a ping", silent.Round(100*time.Millisecond)))
 		c.carrier.kill() // without the time of a close handshake that nobody answers

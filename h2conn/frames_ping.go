@@ -67,7 +67,7 @@ func (t *Transport) keepAlive(h *http2Conn, cfg Config) {
 
 func (t *Transport) pingIfSilent() {
 	p := &t.pinger
-	if rest := p.interval - p.conn.silentFor(); rest > 0 {
+	if rest := p.interval - p.conn.SilentFor(); rest > 0 {
 		p.timer.Reset(rest)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
@@ -30,6 +31,7 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		fmt.Errorf("the service did not answer the handshake within %v", handshakeTimeout))
 	defer cancel()
 
+	begun := time.Now()
 	conn, resp, err := h2conn.Dial(ctx, c.endpoint, h2conn.DialOptions{
 		HTTPClient:   c.cfg.HTTPClient,
 		Header:       c.handshakeHeader(token),
@@ -54,6 +56,7 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		return nil, err
 	}
 	s := newSession(conn, u, token, c.cfg.Logger)
+	s.dialled = time.Since(begun)
 	if told := resp.Header[wire.HeaderPing]; len(told) == 1 {
 		s.pingInterval, s.pingTimeout, _ = wire.ParsePing(told[0])
 	}

@@ -2,6 +2,7 @@ package tunnelclient_test
 
 import (
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,8 +33,16 @@ func TestPingsAsTold(t *testing.T) {
 			cfg := s.config(tunnelclient.StaticToken("t1"))
 			cfg.PingInterval, cfg.PingTimeout = tt.interval, tt.timeout
 			ended := make(chan struct{}, 1)
+			var over atomic.Bool
+			s.admit = func(n int, _ string, w http.ResponseWriter) bool {
+				if n == 1 || over.Load() {
+					return true
+				}
+				w.WriteHeader(http.StatusServiceUnavailable) // no session beside the first
+				return false
+			}
 			cfg.OnStateChange = func(st tunnelclient.State) {
-				if st.Phase == tunnelclient.PhaseWaiting {
+				if st.Phase == tunnelclient.PhaseWaiting && !over.Swap(true) {
 					ended <- struct{}{}
 				}
 			}

@@ -138,6 +138,20 @@ func (h *half) block(n int) {
 	h.limit = n
 }
 
+// hold keeps what is written from the reader, until release.
+func (h *half) hold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.limit = 1 << 20
+}
+
+func (h *half) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.limit = 0
+	h.cond.Broadcast()
+}
+
 type memConn struct {
 	r, w          *half
 	local, remote net.Addr

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -48,7 +49,7 @@ var (
 )
 
 // run is one call of Client.Serve. All fields belong to its goroutine, except
-// that wg counts the goroutines of sessions.
+// that wg counts the goroutines of sessions, and one of those sets needless.
 type run struct {
 	c       *Client
 	handler http.Handler
@@ -63,6 +64,12 @@ type run struct {
 
 	moves    backoff   // of sessions that followed a change of the network
 	nextMove time.Time // not before that to another one
+
+	answers     time.Duration // how long the slowest of recent answers to pings has taken; zero: not long
+	standIns    backoff       // of those that have not helped
+	lastStandIn time.Time     // when it was tried
+	nextStandIn time.Time     // not before that another one
+	needless    atomic.Bool   // the last one: the session before it has been heard again
 
 	retired []*session // asked to be replaced, but perhaps still serving
 
@@ -81,6 +88,7 @@ func newRun(c *Client, h http.Handler) *run {
 		replaced:  backoff{first: replacedFirst, max: replacedMax, floor: true, jitter: c.cfg.jitter},
 		replacing: rate.NewLimiter(rate.Every(replaceEvery), replaceBurst),
 		moves:     backoff{first: retryFirst, max: retryMax, jitter: c.cfg.jitter},
+		standIns:  backoff{first: standInFirst, max: standInMax, floor: true, jitter: c.cfg.jitter},
 	}
 }
 
@@ -317,6 +325,12 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 		defer t.Stop()
 		checks = t.C
 	}
+	var looks <-chan time.Time // at whether pings are answered
+	silence := r.suspect(s)
+	if silence != nil {
+		defer silence.timer.Stop()
+		looks = silence.timer.C
+	}
 	for {
 		fresh := s.fresh
 		if pending != "" {
@@ -340,6 +354,14 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 				moved = true
 			}
 			if next := r.move(ctx, s); next != nil {
+				return next, pause{}, nil
+			}
+
+		case <-looks:
+			if !r.look(silence) {
+				continue
+			}
+			if next := r.standIn(ctx, s); next != nil {
 				return next, pause{}, nil
 			}
 

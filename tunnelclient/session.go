@@ -34,7 +34,10 @@ type session struct {
 	since time.Time
 	log   zerolog.Logger
 
-	pingInterval, pingTimeout time.Duration // as the service asks; zero: it does not
+	dialled time.Duration // how long the handshake took, with the connection
+
+	// As the service asks, which only one of several nodes does; zero: it does not.
+	pingInterval, pingTimeout time.Duration
 
 	// Owned by the goroutine of run.
 	token    string // in force
