@@ -114,8 +114,11 @@ func joinCluster(s *Server, keys *cluster.Keys) *node {
 	n.join = sync.OnceFunc(func() { close(n.joined) })
 	n.member = cluster.NewMember(cluster.MemberConfig{
 		Directory: cfg.Directory, Name: cfg.Node, Addr: cfg.Addr, Version: s.cfg.Version.Version, Keys: keys,
-		Superseded:  func(id string) { s.registry.superseded(label(id)) },
-		Changed:     func(id string) { s.registry.stir(label(id)) },
+		Superseded: func(id string) { s.registry.superseded(label(id)) },
+		Changed: func(id string) {
+			s.registry.stir(label(id))
+			n.moved(label(id))
+		},
 		NodeChanged: n.nodeChanged,
 		Trouble:     n.trouble,
 	})

@@ -63,6 +63,7 @@ type peer struct {
 // link is one connection to a peer.
 type link struct {
 	peer   *peer
+	conn   *h2conn.Conn
 	tr     *h2conn.Transport
 	memory *linkMemory
 
@@ -272,7 +273,7 @@ func (p *peer) open(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	memory := n.srv.memory.Hold(nil, nil, 0)
-	l := &link{peer: p, memory: &linkMemory{unreadData{of: memory, done: conn.Done()}}}
+	l := &link{peer: p, conn: conn, memory: &linkMemory{unreadData{of: memory, done: conn.Done()}}}
 	conn.OnControl(l.onControl)
 	l.tr, err = h2conn.NewTransport(conn, h2conn.TransportConfig{
 		Config: h2conn.Config{

@@ -324,6 +324,7 @@ func (s *Server) adopt(a *announcement, sess *session, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
+	s.cluster.moved(a.tunnel.label)
 	sess.resize() // in case Reconfigure has not seen it
 	s.cfg.Metrics.arrival(as)
 	if log, ok := s.audit.holder(log, sess.id, logevent.Registered); ok {

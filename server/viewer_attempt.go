@@ -30,6 +30,9 @@ type attempt struct {
 	memory *budget.Holding              // for the tunnel: the header of a large answer, and what waits
 	unread atomic.Pointer[streamMemory] // of an answer from another node, since its request has been sent
 
+	mayRepeat  bool        // the request may be made twice
+	repeatable atomic.Bool // it may, and has no answer yet
+
 	isOver  atomic.Bool           // x/net may write the headers all the same, if it was cancelled
 	written atomic.Bool           // the request's headers have been written
 	stream  atomic.Uint32         // in the tunnel, once they have; 0: none
@@ -57,10 +60,15 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	body.limit(a.via.limits(a.x.live))
 	body.attach(req, out, a.via.counter(), a.cancel)
 	a.markHop(out)
+	a.repeatable.Store(a.mayRepeat)
 
 	head := time.AfterFunc(a.x.srv.headWait, a.headOverdue)
 	resp, err := a.via.transport().RoundTrip(out)
 	head.Stop()
+	if may, still := a.mayRepeat, a.repeatable.Swap(false); err == nil && may && !still {
+		resp.Body.Close()
+		err = errNodeSilent
+	}
 	if err == nil {
 		if err = a.hopRefusal(resp); err == nil {
 			body.answered()

@@ -88,7 +88,7 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 			via.end()
 			return nil, err
 		}
-		a := &attempt{x: x, via: via}
+		a := &attempt{x: x, via: via, mayRepeat: repeatable}
 		var resp *http.Response
 		resp, err = a.roundTrip(req)
 		if err == nil {
@@ -114,6 +114,10 @@ func (x *exchange) send(req *http.Request) (*http.Response, error) {
 			if e := replay.Pause(req.Context(), refused); e != nil {
 				return nil, e
 			}
+			continue
+		}
+		if errors.Is(err, errNodeSilent) {
+			repeatable = false
 			continue
 		}
 		if via.transport().Usable() {
