@@ -70,7 +70,8 @@ type Conn struct {
 	meter         *meter            // likewise; nil before HTTP/2
 
 	start    time.Time
-	lastRead atomic.Int64 // when HTTP/2 last got something, as time since start
+	lastRead atomic.Int64           // when HTTP/2 last got something, as time since start
+	onPong   atomic.Pointer[func()] // nil: no Ping is unanswered
 
 	writeMu sync.Mutex // held by Write, so that the messages of one stay together
 
@@ -111,6 +112,24 @@ func newConn(ws *websocket.Conn, c *carrier, local, remote net.Addr) *Conn {
 // longer than [Config.PingInterval], a ping is unanswered.
 func (c *Conn) SilentFor() time.Duration {
 	return time.Since(c.start) - time.Duration(c.lastRead.Load())
+}
+
+// Ping sends a ping of the websocket, beside those of HTTP/2, at the end that has dialled.
+// The goroutine that reads calls answered at the answer, so it must not block. Ping waits
+// for room in what is being written, and not for the answer. A later Ping replaces it.
+func (c *Conn) Ping(answered func()) error {
+	c.onPong.Store(&answered)
+	if err := c.carrier.writeMessage(opPing, nil, true); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// ponged is called when a pong has come.
+func (c *Conn) ponged() {
+	if f := c.onPong.Swap(nil); f != nil {
+		(*f)()
+	}
 }
 
 // OnControl sets the function that receives the control messages. It runs in

@@ -61,11 +61,13 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 			tr.conn = i.Conn
 		},
 	})
+	var c *Conn // set before the first Read
 	opts := &websocket.DialOptions{
 		HTTPClient:      &client,
 		HTTPHeader:      o.Header.Clone(),
 		CompressionMode: websocket.CompressionDisabled,
 		OnPingReceived:  func(context.Context, []byte) bool { return watch.ping(time.Now()) },
+		OnPongReceived:  func(context.Context, []byte) { c.ponged() },
 	}
 	if o.Subprotocol != "" {
 		opts.Subprotocols = []string{o.Subprotocol}
@@ -85,7 +87,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 		tr.carrier.setUnsent(limitUnsent(tr.conn))
 		local, remote = tr.conn.LocalAddr(), tr.conn.RemoteAddr()
 	}
-	c := newConn(ws, tr.carrier, local, remote)
+	c = newConn(ws, tr.carrier, local, remote)
 	c.socket = tr.socket
 	return c, resp, nil
 }

@@ -19,7 +19,7 @@ const (
 	overheadRate = 2 << 10
 
 	// pingRate is how many websocket pings per second are answered for good,
-	// and pingBurst how many may come at once. This package sends none.
+	// and pingBurst how many may come at once.
 	pingRate  = 10
 	pingBurst = 50
 )

@@ -16,6 +16,7 @@ const (
 	opText   = 1
 	opBinary = 2
 	opClose  = 8
+	opPing   = 9
 	opMask   = 0xf // of the first byte
 
 	finBit    = 0x80 // of the first byte

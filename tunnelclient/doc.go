@@ -47,7 +47,7 @@
 //
 // A service that vanishes without a word is noticed within 25 s: see PingInterval
 // and PingTimeout of [Config]. Where the service says that it has several nodes, the
-// Client opens a second session when a ping has not been answered for some 1.5 s, or
+// Client opens a second session when a ping has not been answered for 1 to 1.5 s, or
 // for three times what the slowest of recent answers took, and the first one goes on
 // until its PingTimeout. It does so rarely if that does not help.
 //

@@ -102,6 +102,7 @@ type half struct {
 	closed   bool
 	lost     bool // what is written vanishes
 	limit    int  // of buf, for a peer that does not read; 0: none
+	writes   int
 	deadline time.Time
 	timer    *time.Timer
 }
@@ -136,6 +137,13 @@ func (h *half) block(n int) {
 	defer h.mu.Unlock()
 	h.buf, h.lost = nil, false
 	h.limit = n
+}
+
+// written returns how often something was written.
+func (h *half) written() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.writes
 }
 
 // hold keeps what is written from the reader, until release.
@@ -181,6 +189,7 @@ func (c *memConn) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0
+	h.writes++
 	for {
 		if h.closed {
 			return n, io.ErrClosedPipe

@@ -361,7 +361,7 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 			if !r.look(silence) {
 				continue
 			}
-			if next := r.standIn(ctx, s); next != nil {
+			if next := r.standIn(ctx, silence); next != nil {
 				return next, pause{}, nil
 			}
 

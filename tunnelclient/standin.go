@@ -7,6 +7,7 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,13 @@ const (
 	// suspectLooks how often it has to be found silent. A process that stands still
 	// does not look, so its own pauses make no suspect of the service.
 	suspectLook  = 250 * time.Millisecond
-	suspectLooks = 5
+	suspectLooks = 4
+
+	// earlyPing is how long a session has to be silent that was in use before, for a ping
+	// of the websocket: HTTP/2 sends none before the interval, so the client would notice
+	// the loss of a tunnel in use later than that of others. Idle ones have no more pings
+	// than before.
+	earlyPing = 2 * time.Second
 
 	// suspectTimes is how much longer than other answers the answer to a ping must
 	// take.
@@ -53,9 +60,15 @@ var (
 // usually unanswered.
 type suspicion struct {
 	s        *session
-	interval time.Duration // of silence, after which a ping is sent
+	interval time.Duration // of silence, after which HTTP/2 sends a ping
 	timer    *time.Timer   // of the next look
-	looks    int           // that have found a ping unanswered, in a row
+
+	// Of this silence.
+	heard time.Time    // when it began, as the last look has found it
+	early bool         // it is to have an early ping
+	pong  *atomic.Bool // whether that has been answered; nil: it has not been sent
+	from  time.Time    // a ping has been unanswered for a while then
+	looks int          // since then
 }
 
 // suspect returns nil if there is no use in a stand-in for s: the service does not say that
@@ -65,32 +78,58 @@ func (r *run) suspect(s *session) *suspicion {
 	if s.pingInterval == 0 || interval < 0 {
 		return nil
 	}
-	w := &suspicion{s: s, interval: interval}
-	w.timer = time.NewTimer(interval)
-	return w
+	return &suspicion{s: s, interval: interval, timer: time.NewTimer(suspectLook)}
 }
 
 // look is called when the timer fires, and reports whether this is the moment to open a
 // stand-in.
 func (r *run) look(w *suspicion) bool {
-	unanswered := w.s.conn.SilentFor() - w.interval
-	if unanswered < suspectLook {
+	now, silent := time.Now(), w.s.conn.SilentFor()
+	first := suspectLook + r.c.cfg.jitter(2*suspectLook)
+	heard, ponged := now.Add(-silent), w.pong != nil && w.pong.Load()
+	before := heard.Sub(w.heard)
+	fresh := before > time.Millisecond // not just two readings of the clock
+	if ponged || fresh && (w.pong != nil || before >= w.interval) {
 		r.answers = max(time.Duration(w.looks)*suspectLook, r.answers-r.answers/16)
-		w.looks = 0
-		w.timer.Reset(suspectLook - unanswered + r.c.cfg.jitter(2*suspectLook))
+	}
+	if fresh {
+		// In an idle session nothing is heard but pings and their answers.
+		w.heard, w.early = heard, earlyPing < w.interval && before < w.interval-suspectLook
+	}
+	if ponged || fresh {
+		w.pong, w.from, w.looks = nil, heard.Add(w.interval+first), 0
+	}
+	next := earlyPing
+	if w.early {
+		if next = earlyPing - silent; next <= 0 {
+			pong := new(atomic.Bool)
+			r.wg.Go(func() { _ = w.s.conn.Ping(func() { pong.Store(true) }) }) // an error ends the session
+			w.early, w.pong, w.from, next = false, pong, now.Add(first), first
+		}
+	}
+	if rest := w.from.Sub(now); rest > 0 {
+		w.timer.Reset(min(next, rest))
 		return false
 	}
-	w.timer.Reset(suspectLook)
 	w.looks++
+	w.timer.Reset(suspectLook)
 	// It is at once that a session is suspect, or, while that would not be right, not in
 	// this silence.
 	return w.looks == max(suspectLooks, int(suspectTimes*r.answers/suspectLook))
 }
 
-// standIn opens a session beside s, which is suspect, unless s is heard again before the
-// service has admitted that. If s is alive all the same, it ends when it has done its
+// ended returns a function, for any goroutine, that reports whether something has come
+// since.
+func (w *suspicion) ended() func() bool {
+	conn, silent, pong := w.s.conn, w.s.conn.SilentFor(), w.pong
+	return func() bool { return conn.SilentFor() < silent || pong != nil && pong.Load() }
+}
+
+// standIn opens a session beside s, that of w, unless s is heard again before the service
+// has admitted the new one. If s is alive all the same, it ends when it has done its
 // work. If there is no second session, standIn returns nil, and s goes on.
-func (r *run) standIn(ctx context.Context, s *session) *session {
+func (r *run) standIn(ctx context.Context, w *suspicion) *session {
+	s := w.s
 	if r.needless.Swap(false) {
 		r.nextStandIn = r.lastStandIn.Add(r.standIns.next())
 	}
@@ -100,12 +139,12 @@ func (r *run) standIn(ctx context.Context, s *session) *session {
 	}
 	r.log.Info().Msg("the service has not answered a ping: opening a session beside this one")
 	r.lastStandIn = time.Now()
-	silent := s.conn.SilentFor()
+	heard := w.ended()
 	attempt, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r.wg.Go(func() {
 		for sleep(attempt, suspectLook/5) {
-			if s.conn.SilentFor() < silent {
+			if heard() {
 				stop(errHeard)
 			}
 		}
@@ -138,7 +177,7 @@ func (r *run) standIn(ctx context.Context, s *session) *session {
 	s.yielding = true
 	r.wg.Go(func() {
 		s.yieldTo(next, yieldAfter)
-		if s.conn.SilentFor() < silent {
+		if heard() {
 			r.needless.Store(true)
 		}
 	})

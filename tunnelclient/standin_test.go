@@ -24,7 +24,12 @@ func ofSeveral(t *testing.T) (*fakeService, tunnelclient.Config) {
 // A node falls silent, with a request in flight: another session is there before the
 // ping has had its time. The first one goes on until then.
 func TestStandIn(t *testing.T) {
-	for _, quiet := range []time.Duration{0, time.Second, 4 * time.Second} { // since the last byte
+	for _, tt := range []struct{ quiet, after time.Duration }{ // since the last request
+		{0, 3500 * time.Millisecond}, // by an early ping
+		{time.Second, 2500 * time.Millisecond},
+		{4 * time.Second, 2500 * time.Millisecond}, // by that of HTTP/2
+		{6 * time.Second, 5500 * time.Millisecond},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			s, cfg := ofSeveral(t)
 			var cut atomic.Bool
@@ -39,13 +44,13 @@ func TestStandIn(t *testing.T) {
 			go old.get("/slow")
 			pass(time.Hour + 2*time.Second) // no ping is under way
 			old.expect("/", "hello /")
-			pass(quiet)
+			pass(tt.quiet)
 			s.ln.toService().lose()
 			s.ln.toClient().lose()
 			begun := time.Now()
 			fresh := s.next()
-			if d := time.Since(begun); d < 6*time.Second-quiet || d > 7*time.Second-quiet {
-				t.Errorf("%v after the last byte: the second session came after %v", quiet, d)
+			if d := time.Since(begun); d < tt.after-500*time.Millisecond || d > tt.after+50*time.Millisecond {
+				t.Errorf("%v after the last byte: the second session came after %v, want up to %v", tt.quiet, d, tt.after)
 			}
 			fresh.expect("/new", "hello /new")
 			if cut.Load() {
@@ -285,5 +290,22 @@ func TestStandInRefused(t *testing.T) {
 			t.Errorf("asked again after %v", d)
 		}
 		s.next().expect("/", "hello /")
+	})
+}
+
+// An idle session has no pings but those of HTTP/2, and one in use has few more.
+func TestStandInCostsIdleNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cfg := ofSeveral(t)
+		serve(t, cfg, hello)
+		fs := s.next()
+		toService := s.ln.toService()
+		fs.expect("/", "hello /")
+		pass(20 * time.Second)
+		before := toService.written()
+		pass(1000 * time.Second)
+		if n := toService.written() - before; n < 195 || n > 205 {
+			t.Errorf("%d writes in 1000 s, want one every 5 s", n)
+		}
 	})
 }

@@ -60,6 +60,9 @@ func TestNodeLost(t *testing.T) {
 				if how == "killed" {
 					c.again(victim)
 				} else {
+					// Until the sessions that it had are over. Their clients would learn
+					// from it otherwise that it is only slow at times, and wait longer.
+					<-time.After(time.Until(begun.Add(pick(0, 11*time.Second))))
 					victim.signal(syscall.SIGCONT)
 					awake := time.Now()
 					thawed = append(thawed, c.back(awake, urls([]*node{victim}, c.clients), nodeBound)...)
