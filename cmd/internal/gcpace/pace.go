@@ -64,7 +64,7 @@ const (
 // that it may double, which is Go's default, but above 64 MiB it grows by these, and above
 // 128 MiB by half. What idle returns, if it is not nil, is how much of the heap peers hold
 // that do nothing: by three times that it may grow in any case, up to a quarter of the memory.
-// A limit that [debug.SetMemoryLimit]
+// New goroutines start with larger stacks where that costs little. A limit that [debug.SetMemoryLimit]
 // or GOMEMLIMIT sets comes first. When the process has become quiet, memory that it
 // does not need goes back to the system.
 func Start(memory int64, idle func() int64) (stop func()) {
@@ -81,7 +81,7 @@ func Start(memory int64, idle func() int64) (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() { p.giveBack(done) })
 	return func() {
-		p.stopped.Store(true)
+		p.end()
 		close(done)
 		running.Wait()
 	}
@@ -92,15 +92,17 @@ type pace struct {
 	most    int64 // bytes, to which it may grow for idle peers
 	idle    func() int64
 	settled atomic.Int64 // what of it counts
-	percent int          // that is set; owned by adapt
-	stopped atomic.Bool
+
+	mu      sync.Mutex
+	percent int // that is set
+	ballast ballast
+	stopped bool
 }
 
 // afterNext calls adapt after the next collection, and after each that follows.
 func (p *pace) afterNext() {
 	runtime.AddCleanup(new(sentinel), func(p *pace) {
-		if !p.stopped.Load() {
-			p.adapt()
+		if p.adapt() {
 			p.afterNext()
 		}
 	}, p)
@@ -110,15 +112,30 @@ func (p *pace) afterNext() {
 // tiny objects, which would live on together.
 type sentinel struct{ _ [32]byte }
 
-func (p *pace) adapt() {
+// adapt reports whether the pace is still to be set.
+func (p *pace) adapt() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return false
+	}
 	v := read(liveHeap, stacks, globals)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
 	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.most))
+	p.ballast.adapt(runtime.NumGoroutine(), v[1])
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
 		debug.SetGCPercent(percent)
 	}
+	return true
+}
+
+func (p *pace) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	p.ballast.end()
 }
 
 // percentFor returns the GOGC with which a live heap grows to least, or doubles, or, if it
