@@ -181,13 +181,15 @@ func TestClientGoaway(t *testing.T) {
 	s := newService(t, Config{})
 	arrived, release := make(chan struct{}), make(chan struct{})
 	c := s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		close(arrived)
-		<-release
+		if r.URL.Path == "/slow" { // others may come before the goaway has
+			close(arrived)
+			<-release
+		}
 		io.WriteString(w, "finished")
 	}))
 	inFlight := make(chan string, 1)
 	go func() {
-		_, b := s.get("/a/")
+		_, b := s.get("/a/slow")
 		inFlight <- b
 	}()
 	<-arrived
