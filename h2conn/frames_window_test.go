@@ -34,9 +34,10 @@ func openStream(m *meter, stream uint32) {
 // read at once or not at all. It reports whether the windows admit them.
 func receive(m *meter, now *time.Time, stream uint32, n int, step time.Duration, read bool) bool {
 	const piece = 16 << 10
+	data := frameOn(stream, http2.FrameData, 0, piece)
 	for ; n > 0; n -= piece {
 		*now = now.Add(step)
-		if _, ok := m.filter(frameOn(stream, http2.FrameData, 0, piece)); !ok {
+		if _, ok := m.filter(data); !ok {
 			return false
 		}
 		if read {

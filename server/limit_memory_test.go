@@ -75,6 +75,23 @@ func (v *rawViewer) request(method, path string, end bool, fields ...string) err
 	for i := 0; i < len(fields); i += 2 {
 		v.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}
+	return v.send(end)
+}
+
+// requests sends n that are equal. The second refers to fields of the first, so that all
+// later ones are the same bytes as it, which need not be made again.
+func (v *rawViewer) requests(n int, method, path string, fields ...string) {
+	for i := range n {
+		if i < 2 {
+			v.request(method, path, true, fields...)
+		} else {
+			v.send(true)
+		}
+	}
+}
+
+// send sends the header block that has been made, as a request.
+func (v *rawViewer) send(end bool) error {
 	id := v.next
 	v.next += 2
 	b := v.block.Bytes()
@@ -126,25 +143,19 @@ func TestMemoryIsBounded(t *testing.T) {
 		{"answers of the service that cannot leave", silent, false, func(t *testing.T, s *testService) {
 			for range 60 {
 				v := dialRawViewer(t, s, noWindow)
-				for range viewerStreams {
-					v.request("GET", "/", true, crumbs...)
-				}
+				v.requests(viewerStreams, "GET", "/", crumbs...)
 			}
 		}},
 		{"long paths", silent, false, func(t *testing.T, s *testService) {
 			for range 60 {
 				v := dialRawViewer(t, s, noWindow)
-				for range viewerStreams {
-					v.request("GET", "/__none__/"+strings.Repeat("p", 15<<10), true)
-				}
+				v.requests(viewerStreams, "GET", "/__none__/"+strings.Repeat("p", 15<<10))
 			}
 		}},
 		{"requests that wait for a target", silent, false, func(t *testing.T, s *testService) {
 			for range 20 {
 				v := dialRawViewer(t, s)
-				for range viewerStreams {
-					v.request("GET", "/bad/", true, crumbs...)
-				}
+				v.requests(viewerStreams, "GET", "/bad/", crumbs...)
 			}
 		}},
 		{"uploads that nobody reads", silent, false, func(t *testing.T, s *testService) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -53,6 +54,26 @@ func (h *hoarder) ask(end bool, times int, many hpack.HeaderField, fields ...hpa
 	return stream
 }
 
+// requests begins n that are equal, and yields their streams. The second refers to a
+// field of the first, so that all later ones have the same bytes as it, which need not be
+// made again.
+func (h *hoarder) requests(n, times int, many hpack.HeaderField, fields ...hpack.HeaderField) iter.Seq[uint32] {
+	return func(yield func(stream uint32) bool) {
+		for i := range n {
+			stream := h.next
+			if i < 2 {
+				h.ask(false, times, many, fields...)
+			} else {
+				h.next += 2
+				h.block(stream, false)
+			}
+			if !yield(stream) {
+				return
+			}
+		}
+	}
+}
+
 // block sends what has been encoded.
 func (h *hoarder) block(stream uint32, end bool) {
 	const most = 16 << 10
@@ -80,6 +101,11 @@ func TestHostileServiceMemory(t *testing.T) {
 		t.Skip("moves hundreds of MB")
 	}
 	const requests, most = 250, uint64(mostHeld)
+	var different []hpack.HeaderField
+	for i := range 1000 {
+		different = append(different, hpack.HeaderField{Name: fmt.Sprintf("x%d", i), Value: strings.Repeat("v", 100)})
+	}
+	longList, longValue, largeValue := names(180<<10), strings.Repeat("~", 50<<10), strings.Repeat("~", 150<<10)
 	small := hpack.HeaderField{Name: "x", Value: "y"}
 	for _, tt := range []struct {
 		name   string
@@ -87,37 +113,29 @@ func TestHostileServiceMemory(t *testing.T) {
 		deaf   bool // the handler reads nothing
 	}{
 		{"small fields by reference", func(h *hoarder) {
-			for range requests {
-				h.ask(false, 190<<10/34, small)
+			for range h.requests(requests, 190<<10/34, small) {
 			}
 		}, false},
 		{"small fields up to 1 MiB", func(h *hoarder) {
-			for range requests {
-				h.ask(false, 1<<20/34-10, small)
+			for range h.requests(requests, 1<<20/34-10, small) {
 			}
 		}, false},
 		{"different names", func(h *hoarder) {
-			for range requests {
-				var fields []hpack.HeaderField
-				for i := range 1000 {
-					fields = append(fields, hpack.HeaderField{Name: fmt.Sprintf("x%d", i), Value: strings.Repeat("v", 100)})
-				}
-				h.ask(false, 0, small, fields...)
+			for range h.requests(requests, 0, small, different...) {
 			}
 		}, false},
 		{"large fields", func(h *hoarder) {
 			for range requests {
-				h.ask(false, 0, small, hpack.HeaderField{Name: "x", Value: strings.Repeat("~", 150<<10)})
+				h.ask(false, 0, small, hpack.HeaderField{Name: "x", Value: largeValue})
 			}
 		}, false},
 		{"names of trailers", func(h *hoarder) {
 			for range requests {
-				h.ask(false, 0, small, hpack.HeaderField{Name: "trailer", Value: names(180 << 10)})
+				h.ask(false, 0, small, hpack.HeaderField{Name: "trailer", Value: longList})
 			}
 		}, false},
 		{"names of trailers and a list over the limit", func(h *hoarder) {
-			for range requests {
-				h.ask(false, 1000, small, hpack.HeaderField{Name: "trailer", Value: names(180 << 10)})
+			for range h.requests(requests, 1000, small, hpack.HeaderField{Name: "trailer", Value: longList}) {
 			}
 		}, false},
 		{"trailers", func(h *hoarder) {
@@ -147,8 +165,7 @@ func TestHostileServiceMemory(t *testing.T) {
 			}
 		}, true},
 		{"requests that are reset", func(h *hoarder) {
-			for range 20 * requests {
-				stream := h.ask(false, 1000, small, hpack.HeaderField{Name: "x", Value: strings.Repeat("~", 50<<10)})
+			for stream := range h.requests(20*requests, 1000, small, hpack.HeaderField{Name: "x", Value: longValue}) {
 				h.fr.WriteRSTStream(stream, http2.ErrCodeCancel)
 			}
 		}, false},
