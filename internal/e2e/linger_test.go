@@ -19,6 +19,7 @@ import (
 // viewer can read the answer and send the rest. Of most errors of the service's own
 // it used to see a reset.
 func TestUploadIsReadAfterAnswer(t *testing.T) {
+	t.Parallel()
 	const (
 		length  = "Content-Length: 99999999\r\n"
 		chunked = "Transfer-Encoding: chunked\r\n"

@@ -702,6 +702,7 @@ func inFlight(t testing.TB, url string) <-chan string {
 
 // The service drains: the session is served until its close frame.
 func TestMiniDrain(t *testing.T) {
+	t.Parallel()
 	s := tunneltest.NewService(t, server.Config{DrainTimeout: 20 * time.Second})
 	handler, held, release := holding()
 	c := startMini(t, s, "mini", handler)

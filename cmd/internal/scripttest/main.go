@@ -1,6 +1,7 @@
 package scripttest
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -68,6 +69,12 @@ func (b *building) Run() int {
 		}
 	}
 	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	// A script waits for most of its time: more of them run side by side than there are
+	// processors, unless go test is told how many.
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
