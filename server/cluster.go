@@ -155,10 +155,12 @@ func (n *node) find(ctx context.Context, x *exchange) (*nodeHop, error) {
 	}
 	h, err := n.member.Find(ctx, string(x.tunnel))
 	switch {
-	case err == nil && x.avoid.is(h):
-		if x.avoid.away {
-			return nil, errNodeAway
+	case err == nil && x.avoid.is(h) && x.avoid.away:
+		if n.peer(h.Node).isBack(h.Suspect) {
+			return &nodeHop{node: n, holder: h, tunnel: x.tunnel}, nil
 		}
+		return nil, errNodeAway
+	case err == nil && x.avoid.is(h):
 		if !n.member.Status().Whole {
 			return nil, cluster.ErrUnknown
 		}

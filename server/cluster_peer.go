@@ -120,21 +120,11 @@ func (p *peer) link(ctx context.Context, suspect bool) (*link, error) {
 			p.mu.Unlock()
 			return nil, errBusy
 		}
-		d := p.dial
-		if d == nil || !d.until.IsZero() && time.Now().After(d.until) {
-			d = &dial{done: make(chan struct{})}
-			p.dial = d
-			limit := linkTimeout
-			if suspect {
-				limit = suspectTimeout
-			}
-			if !p.node.spawn(func() { p.connect(d, limit) }) {
-				p.dial = nil
-				p.mu.Unlock()
-				return nil, errNodeAway
-			}
-		}
+		d := p.dialLocked(suspect)
 		p.mu.Unlock()
+		if d == nil {
+			return nil, errNodeAway
+		}
 		select {
 		case <-d.done:
 		case <-ctx.Done():
@@ -144,6 +134,38 @@ func (p *peer) link(ctx context.Context, suspect bool) (*link, error) {
 			return nil, d.err
 		}
 	}
+}
+
+// dialLocked returns the making of a link, which it begins unless that is under way or has
+// failed a moment ago; or nil if this node is at its end.
+func (p *peer) dialLocked(suspect bool) *dial {
+	if d := p.dial; d != nil && (d.until.IsZero() || !time.Now().After(d.until)) {
+		return d
+	}
+	d := &dial{done: make(chan struct{})}
+	p.dial = d
+	limit := linkTimeout
+	if suspect {
+		limit = suspectTimeout
+	}
+	if !p.node.spawn(func() { p.connect(d, limit) }) {
+		p.dial = nil
+		return nil
+	}
+	return d
+}
+
+// isBack reports whether there is a link to the node again, and has one made otherwise,
+// without waiting for it.
+func (p *peer) isBack(suspect bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tidyLocked()
+	if p.closed || len(p.links) > 0 {
+		return len(p.links) > 0
+	}
+	p.dialLocked(suspect)
+	return false
 }
 
 func (l *link) release() {
