@@ -44,7 +44,8 @@ const (
 	standInAnswer     = 1250 * time.Millisecond
 	standInAnswerLast = 5 * time.Second
 
-	// When a stand-in has not helped, the next one waits, longer each time.
+	// When a stand-in has not helped, the next one waits, longer each time that the service
+	// has had to do with it, until there has been none for standInMax.
 	standInFirst = 10 * time.Second
 	standInMax   = time.Hour
 )
@@ -133,6 +134,9 @@ func (r *run) standIn(ctx context.Context, w *suspicion) *session {
 	if r.needless.Swap(false) {
 		r.nextStandIn = r.lastStandIn.Add(r.standIns.next())
 	}
+	if time.Since(r.lastStandIn) > standInMax {
+		r.standIns.reset()
+	}
 	if time.Now().Before(r.nextStandIn) {
 		r.log.Debug().Err(errUnhelpful).Msg("the service has not answered a ping")
 		return nil
@@ -165,7 +169,10 @@ func (r *run) standIn(ctx context.Context, w *suspicion) *session {
 	case err != nil:
 		// As in move, a refusal does not count.
 		r.refusedToken, r.refusedCount = "", 0
-		delay := r.standIns.next()
+		delay := standInFirst
+		if !errors.Is(err, errHeard) && !errors.Is(err, errNoWay) {
+			delay = r.standIns.next()
+		}
 		if re := (*RefusedError)(nil); errors.As(err, &re) {
 			delay = max(delay, re.retryAfter)
 		}
