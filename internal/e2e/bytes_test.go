@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/tunneltest"
 	"github.com/websocktunnel/websocktunnel/server"
@@ -71,6 +72,7 @@ func TestPathBytes(t *testing.T) {
 	br := bufio.NewReader(c)
 	for range n {
 		want := path() + query()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
 		fmt.Fprintf(c, "GET /id%s HTTP/1.1\r\nHost: h\r\n\r\n", want)
 		resp, err := http.ReadResponse(br, nil)
 		if err != nil {

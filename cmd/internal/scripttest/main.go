@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -74,7 +75,7 @@ func (b *building) Run() int {
 	}
 	// A script waits for most of its time: more of them run side by side than there are
 	// processors, unless go test is told how many.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
