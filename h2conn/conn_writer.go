@@ -92,6 +92,10 @@ type combiner struct {
 	// called only by the one who has set flushing. Nil: there is none.
 	direct func(head, p []byte) int
 
+	// whole says that a large message is written to w, where there is no direct, by the one
+	// who makes it, who waits until w has taken it. Guarded by mu.
+	whole bool
+
 	// unsent lets the kernel hold this many bytes that it has not sent. Called only by
 	// the one who has set flushing. Nil: nothing can be done about it.
 	unsent func(n int)
@@ -158,9 +162,15 @@ func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
 	if c.ended {
 		return net.ErrClosed
 	}
-	if c.direct != nil && c.keys == nil && c.pending == nil && !c.flushing && len(p) >= directSize {
-		c.writeThroughLocked(op, p)
-		return nil
+	if c.keys == nil && c.pending == nil && !c.flushing && len(p) >= directSize {
+		switch {
+		case c.direct != nil:
+			c.writeThroughLocked(op, p)
+			return nil
+		case c.whole && !urgent:
+			c.writeWholeLocked(op, p)
+			return nil
+		}
 	}
 	b := c.bufferLocked()
 	*b = appendFrame(*b, op, p, c.keys)
@@ -187,6 +197,21 @@ func (c *combiner) writeThroughLocked(op byte, p []byte) {
 	c.triedLocked(buf, rest)
 }
 
+// writeWholeLocked writes p as a message, without a copy of it. What others write meanwhile
+// is pending. An error comes with a later write, as ever.
+func (c *combiner) writeWholeLocked(op byte, p []byte) {
+	head := appendFrameHeader(c.head[:0], op, 0, len(p))
+	c.flushing = true
+	c.mu.Unlock()
+	err := c.writeAll(head)
+	if err == nil {
+		err = c.writeAll(p)
+	}
+	c.mu.Lock()
+	c.failedLocked(err)
+	c.triedLocked(nil, nil)
+}
+
 func (c *combiner) setUnsent(unsent func(n int)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,6 +222,17 @@ func (c *combiner) setDirect(direct func(head, p []byte) int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.direct = direct
+}
+
+// makesLarge is called for the answering end, before it starts HTTP/2. Where that is the end
+// that has accepted the websocket, as between nodes, its messages may be as large as those
+// of one that has dialled. If it is writing already they stay as they are.
+func (c *combiner) makesLarge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending == nil && !c.flushing {
+		c.buffers, c.most, c.whole = bulkBuffers, bulkQuantum, true
+	}
 }
 
 func (c *combiner) bufferLocked() *[]byte {
@@ -384,9 +420,7 @@ func (c *combiner) flush(buf *[]byte, rest []byte) {
 		c.putBuffer(buf)
 		buf = nil
 		c.mu.Lock()
-		if err != nil && c.err == nil {
-			c.err = err
-		}
+		c.failedLocked(err)
 	}
 	if buf != nil {
 		c.putBuffer(buf)
@@ -435,6 +469,13 @@ func (c *combiner) writeAll(p []byte) (err error) {
 		}
 	}
 	return err
+}
+
+// failedLocked notes that writing has ended with err, unless that is nil.
+func (c *combiner) failedLocked(err error) {
+	if c.err == nil {
+		c.err = err
+	}
 }
 
 // setWriteDeadline bounds the time that waitRoom waits.

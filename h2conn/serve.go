@@ -87,6 +87,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 		}
 	}()
 
+	c.carrier.makesLarge()
 	m := newMeter(len(http2.ClientPreface), int(s2.MaxReadFrameSize), false)
 	m.grows(newStreamWindows(int64(s2.MaxUploadBufferPerStream), int64(s2.MaxUploadBufferPerConnection)))
 	guard := newHeaderGuard(uint32(hs.MaxHeaderBytes) + ownHeaderBytes)
