@@ -14,6 +14,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -160,7 +161,8 @@ type newcomerListener struct {
 }
 
 type newcomer struct {
-	net.Conn
+	netconn.Layer // shows the socket, so that the kernel is kept from holding much of a link's bytes
+
 	from *newcomerListener
 	at   *list.Element // guarded by from's mu; nil: it is none any more
 }
@@ -170,7 +172,7 @@ func (l *newcomerListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &newcomer{Conn: nc, from: l}
+	c := &newcomer{Layer: netconn.Layer{Conn: nc}, from: l}
 	var oldest *newcomer
 	l.mu.Lock()
 	c.at = l.all.PushBack(c)
