@@ -91,6 +91,7 @@ type pace struct {
 	least   int64 // bytes
 	most    int64 // bytes, to which it may grow for idle peers
 	idle    func() int64
+	peers   atomic.Int64 // what idle last said
 	settled atomic.Int64 // what of it counts
 
 	mu      sync.Mutex
@@ -122,7 +123,7 @@ func (p *pace) adapt() bool {
 	v := read(liveHeap, stacks, globals)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
 	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.most))
-	p.ballast.adapt(runtime.NumGoroutine(), v[1])
+	p.ballast.adapt(runtime.NumGoroutine(), v[1], p.peers.Load())
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
@@ -185,6 +186,7 @@ func read(names ...string) []int64 {
 func (p *pace) settle() {
 	if p.idle != nil {
 		idle := p.idle()
+		p.peers.Store(idle)
 		p.settled.Store(min(idle, p.settled.Load()+idle/idleSteps+1))
 	}
 }

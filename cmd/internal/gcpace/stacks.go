@@ -13,8 +13,8 @@ const (
 	wantedStack = 4000
 
 	// A ballast has up to maxBallast bytes, in frames of ballastFrame. Where more would be
-	// needed there is none, as with thousands of idle peers: their stacks are to stay
-	// small, and by then the average says what is usual.
+	// needed there is none, nor where idle peers hold as much: their stacks are to stay
+	// small.
 	maxBallast   = 4 << 20
 	ballastFrame = 16 << 10
 
@@ -37,11 +37,12 @@ type ballast struct {
 	next   int // index of wanted
 }
 
-// adapt is called after a collection that has found so many bytes on all stacks.
-func (b *ballast) adapt(goroutines int, scanned int64) {
+// adapt is called after a collection that has found so many bytes on all stacks, while
+// idle peers hold so many bytes.
+func (b *ballast) adapt(goroutines int, scanned, idle int64) {
 	others := scanned - int64(b.frames)*ballastFrame
 	missing := int64(goroutines+ownGoroutines)*wantedStack - others
-	if missing > maxBallast {
+	if max(missing, idle) > maxBallast {
 		b.wanted, missing = [ballastMemory]int{}, 0
 	}
 	b.wanted[b.next] = int((max(missing, 0) + ballastFrame - 1) / ballastFrame)

@@ -11,28 +11,30 @@ import (
 func TestBallast(t *testing.T) {
 	var b ballast
 	defer b.end()
-	adapt := func(others int, scanned int64) {
+	adapt := func(others int, scanned, idle int64) {
 		running := others
 		if b.stop != nil {
 			running++
 		}
-		b.adapt(running, scanned+int64(b.frames)*ballastFrame)
+		b.adapt(running, scanned+int64(b.frames)*ballastFrame, idle)
 	}
 	for i, tc := range []struct {
 		others  int
 		scanned int64
+		idle    int64
 		want    int
 	}{
-		{0, 50_000, 0}, {10, 10_000, 4}, {100, 50_000, 24}, {1000, 100_000, 241}, {100, 500_000, 241}, {2000, 1_000_000, 0},
-		{1000, 100_000, 240}, {20_000, 40_000_000, 0}, {100, 50_000, 24}, {100, 500_000, 24},
+		{0, 50_000, 0, 0}, {10, 10_000, 0, 4}, {100, 50_000, 0, 24}, {1000, 100_000, 0, 241}, {100, 500_000, 0, 241}, {2000, 1_000_000, 0, 0},
+		{1000, 100_000, 0, 240}, {20_000, 40_000_000, 0, 0}, {100, 50_000, 0, 24}, {100, 500_000, 0, 24}, {100, 50_000, 5 << 20, 0},
 	} {
-		adapt(tc.others, tc.scanned)
+		adapt(tc.others, tc.scanned, tc.idle)
 		if b.frames != tc.want {
 			t.Errorf("%d: %d goroutines with %d bytes: %d frames, want %d", i, tc.others, tc.scanned, b.frames, tc.want)
 		}
 	}
+	adapt(100, 50_000, 0)
 	for range ballastMemory {
-		adapt(0, 50_000)
+		adapt(0, 50_000, 0)
 	}
 	if b.frames != 0 || b.stop != nil {
 		t.Errorf("%d frames stay", b.frames)
