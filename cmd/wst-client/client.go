@@ -11,6 +11,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/gcpace"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/processors"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
@@ -25,6 +26,7 @@ const announceTimeout = time.Second
 // runClient keeps the tunnel open until a signal comes or an error is final.
 func runClient(c config, signals <-chan os.Signal) error {
 	defer gcpace.Start(budget.Available(), nil)()
+	defer processors.Start()()
 
 	announcer := newAnnouncer(c)
 	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, announcer, st) }
