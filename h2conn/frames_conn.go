@@ -114,7 +114,9 @@ func (r *timedReader) Read(p []byte) (int, error) {
 		r.room()
 	}
 	n, err := r.conn.Conn.Read(p)
-	r.conn.lastRead.Store(int64(time.Since(r.conn.start)))
+	if n > 0 { // the end of the connection is nothing that has come
+		r.conn.lastRead.Store(int64(time.Since(r.conn.start)))
+	}
 	return n, err
 }
 

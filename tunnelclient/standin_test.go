@@ -309,3 +309,24 @@ func TestStandInCostsIdleNothing(t *testing.T) {
 		}
 	})
 }
+
+// Nodes fall silent one after the other: the second session is there as soon each time.
+func TestStandInAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cfg := ofSeveral(t)
+		serve(t, cfg, hello)
+		fs := s.next()
+		for i := range 20 {
+			pass(22 * time.Second)
+			fs.expect("/", "hello /")
+			pass(3 * time.Second)
+			s.ln.toService().lose()
+			s.ln.toClient().lose()
+			begun := time.Now()
+			fs = s.next()
+			if d := time.Since(begun); d > 3600*time.Millisecond {
+				t.Errorf("loss %d: the second session came after %v", i, d)
+			}
+		}
+	})
+}
