@@ -47,6 +47,7 @@ func breaker(begun chan<- string) http.Handler {
 // TestHopBreaks: what breaks off at another node breaks off for the viewer, and the record
 // names the party that has done it, as if there were one node.
 func TestHopBreaks(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, path, upgrade string
 		do                  func(holder *testService, c *testClient)
@@ -129,6 +130,7 @@ func (s *testService) brokenAnswer(t *testing.T, path, upgrade string, then func
 // TestHopLost: where the node that has the tunnel is lost in mid-answer, the tunnel client
 // and the target are not to blame.
 func TestHopLost(t *testing.T) {
+	t.Parallel()
 	for _, upgrade := range []string{"", "x"} {
 		records := make(chan *RequestInfo, 1)
 		nodes := newNodes(t, 2, new(cluster.Memory), Config{RequestDone: func(i *RequestInfo) { records <- i }})

@@ -13,6 +13,7 @@ import (
 // TestLinkForgetsCancelled: a request that its viewer cancels, at whatever moment, leaves
 // nothing behind on the link.
 func TestLinkForgetsCancelled(t *testing.T) {
+	t.Parallel()
 	a, b := hopMemoryNodes(t, Config{}, Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	}))

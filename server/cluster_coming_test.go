@@ -51,6 +51,7 @@ func listening(t *testing.T, nodes []*testService) {
 // TestAbsentAtOnce: where all nodes hear each other, an id that nobody has is absent at once;
 // otherwise it waits for news.
 func TestAbsentAtOnce(t *testing.T) {
+	t.Parallel()
 	nodes := newNodes(t, 3, new(cluster.Memory), Config{})
 	ask := func(id string) time.Duration {
 		t.Helper()
@@ -84,6 +85,7 @@ func TestAbsentAtOnce(t *testing.T) {
 // TestComing: a viewer that comes to another node as soon as a tunnel client knows its URL
 // is served, however slow the client and the store are.
 func TestComing(t *testing.T) {
+	t.Parallel()
 	d := &slowStore{Directory: new(cluster.Memory)}
 	nodes := newNodes(t, 3, d, Config{})
 	for i := range 3 {

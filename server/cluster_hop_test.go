@@ -31,6 +31,7 @@ func (s *testService) links(other *testService) []*link {
 // TestHopOfDraining: a node that drains says so to viewers and tunnel clients, but the
 // links of other nodes go on: they carry requests of others.
 func TestHopOfDraining(t *testing.T) {
+	t.Parallel()
 	nodes := newNodes(t, 2, new(cluster.Memory), Config{DrainTimeout: 10 * time.Second})
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	c := nodes[0].connect("here", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -222,6 +223,7 @@ func TestHopRoundTripper(t *testing.T) {
 
 // TestHopFlood: connections that prove nothing keep no node out, and are bounded.
 func TestHopFlood(t *testing.T) {
+	t.Parallel()
 	nodes := newNodes(t, 2, new(cluster.Memory), Config{})
 	addr := nodes[0].cfg.Cluster.Addr
 	for range 3 * newcomers {

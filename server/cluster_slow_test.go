@@ -21,7 +21,7 @@ import (
 // timeout between, gets its answer by another node as by the one that has the tunnel.
 func TestHopSlowViewer(t *testing.T) {
 	t.Parallel()
-	const stall = 1500 * time.Millisecond
+	const stall = 3 * time.Second
 	const size = 16 << 20
 	nodes := newNodes(t, 2, new(cluster.Memory), Config{StallTimeout: stall})
 	nodes[0].waitActive(nodes[0].connect("here", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -232,6 +232,7 @@ func TestStaleHolder(t *testing.T) {
 // TestStaleHolderComesHere is the same where the tunnel client then comes to the node
 // that the viewer has asked.
 func TestStaleHolderComesHere(t *testing.T) {
+	t.Parallel()
 	for _, tt := range staleRequests {
 		t.Run(tt.name, func(t *testing.T) {
 			if !h2conn.ExtendedConnect && strings.Contains(tt.name, "extended CONNECT") {
@@ -258,6 +259,7 @@ func TestStaleHolderComesHere(t *testing.T) {
 // TestStaleHolderTwice: an id that is announced is not taken for absent, however often it
 // has moved.
 func TestStaleHolderTwice(t *testing.T) {
+	t.Parallel()
 	late, nodes := staleNodes(t)
 	late.misleading(t, "restless", nodes[1], nodes[2])
 	nodes[1].waitActive(nodes[1].connect("restless", echoHandler))

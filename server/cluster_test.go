@@ -97,6 +97,7 @@ func (s *testService) waitAnnounced() {
 
 // TestNodes: a viewer of any node reaches a tunnel of any other, in one hop.
 func TestNodes(t *testing.T) {
+	t.Parallel()
 	nodes := newNodes(t, 3, new(cluster.Memory), Config{})
 	for i, holder := range nodes {
 		id := "of-" + string(rune('a'+i))
@@ -169,6 +170,7 @@ func TestNodesNewestWins(t *testing.T) {
 
 // TestNodesFailures: what cannot be known is no 404.
 func TestNodesFailures(t *testing.T) {
+	t.Parallel()
 	d := &faultyDirectory{new(cluster.Memory), make(chan struct{})}
 	nodes := newNodes(t, 2, d, Config{})
 	c := nodes[0].connect("here", echoHandler)
@@ -228,6 +230,7 @@ func TestHopListener(t *testing.T) {
 // TestNodesEvictMoved: a tunnel that has gone from one node to another is evicted at the
 // first one, also with a newer token.
 func TestNodesEvictMoved(t *testing.T) {
+	t.Parallel()
 	nodes := newNodes(t, 2, new(cluster.Memory), Config{})
 	first := nodes[0].connect("moves", echoHandler)
 	nodes[0].waitActive(first)

@@ -79,6 +79,7 @@ func (s *testService) refuse(id string, requests, after int) (seen func() int, t
 // sent again, whatever its method, with the body that it had; not for ever, and not
 // with a part of the body.
 func TestRefusedStream(t *testing.T) {
+	t.Parallel()
 	kept := strings.Repeat("0123456789abcdef", 64<<10/16)
 	for _, tt := range []struct {
 		name            string

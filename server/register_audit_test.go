@@ -35,6 +35,7 @@ func auditLines(t *testing.T, log string) []map[string]any {
 // TestAuditLines: each registration, refusal and replacement leaves one line,
 // with the fields that docs/configuration.md names, and never a token.
 func TestAuditLines(t *testing.T) {
+	t.Parallel()
 	var log lockedBuffer
 	s := newService(t, Config{Logger: zerolog.New(&log)})
 	now := time.Now().Unix()

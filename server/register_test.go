@@ -361,6 +361,7 @@ func TestHandshakesAreShared(t *testing.T) {
 // TestSilentHandshakesOfOneTunnel: whoever has a token for one id, and does not
 // go on after the 101, keeps nobody else from registering.
 func TestSilentHandshakesOfOneTunnel(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{})
 	request := registration(t, "silent")
 	for range maxHandshakes + 10 {

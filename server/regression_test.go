@@ -32,6 +32,7 @@ func (s *testService) dialRaw(request string) (net.Conn, *bufio.Reader) {
 // TestStallTimerNeverFiresLate: x/net's ResponseWriter is gone after the handler;
 // a viewer that opened its window at the right moment ended the process.
 func TestStallTimerNeverFiresLate(t *testing.T) {
+	t.Parallel()
 	for range 2000 {
 		over := false
 		var d stallTimer
@@ -92,6 +93,7 @@ func TestCloseSaysDraining(t *testing.T) {
 // of its request, whatever comes on the connection belongs to that body. (With
 // full duplex on, net/http takes it for the next request, or panics.)
 func TestUnreadBodyEndsConnection(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{})
 	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "5")
@@ -304,6 +306,7 @@ func TestGoawayDoesNotProlongDrain(t *testing.T) {
 
 // TestShutdownIsBounded: a viewer that never ends its request holds up nothing.
 func TestShutdownIsBounded(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{})
 	c, br := s.dialRaw("POST /nobody/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nx")
 	br.ReadString('\n')

@@ -78,6 +78,7 @@ func TestStartupWait(t *testing.T) {
 // TestDrainDelay: the heartbeat fails at once, tunnels are asked to go only
 // after the delay, and viewers are sent to other connections.
 func TestDrainDelay(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{DrainDelay: 300 * time.Millisecond})
 	c := s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hints" {
@@ -137,6 +138,7 @@ func TestDrainDelayCutShort(t *testing.T) {
 // TestLeavingSessionWaitsForItsClient: a session that is sent away serves on
 // until its client says that it is elsewhere, and not for ever.
 func TestLeavingSessionWaitsForItsClient(t *testing.T) {
+	t.Parallel()
 	for _, says := range []bool{true, false} {
 		t.Run(fmt.Sprintf("goaway=%v", says), func(t *testing.T) {
 			t.Parallel()

@@ -227,6 +227,7 @@ func waitFor(t testing.TB, cond func() bool) {
 
 // TestShutdown walks the list in the doc comment of Shutdown.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{DrainTimeout: 20 * time.Second})
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once

@@ -54,6 +54,7 @@ func TestStalledHTTP2Viewer(t *testing.T) {
 // TestStalledUpgrade: a target that takes nothing of an upgraded stream loses
 // it, and one that is merely quiet does not.
 func TestStalledUpgrade(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{StallTimeout: 300 * time.Millisecond})
 	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()

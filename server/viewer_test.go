@@ -235,6 +235,7 @@ func TestParallelRequests(t *testing.T) {
 
 // TestTunnelFull: a request over the limit waits, and then gets 503.
 func TestTunnelFull(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{MaxStreams: 2})
 	release := make(chan struct{})
 	arrived := make(chan struct{}, 10)
@@ -326,6 +327,7 @@ func TestTunnelDies(t *testing.T) {
 }
 
 func TestResponseHeaderTimeout(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{ResponseHeaderTimeout: 500 * time.Millisecond}) // "/early" has to be faster
 	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/early" {
@@ -354,6 +356,7 @@ func TestResponseHeaderTimeout(t *testing.T) {
 // TestStalledUpload: a target that takes nothing ends the request, one that is
 // merely quiet does not.
 func TestStalledUpload(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{StallTimeout: 300 * time.Millisecond})
 	cancelled := make(chan struct{})
 	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -396,6 +399,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // TestStalledViewer: a viewer that takes nothing is cut off, and the target
 // learns it.
 func TestStalledViewer(t *testing.T) {
+	t.Parallel()
 	s := newService(t, Config{StallTimeout: 300 * time.Millisecond})
 	cancelled := make(chan struct{})
 	s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -767,6 +771,7 @@ func TestTLSHTTP10(t *testing.T) {
 // there never was: not by the answer, also while viewers wait for tunnels after
 // the start, and not by the time it takes.
 func TestOfflineIsUnknown(t *testing.T) {
+	t.Parallel()
 	for name, wait := range map[string]time.Duration{"": 0, "after the start": 1500 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
