@@ -115,6 +115,30 @@ func (m *Member) Doubt(id string, h Holder) {
 	}
 }
 
+// Misled says that another node has taken this one for that of id, which is not served here.
+// If the directory has an entry that says so, it is deleted: a directory that has lost what
+// it was told last may have such entries, which would mislead others until they run out.
+func (m *Member) Misled(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held[id] != nil || m.gone[id] != nil || m.cache.isAbsent(id, time.Now()) {
+		return
+	}
+	if _, elsewhere := m.cachedLocked(id); !elsewhere { // otherwise it has moved, and others hear of that
+		m.flyLocked(id)
+	}
+}
+
+// disown has e deleted, which names this process, if there is no session for it.
+func (m *Member) disown(e Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.Boot == m.boot && m.held[e.ID] == nil && m.gone[e.ID] == nil && len(m.gone) < maxCached {
+		m.gone[e.ID] = []Entry{e}
+		m.markLocked(e.ID)
+	}
+}
+
 // flight is a lookup under way, for all that wait for it.
 type flight struct {
 	done   chan struct{}
@@ -169,6 +193,7 @@ func (m *Member) ask(ctx context.Context, id string) (Holder, error) {
 		return m.settle(ctx, id, "", "")
 	case e.Node == m.cfg.Name:
 		// Of a session that has just ended, or from before this node was restarted.
+		m.disown(e)
 		return m.settle(ctx, id, "", "")
 	}
 	m.mu.Lock()

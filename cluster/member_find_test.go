@@ -243,6 +243,46 @@ func TestDoubt(t *testing.T) {
 	})
 }
 
+// A directory that has lost the end of a tunnel names its node for it until that node is
+// asked once.
+func TestMisled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		nodes := start(t, store, "a", "b")
+		a, b := nodes[0], nodes[1]
+		for name, ask := range map[string]func(id string){
+			"by another node": b.Misled,
+			"by a viewer":     func(id string) { b.wantAt(t, id, "absent") },
+		} {
+			id := strings.ReplaceAll(name, " ", "-")
+			b.Register(id, cluster.Origin{})
+			synctest.Wait()
+			old, err := store.Get(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Unregister(id)
+			synctest.Wait()
+			elapse(2 * cluster.AbsentLife)
+			if _, err := store.Put(t.Context(), []cluster.Entry{old}); err != nil {
+				t.Fatal(err)
+			}
+			a.wantAt(t, id, "b")
+			ask(id)
+			elapse(cluster.BeatEvery)
+			if _, err := store.Get(t.Context(), id); !errors.Is(err, cluster.ErrAbsent) {
+				t.Errorf("%s: the directory has it still: %v", name, err)
+			}
+			a.wantAt(t, id, "absent")
+		}
+		b.Register("held", cluster.Origin{})
+		synctest.Wait()
+		b.Misled("held")
+		elapse(cluster.BeatEvery)
+		a.wantAt(t, "held", "b")
+	})
+}
+
 func holderOf(t *testing.T, n *testNode, id string) cluster.Holder {
 	t.Helper()
 	h, err := n.Find(t.Context(), id)

@@ -164,6 +164,11 @@ func (m *model) settled() {
 	}
 	clear(m.apart)
 	m.elapse(cluster.TouchEvery*6/5 + cluster.Reassertion + 2*cluster.BeatEvery)
+	for _, n := range m.nodes {
+		if s := n.Status(); !s.Whole || !s.Reachable || s.Pending > 0 {
+			m.errorf("in the end: %+v", s)
+		}
+	}
 	for k := range modelIDs {
 		id := fmt.Sprint("id", k)
 		var newest *modelSession
@@ -184,11 +189,6 @@ func (m *model) settled() {
 			if got := m.requestTo(n, id); got != newest {
 				m.errorf("in the end, a request to %s for %s goes to %v, want %v", n.Name(), id, got, newest)
 			}
-		}
-	}
-	for _, n := range m.nodes {
-		if s := n.Status(); !s.Whole || !s.Reachable || s.Pending > 0 {
-			m.errorf("in the end: %+v", s)
 		}
 	}
 }

@@ -175,6 +175,13 @@ func (n *node) find(ctx context.Context, x *exchange) (*nodeHop, error) {
 	return nil, err
 }
 
+// misled says that another node has taken this one for that of l.
+func (n *node) misled(l label) {
+	if n != nil {
+		n.member.Misled(string(l))
+	}
+}
+
 // begin counts a request to another node, and end takes it back.
 func (n *node) begin() {
 	n.mu.Lock()

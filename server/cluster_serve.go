@@ -71,6 +71,7 @@ func (x *exchange) refuseHop(err error, f *failure) {
 	switch {
 	case errors.Is(err, errNotHere):
 		status, code = http.StatusMisdirectedRequest, hopNotHere
+		x.srv.cluster.misled(x.tunnel)
 	case errors.Is(err, errBare):
 		status, code = http.StatusTemporaryRedirect, hopBare
 	default:
