@@ -235,6 +235,9 @@ func (m *Member) settle(ctx context.Context, id, node, boot string) (Holder, err
 	if node != "" && !m.endedLocked(node, boot) {
 		return Holder{}, ErrUnknown
 	}
+	if h, err := m.staleLocked(id, ErrAbsent); err == nil && h.Suspect {
+		return h, nil // it could not announce again what the directory has lost
+	}
 	m.cache.putAbsent(id, time.Now().Add(absentLife))
 	return Holder{}, ErrAbsent
 }

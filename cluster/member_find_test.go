@@ -560,6 +560,33 @@ func TestFlushKeepsKnown(t *testing.T) {
 	})
 }
 
+// The directory loses everything while a node cannot reach it, which therefore does not
+// announce its ids again. What others know of these counts, as long as they know that node.
+func TestFlushKeepsKnownOfCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(cluster.Memory)
+		nodes := start(t, store, "a", "b")
+		a, b := nodes[0], nodes[1]
+		b.Register("id", cluster.Origin{})
+		synctest.Wait()
+		a.wantAt(t, "id", "b")
+		b.line.cutOff()
+		store.Flush()
+		for range 60 {
+			elapse(5 * time.Second)
+			if got := a.at(t, "id"); strings.TrimSuffix(got, "?") != "b" {
+				t.Errorf("a finds it at %s", got)
+			}
+		}
+		a.wantAt(t, "nobody", "absent")
+		b.line.heal()
+		elapse(cluster.Reassertion)
+		b.Unregister("id")
+		elapse(cluster.BeatEvery)
+		a.wantAt(t, "id", "absent")
+	})
+}
+
 // A fail-over puts a replica in charge that has missed where an id has moved to. What is
 // known of it is newer, and counts until the nodes have announced everything again.
 func TestFailOverKeepsKnown(t *testing.T) {
