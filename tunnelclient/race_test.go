@@ -3,4 +3,4 @@
 package tunnelclient_test
 
 // mostHeld has room for what the race detector makes of everything.
-const mostHeld = 96 << 20
+const mostHeld = 128 << 20
