@@ -22,6 +22,12 @@ const (
 	saturated     = 0.85
 	enough        = 0.6
 	calmIntervals = 20
+
+	// Nor is it for one where a part of more than crowded of what is ready to run waits for
+	// longWait or more, as on a machine whose processors others use too: a program gets
+	// less of them with one thread than with several.
+	crowded  = 0.05
+	longWait = time.Millisecond
 )
 
 // Start lets the program run on one processor, or on all that Go would use while one is
@@ -51,6 +57,7 @@ func run(done <-chan struct{}, cpu func() (time.Duration, bool)) {
 	defer t.Stop()
 	var g governor
 	used, _ := cpu()
+	waits := newWaits()
 	for last := time.Now(); ; {
 		select {
 		case <-done:
@@ -60,7 +67,7 @@ func run(done <-chan struct{}, cpu func() (time.Duration, bool)) {
 		now := time.Now()
 		n, _ := cpu()
 		wide := g.wide
-		next := g.look(float64(n-used) / float64(max(now.Sub(last), 1)))
+		next := g.look(float64(n-used)/float64(max(now.Sub(last), 1)), waits.late())
 		used, last = n, now
 		switch {
 		case g.wide && !wide:
@@ -78,15 +85,15 @@ type governor struct {
 	calm int  // for so many intervals one would have been
 }
 
-// look takes how many processors have been used since the last time, and returns when to
-// look again.
-func (g *governor) look(load float64) time.Duration {
-	if load < enough {
+// look takes how many processors have been used since the last time, and which part of
+// what was ready has waited for long. It returns when to look again.
+func (g *governor) look(load, late float64) time.Duration {
+	if load < enough && late <= crowded {
 		g.calm++
 	} else {
 		g.calm = 0
 	}
-	g.wide = g.wide && g.calm < calmIntervals || load > saturated
+	g.wide = g.wide && g.calm < calmIntervals || load > saturated || load > resting && late > crowded
 	if load < resting && !g.wide {
 		return restInterval
 	}

@@ -20,27 +20,46 @@ func TestCPUTime(t *testing.T) {
 	}
 }
 
+// TestWaits: one processor that is kept busy makes others wait.
+func TestWaits(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	w := newWaits()
+	for w.late() == 0 {
+		done := make(chan struct{})
+		for range 100 {
+			go func() { done <- struct{}{} }()
+		}
+		for begun := time.Now(); time.Since(begun) < 2*longWait; {
+		}
+		for range 100 {
+			<-done
+		}
+	}
+}
+
 func TestGovernor(t *testing.T) {
 	var g governor
 	for i, tc := range []struct {
 		load  float64
+		late  float64
 		times int
 		wide  bool
 	}{
-		{0, 3, false}, {0.8, 50, false}, {0.9, 1, true}, {1.7, 100, true}, {0.7, 100, true},
-		{0.5, calmIntervals - 1, true}, {0.7, 1, true}, {0.5, calmIntervals - 1, true}, {0, 1, false}, {0, 100, false}, {0.86, 1, true},
+		{0, 0, 3, false}, {0.8, 0, 50, false}, {0.9, 0, 1, true}, {1.7, 0, 100, true}, {0.7, 0, 100, true},
+		{0.5, 0, calmIntervals - 1, true}, {0.7, 0, 1, true}, {0.5, 0, calmIntervals - 1, true}, {0, 0, 1, false}, {0, 0, 100, false}, {0.86, 0, 1, true},
+		{0, 0, calmIntervals, false}, {0.01, 1, 100, false}, {0.2, 0.04, 100, false}, {0.2, 0.06, 1, true}, {0.2, 0.06, 100, true}, {0.2, 0.04, calmIntervals, false},
 	} {
 		for range tc.times {
-			g.look(tc.load)
+			g.look(tc.load, tc.late)
 		}
 		if g.wide != tc.wide {
 			t.Errorf("%d: after %d × %v wide is %v", i, tc.times, tc.load, g.wide)
 		}
 	}
-	if d := new(governor).look(0.01); d != restInterval {
+	if d := new(governor).look(0.01, 0); d != restInterval {
 		t.Errorf("at rest it looks again after %v", d)
 	}
-	if d := new(governor).look(0.2); d != busyInterval {
+	if d := new(governor).look(0.2, 0); d != busyInterval {
 		t.Errorf("at work it looks again after %v", d)
 	}
 }
