@@ -441,20 +441,8 @@ func (r *run) retire(s *session) {
 // back. Networks that come and go are followed at the pace of the back-off.
 func (r *run) move(ctx context.Context, s *session) *session {
 	r.log.Info().Msg("the network has changed: replacing the session")
-	// An attempt beside a session that serves is no change of state.
-	r.retired = append(r.retired, s)
-	next, err := r.connect(ctx)
-	r.retired = slices.DeleteFunc(r.retired, func(old *session) bool { return old == s })
-	switch {
-	case ctx.Err() != nil:
-		if next != nil {
-			next.conn.Close()
-		}
-		return nil
-	case err != nil:
-		// What answers on the new network may be no service at all, so that
-		// its refusal does not count.
-		r.refusedToken, r.refusedCount = "", 0
+	next, err := r.beside(ctx, s, func() (*session, error) { return r.connect(ctx) })
+	if err != nil {
 		r.nextMove = time.Now().Add(r.failed(err).delay)
 		if s.gone() {
 			return nil // which is reported next
@@ -462,11 +450,42 @@ func (r *run) move(ctx context.Context, s *session) *session {
 		r.report(State{Phase: PhaseConnected, Reason: "the network has changed", Err: err, Next: r.nextMove})
 		return nil
 	}
-	r.nextMove = time.Now().Add(r.moves.next())
+	if next != nil {
+		r.nextMove = time.Now().Add(r.moves.next())
+		r.yield(s, next, func() {})
+	}
+	return next
+}
+
+// beside calls open for a session beside s, which serves meanwhile, so that the attempt is
+// no change of state. What answers it may be no service at all, so its refusal does not
+// count. When ctx is over there is neither a session nor an error.
+func (r *run) beside(ctx context.Context, s *session, open func() (*session, error)) (*session, error) {
+	r.retired = append(r.retired, s)
+	next, err := open()
+	r.retired = slices.DeleteFunc(r.retired, func(old *session) bool { return old == s })
+	switch {
+	case ctx.Err() != nil:
+		if next != nil {
+			next.conn.Close()
+		}
+		return nil, nil
+	case err != nil:
+		r.refusedToken, r.refusedCount = "", 0
+		return nil, err
+	}
+	return next, nil
+}
+
+// yield lets s, which next has taken the place of, end when it has done its work, and then
+// calls done in another goroutine.
+func (r *run) yield(s, next *session, done func()) {
 	r.retire(s)
 	s.yielding = true
-	r.wg.Go(func() { s.yieldTo(next, yieldAfter) })
-	return next
+	r.wg.Go(func() {
+		s.yieldTo(next, yieldAfter)
+		done()
+	})
 }
 
 // ended says how long to wait after s has ended, or that there is no sense in

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http/httptrace"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,21 +153,14 @@ func (r *run) standIn(ctx context.Context, w *suspicion) *session {
 		}
 	})
 
-	r.retired = append(r.retired, s) // an attempt beside a session is no change of state
-	next, err := r.connectWithin(attempt, max(standInAnswer, 2*s.dialled))
-	if errors.Is(err, errNoAnswer) {
-		next, err = r.connectWithin(attempt, max(standInAnswerLast, 2*s.dialled))
-	}
-	r.retired = slices.DeleteFunc(r.retired, func(old *session) bool { return old == s })
-	switch {
-	case ctx.Err() != nil:
-		if next != nil {
-			next.conn.Close()
+	next, err := r.beside(ctx, s, func() (*session, error) {
+		next, err := r.connectWithin(attempt, max(standInAnswer, 2*s.dialled))
+		if errors.Is(err, errNoAnswer) {
+			next, err = r.connectWithin(attempt, max(standInAnswerLast, 2*s.dialled))
 		}
-		return nil
-	case err != nil:
-		// As in move, a refusal does not count.
-		r.refusedToken, r.refusedCount = "", 0
+		return next, err
+	})
+	if err != nil {
 		delay := standInFirst
 		if !errors.Is(err, errHeard) && !errors.Is(err, errNoWay) {
 			delay = r.standIns.next()
@@ -180,14 +172,13 @@ func (r *run) standIn(ctx context.Context, w *suspicion) *session {
 		r.log.Info().Err(err).Msg("could not open a session beside the silent one")
 		return nil
 	}
-	r.retire(s)
-	s.yielding = true
-	r.wg.Go(func() {
-		s.yieldTo(next, yieldAfter)
-		if heard() {
-			r.needless.Store(true)
-		}
-	})
+	if next != nil {
+		r.yield(s, next, func() {
+			if heard() {
+				r.needless.Store(true)
+			}
+		})
+	}
 	return next
 }
 
