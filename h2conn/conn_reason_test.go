@@ -32,14 +32,8 @@ func (c *muteConn) Write(p []byte) (int, error) {
 // mutable is like conns, but its dialled end can be made mute.
 func mutable(t *testing.T) (dialled, accepted *h2conn.Conn, link *muteConn) {
 	t.Helper()
-	got := make(chan *h2conn.Conn, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := h2conn.Accept(w, r, h2conn.AcceptOptions{})
-		if err != nil {
-			t.Error(err)
-		}
-		got <- c
-	}))
+	h, got := accepting(t, h2conn.AcceptOptions{})
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	link = new(muteConn)
 	dialled, _, err := h2conn.Dial(t.Context(), srv.URL, h2conn.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{

@@ -127,14 +127,8 @@ func TestCloseOnSilentPeer(t *testing.T) {
 // TestCloseOnSilentTLSPeer: a TLS connection waits for its close_notify to
 // leave, up to 5 s.
 func TestCloseOnSilentTLSPeer(t *testing.T) {
-	got := make(chan *h2conn.Conn, 1)
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := h2conn.Accept(w, r, h2conn.AcceptOptions{})
-		if err != nil {
-			t.Error(err)
-		}
-		got <- c
-	}))
+	h, got := accepting(t, h2conn.AcceptOptions{})
+	srv := httptest.NewTLSServer(h)
 	defer srv.Close()
 	a, _, err := h2conn.Dial(t.Context(), srv.URL, h2conn.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
 		TLSClientConfig: srv.Client().Transport.(*http.Transport).TLSClientConfig,
@@ -168,14 +162,8 @@ func TestCloseOnSilentTLSPeer(t *testing.T) {
 // TestStuckPeer: a peer that takes nothing ends the connection after the
 // write timeout although each Write returned at once.
 func TestStuckPeer(t *testing.T) {
-	got := make(chan *h2conn.Conn, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := h2conn.Accept(w, r, h2conn.AcceptOptions{WriteTimeout: 200 * time.Millisecond})
-		if err != nil {
-			t.Error(err)
-		}
-		got <- c
-	}))
+	h, got := accepting(t, h2conn.AcceptOptions{WriteTimeout: 200 * time.Millisecond})
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 	a, _, err := h2conn.Dial(t.Context(), srv.URL, h2conn.DialOptions{})
 	if err != nil {
@@ -244,14 +232,8 @@ func TestDialRefused(t *testing.T) {
 }
 
 func TestDialContextBoundsOnlyTheHandshake(t *testing.T) {
-	got := make(chan *h2conn.Conn, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := h2conn.Accept(w, r, h2conn.AcceptOptions{})
-		if err != nil {
-			t.Error(err)
-		}
-		got <- c
-	}))
+	h, got := accepting(t, h2conn.AcceptOptions{})
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	a, _, err := h2conn.Dial(ctx, srv.URL, h2conn.DialOptions{})

@@ -12,20 +12,27 @@ import (
 
 const testSubprotocol = "test.h2"
 
-// conns returns both ends of one websocket over a real TCP connection:
-// dialled is the answering end in a tunnel, accepted the asking end.
-func conns(t testing.TB) (dialled, accepted *h2conn.Conn) {
-	t.Helper()
+// accepting returns a handler that accepts a websocket, and where it puts it. That is
+// closed if there is none.
+func accepting(t testing.TB, o h2conn.AcceptOptions) (http.Handler, <-chan *h2conn.Conn) {
 	got := make(chan *h2conn.Conn, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := h2conn.Accept(w, r, h2conn.AcceptOptions{Subprotocol: testSubprotocol})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := h2conn.Accept(w, r, o)
 		if err != nil {
 			t.Error(err)
 			close(got)
 			return
 		}
 		got <- c
-	}))
+	}), got
+}
+
+// conns returns both ends of one websocket over a real TCP connection:
+// dialled is the answering end in a tunnel, accepted the asking end.
+func conns(t testing.TB) (dialled, accepted *h2conn.Conn) {
+	t.Helper()
+	h, got := accepting(t, h2conn.AcceptOptions{Subprotocol: testSubprotocol})
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	dialled, _, err := h2conn.Dial(t.Context(), srv.URL, h2conn.DialOptions{Subprotocol: testSubprotocol})
 	if err != nil {
