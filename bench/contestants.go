@@ -91,6 +91,26 @@ type environment struct {
 	link    *relaySettings // between the two ends; nil: loopback as it is
 	tunnels int            // tunnels that the viewers are spread over, where a contestant has several
 	target  string         // address of the target
+
+	// far is for the processes beside the target; nil: they run where all do.
+	far *group
+}
+
+// behind returns the environment of the processes beside the target.
+func (e *environment) behind() *environment {
+	if e.far == nil {
+		return e
+	}
+	b := *e
+	b.group = e.far
+	return &b
+}
+
+// between returns an environment whose processes run at the ends of a link.
+func (e *environment) between(ends lossyLinkEnds) *environment {
+	b := *e
+	b.group, b.far = e.within(ends.Near), e.within(ends.Far)
+	return &b
 }
 
 // serverTLS is the certificate for public ends.
@@ -153,7 +173,7 @@ func startOneProxy(ctx context.Context, e *environment) (*contender, error) {
 func startTwoProxies(http2 bool) func(context.Context, *environment) (*contender, error) {
 	return func(ctx context.Context, e *environment) (*contender, error) {
 		var l listening
-		near, err := e.role(ctx, "proxy", proxySettings{TLS: e.serverTLS(), Upstream: "http://" + e.target}, &l)
+		near, err := e.behind().role(ctx, "proxy", proxySettings{TLS: e.serverTLS(), Upstream: "http://" + e.target}, &l)
 		if err != nil {
 			return nil, err
 		}
@@ -177,7 +197,7 @@ func startYamux(ctx context.Context, e *environment) (*contender, error) {
 		return nil, err
 	}
 	var ready struct{}
-	client, err := e.role(ctx, "yamux-client", yamuxClientSettings{Service: e.scheme() + "://" + addr, Target: "http://" + e.target}, &ready)
+	client, err := e.behind().role(ctx, "yamux-client", yamuxClientSettings{Service: e.scheme() + "://" + addr, Target: "http://" + e.target}, &ready)
 	return &contender{endpoints: e.viewers(l.Addr), service: []*process{service}, client: []*process{client}}, err
 }
 
@@ -197,10 +217,10 @@ func newSecret() string {
 
 // startService starts the service of one of our builds on a port.
 func (e *environment) startService(ctx context.Context, name, secret string, port int) (*ourService, error) {
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	addr := fmt.Sprintf("%s:%d", e.place.host(), port)
 	env := []string{
 		"TASKCLUSTER_PROXY_SECRET_A=" + secret,
-		"LISTEN_ADDR=127.0.0.1",
+		"LISTEN_ADDR=" + e.place.host(),
 		fmt.Sprintf("PORT=%d", port),
 		"URL_PREFIX=" + e.scheme() + "://" + addr,
 		"ENV=production",
@@ -229,7 +249,7 @@ func (e *environment) startClient(ctx context.Context, name string, s *ourServic
 	if e.secure {
 		args = append(args, "--ca-file", e.cert.Cert)
 	}
-	p, err := e.start(ctx, name+"-client", []string{"WST_TOKEN=" + token}, true, filepath.Join(e.bins[name], "wst-client"), args...)
+	p, err := e.behind().start(ctx, name+"-client", []string{"WST_TOKEN=" + token}, true, filepath.Join(e.bins[name], "wst-client"), args...)
 	if err != nil {
 		return nil, err
 	}

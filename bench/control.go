@@ -65,7 +65,12 @@ func control(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	}
 	progress := newProgress(stderr, steps(o))
 	for _, w := range workloads {
-		if !wants(o.only, w.name) {
+		if !w.asked(o) {
+			continue
+		}
+		if err := w.can(); err != nil {
+			progress.clear()
+			fmt.Fprintf(stdout, "\n%s: not measured: %v\n", w.name, err)
 			continue
 		}
 		wr := runWorkload(ctx, w, &base, o, progress)
@@ -190,7 +195,7 @@ func thisMachine() machine {
 func steps(o options) int {
 	n := 0
 	for _, w := range workloads {
-		if wants(o.only, w.name) {
+		if w.asked(o) && w.can() == nil {
 			n += len(w.field(o)) * o.rounds
 		}
 	}
@@ -201,6 +206,9 @@ func steps(o options) int {
 // fails once is left out from then on; its error is part of the result.
 func runWorkload(ctx context.Context, w workload, base *environment, o options, progress *progress) *workloadResult {
 	result := &workloadResult{Name: w.name, Title: w.title, Metrics: w.metrics, Yardstick: w.yardstick}
+	if w.condition != nil {
+		result.Title += "; " + w.condition(o)
+	}
 	e := base.fresh()
 	defer e.end()
 	e.secure, e.link, e.tunnels = w.secure, w.link, w.tunnels

@@ -12,5 +12,8 @@
 // process group of its own and is killed when the measurement ends, when the
 // user presses Ctrl-C, and by the kernel if the controller dies.
 //
+// The workloads loss-* need root: their processes run in network namespaces, at the
+// two ends of a link that a process makes of two TUN devices (lossylink.go).
+//
 // It runs on Linux, because it reads /proc.
 package main

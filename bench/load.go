@@ -21,6 +21,7 @@ const (
 	loadRequests = "requests" // requests one after the other on each connection
 	loadDownload = "download" // one body on each connection
 	loadUpload   = "upload"
+	loadArrive   = "arrive" // uploads, as fast as they arrive at the target
 	loadFair     = "fair"   // requests without and with a download beside them
 	loadEcho     = "echo"   // websocket messages, each waiting for its echo
 	loadEvents   = "events" // server-sent events
@@ -33,6 +34,8 @@ type loadSettings struct {
 	Endpoints []endpoint `json:"endpoints"` // connections are spread over them
 	Conns     int        `json:"conns"`
 	Size      int64      `json:"size"` // of an answer, body or message
+
+	Target string `json:"target"` // address of the target, for arrivals
 
 	// Warmup comes before the measured time. Transfers have none; they end
 	// when all is there, or after Time.
@@ -61,6 +64,7 @@ func runLoad(ctx context.Context, s loadSettings) error {
 		loadRequests: measureRequests,
 		loadDownload: measureTransfers,
 		loadUpload:   measureTransfers,
+		loadArrive:   measureArrivals,
 		loadFair:     measureFairness,
 		loadEcho:     measureEcho,
 		loadEvents:   measureEvents,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -123,12 +124,103 @@ func (c *httpConn) upload(e endpoint, size int64, moved *atomic.Int64) error {
 	return err
 }
 
-// measureFairness makes requests for Size bytes, one each 20 ms, for Time
-// without and for Time with an endless download through the same tunnel.
-func measureFairness(ctx context.Context, s loadSettings) (values, error) {
-	e := s.endpoint(0)
+// measureArrivals uploads on each connection and measures how many bytes of that
+// the target gets within Time. What viewers have written says little where a
+// slow link is behind large buffers. The bodies of Size bytes must not end by then.
+func measureArrivals(ctx context.Context, s loadSettings) (values, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	ended := make(chan error, s.Conns)
+	for i := range s.Conns {
+		e := s.endpoint(i)
+		c, err := dialHTTP(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		defer c.close()
+		if err := c.get(e.request("GET", "/bytes?n=1", ""), 1); err != nil {
+			return nil, err
+		}
+		wg.Go(func() {
+			var written atomic.Int64
+			ended <- c.upload(e, s.Size, &written)
+		})
+	}
+	asked, err := dialHTTP(ctx, endpoint{Addr: s.Target})
+	if err != nil {
+		return nil, err
+	}
+	defer asked.close()
+	if err := pause(ctx, s.Warmup); err != nil {
+		return nil, err
+	}
+	before, err := asked.arrived(s.Target)
+	if err != nil {
+		return nil, err
+	}
+	m, err := startMeter(s.CPU)
+	if err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, s.Time); err != nil {
+		return nil, err
+	}
+	after, err := asked.arrived(s.Target)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case err := <-ended:
+		return nil, fmt.Errorf("an upload has ended: %w", errors.Join(err, io.ErrUnexpectedEOF))
+	default:
+	}
 	v := values{}
-	unloaded, err := probe(ctx, e, s)
+	n := float64(after.Bytes - before.Bytes)
+	if n == 0 {
+		return nil, fmt.Errorf("nothing arrived within %v", s.Time)
+	}
+	if _, err := m.stop(v, n/1e6); err != nil {
+		return nil, err
+	}
+	v[metricBytes] = n / (float64(after.Nanoseconds-before.Nanoseconds) / 1e9)
+	return v, nil
+}
+
+// arrivals is what a target says about the bodies of requests.
+type arrivals struct {
+	Bytes       int64 `json:"bytes"` // since it runs
+	Nanoseconds int64 `json:"nanoseconds"`
+}
+
+// arrived asks a target.
+func (c *httpConn) arrived(host string) (arrivals, error) {
+	var got arrivals
+	if _, err := c.conn.Write(endpoint{Addr: host}.request("GET", "/arrived", "")); err != nil {
+		return got, err
+	}
+	a, err := c.readAnswer()
+	if err != nil {
+		return got, err
+	}
+	if a.status != 200 {
+		return got, c.unexpected(a)
+	}
+	text, err := io.ReadAll(c.body(a))
+	if err != nil {
+		return got, err
+	}
+	return got, json.Unmarshal(text, &got)
+}
+
+// measureFairness makes requests for Size bytes, one each 20 ms, for Time
+// without and for Time with an endless download through the same tunnel. Where
+// there are several, the download has one to itself.
+func measureFairness(ctx context.Context, s loadSettings) (values, error) {
+	e, beside := s.endpoint(0), s.endpoint(1)
+	v := values{}
+	unloaded, err := probe(ctx, beside, s)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +239,7 @@ func measureFairness(ctx context.Context, s loadSettings) (values, error) {
 		return nil, err
 	}
 	before, start := moved.Load(), time.Now()
-	loaded, err := probe(ctx, e, s)
+	loaded, err := probe(ctx, beside, s)
 	if err != nil {
 		return nil, fmt.Errorf("beside a download: %w", err)
 	}

@@ -21,6 +21,7 @@ var roles = map[string]func(ctx context.Context, settings []byte) error{
 	"yamux-service": role(runYamuxService),
 	"yamux-client":  role(runYamuxClient),
 	"relay":         role(runRelay),
+	"lossy-link":    role(runLossyLink),
 	"crowd":         role(runCrowd),
 	"load":          role(runLoad),
 }
@@ -60,6 +61,11 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 		return 0
+	}
+
+	if len(args) > 0 && args[0] == "enter" {
+		fmt.Fprintf(stderr, "bench: %v\n", enterPlace(args[1:])) // it returns on errors only
+		return 1
 	}
 
 	opts, err := parseOptions(args, stderr)

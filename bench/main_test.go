@@ -9,7 +9,7 @@ import (
 
 // The test binary is what the controller starts in other roles.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "role" {
+	if len(os.Args) > 1 && (os.Args[1] == "role" || os.Args[1] == "enter") {
 		main()
 		return
 	}

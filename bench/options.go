@@ -23,6 +23,7 @@ type options struct {
 	seconds time.Duration // length of one timed measurement
 	json    string
 	svg     string
+	loss    float64 // percent of the packets that lossy links lose
 	note    string
 	keep    string
 }
@@ -50,6 +51,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	fs.BoolVar(&o.list, "list", false, "list the workloads and end")
 	fs.IntVar(&o.tunnels, "tunnels", 0, "`number` of tunnels for the workloads idle and storm (default 4000, with --quick 200)")
 	fs.DurationVar(&o.seconds, "time", 0, "length of one timed measurement (default 3s, with --quick 400ms)")
+	fs.Float64Var(&o.loss, "loss", 1, "`percent` of the packets that the links of the workloads loss-* lose each way")
 	fs.StringVar(&o.json, "json", "", "write all figures to this `file`")
 	fs.StringVar(&o.svg, "svg", "", "write a plot of the ratios to this `file`")
 	fs.StringVar(&o.note, "note", "", "`text` to add to the output, such as how busy the machine was")
@@ -76,6 +78,8 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 		return o, fmt.Errorf("--rounds is %d: it must be at least 1", o.rounds)
 	case o.tunnels < 1:
 		return o, fmt.Errorf("--tunnels is %d: it must be at least 1", o.tunnels)
+	case !(o.loss >= 0 && o.loss < 100):
+		return o, fmt.Errorf("--loss is %v: it must be at least 0 and less than 100", o.loss)
 	case o.seconds <= 0:
 		return o, fmt.Errorf("--time is %v: it must be positive", o.seconds)
 	}

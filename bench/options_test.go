@@ -24,6 +24,7 @@ func TestParseOptions(t *testing.T) {
 		{"quick", "--quick", func(o options) bool { return o.rounds == 1 && o.tunnels == 200 && o.seconds < time.Second }},
 		{"quick, but", "--quick --rounds 3", func(o options) bool { return o.rounds == 3 && o.tunnels == 200 }},
 		{"in the order of the list", "--only down-1,small-1", func(o options) bool { return slices.Equal(o.only, []string{"small-1", "down-1"}) }},
+		{"loss", "--loss 0.1", func(o options) bool { return o.loss == 0.1 }},
 		{"wildcard", "--only small-*", func(o options) bool { return slices.Equal(o.only, []string{"small-1", "small-32", "small-256"}) }},
 		{"contestants", "--contestants wst,h2c", func(o options) bool { return slices.Equal(o.against, []string{"h2c", "wst"}) }},
 	} {
@@ -46,6 +47,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		"--rounds 0":           "--rounds is 0",
 		"--tunnels -1":         "--tunnels is -1",
 		"--time 0s":            "--time is 0s",
+		"--loss 100":           "--loss is 100",
+		"--loss NaN":           "--loss is NaN",
 		"--only nothing":       `there is no "nothing"`,
 		"--contestants nobody": `there is no "nobody"`,
 		"small-1":              `"small-1" is not a flag`,

@@ -27,14 +27,19 @@ type process struct {
 	cmd   *exec.Cmd
 	lines *bufio.Reader // its standard output, if the caller asked for it
 	out   io.Closer
+	in    place
 	log   string        // file with its standard error (and output)
 	done  chan struct{} // closed when it has ended
 }
 
 // group is the processes of one or several contestants, ended together.
 type group struct {
-	self string // this binary
-	dir  string // for logs and files
+	self  string // this binary
+	dir   string // for logs and files
+	place place  // where they run
+
+	// owner, if not nil, is the group that ends the processes of this one.
+	owner *group
 
 	mu    sync.Mutex
 	procs []*process
@@ -54,10 +59,15 @@ func (g *group) startWith(ctx context.Context, stdin io.Reader, name string, env
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	owner := g
+	if g.owner != nil {
+		owner = g.owner
+	}
+	owner.mu.Lock()
+	defer owner.mu.Unlock()
 	p := &process{
 		name: name,
+		in:   g.place,
 		log:  filepath.Join(g.dir, fmt.Sprintf("%03d-%s.log", logNumber.Add(1), name)),
 		done: make(chan struct{}),
 	}
@@ -67,6 +77,7 @@ func (g *group) startWith(ctx context.Context, stdin io.Reader, name string, env
 	}
 	defer log.Close()
 
+	program, args = g.place.command(g.self, program, args)
 	p.cmd = exec.Command(program, args...)
 	// The user's own settings for a service must not affect this one.
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.dir, "TMPDIR=" + g.dir}, env...)
@@ -100,7 +111,7 @@ func (g *group) startWith(ctx context.Context, stdin io.Reader, name string, env
 		_ = p.cmd.Wait()
 		close(p.done)
 	}()
-	g.procs = append(g.procs, p)
+	owner.procs = append(owner.procs, p)
 	return p, nil
 }
 
@@ -133,7 +144,7 @@ func (p *process) decode(line []byte, v any) error {
 // fresh returns an environment like e for processes that end earlier.
 func (e *environment) fresh() *environment {
 	f := *e
-	f.group = &group{self: e.self, dir: e.dir}
+	f.group = &group{self: e.self, dir: e.dir, place: e.place}
 	return &f
 }
 
@@ -148,6 +159,11 @@ func countGoroutines(dump []byte) int {
 		}
 	}
 	return n
+}
+
+// within returns a group for processes in another place, which g ends.
+func (g *group) within(p place) *group {
+	return &group{self: g.self, dir: g.dir, place: p, owner: g}
 }
 
 // end kills all processes and waits until they are gone.
@@ -212,7 +228,7 @@ func (p *process) failed(err error) error {
 func (p *process) answers(ctx context.Context, url, host string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	transport := &http.Transport{TLSClientConfig: insecureTLS(), DisableKeepAlives: true}
+	transport := &http.Transport{TLSClientConfig: insecureTLS(), DisableKeepAlives: true, DialContext: p.in.dial}
 	defer transport.CloseIdleConnections()
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)

@@ -24,10 +24,10 @@ type listening struct {
 	Addr string `json:"addr"`
 }
 
-// serve runs an HTTP server on a free port of loopback, with TLS if cert is
-// set, says where, and returns when ctx ends.
+// serve runs an HTTP server on a free port of loopback, or of the address that
+// the controller has named, with TLS if cert is set, says where, and returns when ctx ends.
 func serve(ctx context.Context, srv *http.Server, cert certFiles) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(place{Host: os.Getenv(hostVariable)}.host(), "0"))
 	if err != nil {
 		return err
 	}

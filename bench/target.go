@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +28,7 @@ func runTarget(ctx context.Context, s targetSettings) error {
 //	/bytes?n=N          N bytes, with their length in the header
 //	/endless            bytes for as long as they are taken
 //	/sink               204, after the whole request body has been read
+//	/arrived            how many bytes of such bodies have been read until now
 //	/echo               a websocket that echoes
 //	/events?every=D     server-sent events, each with the time when it was sent
 func targetHandler() http.Handler {
@@ -58,16 +61,29 @@ func targetHandler() http.Handler {
 			}
 		}
 	})
+	var arrived atomic.Int64
 	mux.HandleFunc("/sink", func(w http.ResponseWriter, r *http.Request) {
 		buf := make([]byte, 128<<10)
 		for {
-			if _, err := r.Body.Read(buf); err == io.EOF {
+			n, err := r.Body.Read(buf)
+			arrived.Add(int64(n))
+			if err == io.EOF {
 				w.WriteHeader(http.StatusNoContent)
 				return
 			} else if err != nil {
 				return
 			}
 		}
+	})
+	mux.HandleFunc("/arrived", func(w http.ResponseWriter, _ *http.Request) {
+		// The two belong together: a read that comes between them is one of thousands.
+		text, err := json.Marshal(arrivals{Bytes: arrived.Load(), Nanoseconds: time.Now().UnixNano()})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+		_, _ = w.Write(text)
 	})
 	mux.HandleFunc("/echo", echo)
 	mux.HandleFunc("/events", events)

@@ -29,6 +29,8 @@ type workload struct {
 	name  string
 	title string
 
+	condition func(o options) string // what the title says besides; nil: nothing
+
 	// metrics are the columns. Contestants are compared by the first.
 	metrics []metric
 
@@ -49,6 +51,9 @@ type workload struct {
 	// contestant needs and returns the function to call in each round.
 	prepare func(ctx context.Context, e *environment, o options, name string) (func(context.Context) (values, error), error)
 
+	onRequest bool         // it is left out unless --only names it
+	possible  func() error // why this machine cannot do it; nil: each can
+
 	// variants, if not nil, are measured in place of rivals.
 	variants func(o options) []contestant
 }
@@ -67,6 +72,14 @@ var (
 		{Key: metricBytes, Label: "MB/s", Better: more, Scale: 1e6},
 		{Key: cpuPrefix + "service", Label: "service CPU µs/MB", Better: less},
 		{Key: cpuPrefix + "client", Label: "client CPU µs/MB", Better: less},
+	}
+	fairColumns = []metric{
+		{Key: metricP99, Label: "p99 ms", Better: less},
+		{Key: metricP50, Label: "p50 ms", Better: less},
+		{Key: metricP50 + "_unloaded", Label: "p50 ms unloaded", Better: less},
+		{Key: metricP99 + "_unloaded", Label: "p99 ms unloaded", Better: less},
+		{Key: "added", Label: "added to p99 ms", Better: less},
+		{Key: metricBytes, Label: "download MB/s", Better: more, Scale: 1e6},
 	}
 )
 
@@ -121,14 +134,7 @@ func init() {
 		{name: "rtt-up", title: "one upload of 100 MiB, round trip of 100 ms", metrics: transferColumns, yardstick: nameH2C, link: longLink, load: transfer(loadUpload, 1, 100*mebibyte, 12*time.Second)},
 		{
 			name: "fair", title: "answers of 1 KiB beside an endless download, 20 Mbit/s, round trip of 40 ms, queue of 100 ms",
-			metrics: []metric{
-				{Key: metricP99, Label: "p99 ms", Better: less},
-				{Key: metricP50, Label: "p50 ms", Better: less},
-				{Key: metricP50 + "_unloaded", Label: "p50 ms unloaded", Better: less},
-				{Key: metricP99 + "_unloaded", Label: "p99 ms unloaded", Better: less},
-				{Key: "added", Label: "added to p99 ms", Better: less},
-				{Key: metricBytes, Label: "download MB/s", Better: more, Scale: 1e6},
-			},
+			metrics:   fairColumns,
 			yardstick: nameH2C, link: slowLink,
 			load: func(o options) loadSettings {
 				return loadSettings{Kind: loadFair, Conns: 1, Size: 1024, Warmup: quickly(o, 3*time.Second, time.Second), Time: quickly(o, 2*o.seconds, time.Second)}
@@ -185,6 +191,7 @@ func init() {
 			yardstick: growthName(nameOurs, 1), variants: growthVariants, prepare: prepareGrowth,
 		},
 	}
+	workloads = append(workloads, lossWorkloads()...)
 }
 
 func workloadNames() []string {
@@ -201,6 +208,22 @@ func listWorkloads(out io.Writer) {
 		fmt.Fprintf(t, "%s\t%s\n", w.name, w.title)
 	}
 	t.Flush()
+}
+
+// asked reports whether the options ask for the workload.
+func (w workload) asked(o options) bool {
+	if len(o.only) == 0 {
+		return !w.onRequest
+	}
+	return wants(o.only, w.name)
+}
+
+// can reports why this machine cannot measure the workload.
+func (w workload) can() error {
+	if w.possible == nil {
+		return nil
+	}
+	return w.possible()
 }
 
 // field returns the contestants of a workload, with those that are not wanted,
