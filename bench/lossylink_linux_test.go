@@ -106,7 +106,7 @@ func TestLossWorkload(t *testing.T) {
 	js := filepath.Join(t.TempDir(), "out.json")
 	var stdout, stderr bytes.Buffer
 	status := command(t.Context(), []string{
-		"--quick", "--time", "300ms", "--only", "loss-small-1,loss-up-8", "--contestants", "http1,wst",
+		"--quick", "--time", "1s", "--only", "loss-small-1,loss-up-8", "--contestants", "http1,wst",
 		"--bin", bin, "--json", js, "--loss", "0.5",
 	}, &stdout, &stderr)
 	if status != 0 {

@@ -56,7 +56,7 @@ func TestSmoke(t *testing.T) {
 	names := []string{"small-1", "down-8", "up-8", "rtt-up", "echo", "tls", "events", "idle", "storm"}
 	var stdout, stderr bytes.Buffer
 	status := command(t.Context(), []string{
-		"--quick", "--time", "50ms", "--rounds", "1", "--tunnels", "3", "--only", strings.Join(names, ","),
+		"--quick", "--time", "250ms", "--rounds", "1", "--tunnels", "3", "--only", strings.Join(names, ","),
 		"--contestants", "target,proxy,http1,h2c,yamux,wst,wst-b", "--bin", bin, "--bin-b", bin,
 		"--json", js, "--svg", svg, "--note", "a smoke test",
 	}, &stdout, &stderr)
