@@ -230,6 +230,19 @@ func (c *Conn) read(p []byte) (int, error) {
 	}
 }
 
+// betweenMessages is between for one who is not in Read.
+func (c *Conn) betweenMessages() bool {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.reader != nil {
+		if _, err := c.reader.Read(nil); err != io.EOF { // others come again
+			return false
+		}
+		c.reader = nil
+	}
+	return c.between()
+}
+
 // between reports whether the websocket library has read no part of the next message.
 // Close reads too, from the moment it has begun.
 func (c *Conn) between() bool {

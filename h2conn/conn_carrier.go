@@ -29,6 +29,7 @@ type carrier struct {
 	*combiner
 
 	above *bufio.Reader // the websocket's, which reads from here; nil: not known
+	await *socketWait   // how to wait with little on the stack; nil: there is no other way than Read
 
 	// reading has a token while Read or wait is under way, also while nothing comes. It
 	// is no mutex, since Close may have to wait for it, for as long as its timeout.

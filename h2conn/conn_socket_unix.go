@@ -15,6 +15,19 @@ func setNotSentLowat(fd uintptr, n int) {
 
 const canWriteOnce = true
 
+const canReadOnce = true
+
+// readSocket reads from fd without waiting. It reports false if nothing is there.
+func readSocket(fd uintptr, p []byte) (n int, ok bool) {
+	for {
+		n, err := unix.Read(int(fd), p)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return n, !errors.Is(err, unix.EAGAIN)
+	}
+}
+
 func (w *onceWriter) write(fd uintptr) bool {
 	for {
 		var n int

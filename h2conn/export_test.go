@@ -12,6 +12,9 @@ const SendsGoaway = sendsGoaway
 // FindsClientBuffers tells tests whether this build finds x/net's buffers.
 var FindsClientBuffers = findsClientBuffers
 
+// ReadsOnce tells them whether it waits for what comes with little on the stack.
+const ReadsOnce = canReadOnce
+
 // ClientBuffers are those of one Transport.
 type ClientBuffers struct{ b *clientBuffers }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
@@ -72,6 +73,12 @@ type http2Conn struct {
 	// At the asking end, from the first Read on.
 	started chan struct{}  // closed when buffers is set; nil after the first Read
 	buffers *clientBuffers // nil: x/net's stay as they are
+	through int            // bytes that still go through x/net's reader: those of the first frame's header
+
+	ahead  *[frameAhead]byte // lent to unread, or nil
+	unread []byte            // has been read and metered, and x/net has not taken it
+	rests  bool              // nothing of a frame is here
+	before int64             // lastRead when rest began
 
 	lent    int           // bytes that count as held since x/net's buffer is so much larger
 	quiet   time.Duration // when nothing has come for so long, buffers for writing are given up
@@ -94,6 +101,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 	c.carrier.setDirect(directWriter(c.socket))
 	if netconn.Socket(c.socket) != nil && c.carrier.above != nil { // otherwise net/http may have read ahead
 		c.carrier.r = netconn.Source(c.socket)
+		c.carrier.await = waitsOn(c.socket, c.carrier)
 	}
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
 	h.quiet = cmp.Or(interval, defaultPingInterval) / 2
@@ -120,21 +128,45 @@ func (r *timedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// frameAhead is how much of frames is read ahead at a time: some small ones, or the header
+// of a large one, the rest of which would only be copied once more.
+const frameAhead = 2 << 10
+
+var framesAhead = sync.Pool{New: func() any { return new([frameAhead]byte) }}
+
+// Read gives x/net its frames. It waits for them here, where little is on the stack, and
+// reads when they are there. So nothing that it calls is inlined.
 func (c *http2Conn) Read(p []byte) (int, error) {
 	if c.started != nil {
 		c.begin()
-		return 0, nil // x/net reads again, through the buffer that begin has put in place
+		return 0, nil // x/net reads again, through what begin has put in place
 	}
-	// x/net has used what it has read, and that were whole frames.
-	if c.buffers == nil || c.frames.meter.left > 0 {
-		return c.frames.Read(p)
+	if w := c.resting(); w != nil {
+		_ = w.raw.Read(w.ready) // an error comes again
+		c.carrier.endWait()
 	}
-	before := c.resting()
-	n, err := c.frames.Read(p)
-	if n > 0 {
-		c.woken(before, n)
+	return c.readFrames(p)
+}
+
+// resting gives up what is not needed until something comes, if x/net has used what it has
+// read, and that were whole frames. It returns how to wait for more, if nothing is here.
+//
+//go:noinline
+func (c *http2Conn) resting() *socketWait {
+	if c.buffers == nil || len(c.unread) > 0 || c.frames.meter.left > 0 {
+		return nil
 	}
-	return n, err
+	c.rests, c.before = true, c.lastRead.Load()
+	c.buffers.takeFrame()
+	c.lends(0)
+	if c.ahead != nil {
+		framesAhead.Put(c.ahead)
+		c.ahead, c.unread = nil, nil
+	}
+	if w := c.carrier.await; w != nil && len(c.frames.rest) == 0 && c.betweenMessages() && c.carrier.beginWait() {
+		return w
+	}
+	return nil
 }
 
 // begin is the first Read.
@@ -143,17 +175,8 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 func (c *http2Conn) begin() {
 	<-c.started
 	c.started = nil
-	c.buffers.shrinkReader(c)
-}
-
-// resting gives up what is not needed until something comes. As begin and woken, it is
-// not inlined into Read, so that what it needs is not on the stack while Read waits.
-//
-//go:noinline
-func (c *http2Conn) resting() (lastRead int64) {
-	c.buffers.takeFrame()
-	c.lends(0)
-	return c.lastRead.Load()
+	c.buffers.replaceReader(c)
+	c.through = frameHeaderLen
 }
 
 // lends says that n bytes of a buffer count as held.
@@ -164,12 +187,45 @@ func (c *http2Conn) lends(n int) {
 	c.lent = n
 }
 
-// woken is the counterpart of resting, which has returned before. n bytes have come.
-//
 //go:noinline
-func (c *http2Conn) woken(before int64, n int) {
+func (c *http2Conn) readFrames(p []byte) (n int, err error) {
+	if c.buffers == nil {
+		return c.frames.Read(p)
+	}
+	if c.through > 0 {
+		p = p[:min(len(p), c.through)]
+	}
+	if len(c.unread) == 0 && len(p) < frameAhead {
+		if c.ahead == nil {
+			c.ahead = framesAhead.Get().(*[frameAhead]byte)
+		}
+		n, err = c.frames.Read(c.ahead[:])
+		c.unread = c.ahead[:n]
+		c.woken(n)
+		if n == 0 {
+			return 0, err
+		}
+		err = nil // it comes again
+	}
+	if len(c.unread) > 0 {
+		n = copy(p, c.unread)
+		c.unread = c.unread[n:]
+	} else {
+		n, err = c.frames.Read(p)
+		c.woken(n)
+	}
+	c.through = max(c.through-n, 0)
+	return n, err
+}
+
+// woken is the counterpart of resting. n bytes have come.
+func (c *http2Conn) woken(n int) {
+	if !c.rests || n == 0 {
+		return
+	}
+	c.rests = false
 	c.lends(c.buffers.lendFrame(c.frames.meter.left + n)) // the frame that is not whole, and a few bytes
-	if c.lastRead.Load()-before >= int64(c.quiet) {
+	if c.lastRead.Load()-c.before >= int64(c.quiet) {
 		c.buffers.shrinkWriter()
 		c.frames.meter.streams.shrink()
 	}

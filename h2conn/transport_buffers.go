@@ -17,16 +17,20 @@ import (
 // them, and x/net has no option for their sizes. So they are found by the names of
 // private fields. Where there are no such fields, as with Go 1.27 and later without
 // the build tag http2legacy, they stay as they are. A test pins both cases.
+//
+// What is read goes past the one for reading, through a buffer that a connection has only
+// while something comes.
 const (
-	clientReadBuffer  = 512
-	clientWriteBuffer = 512
+	clientReadBuffer  = 16 // the least that bufio can do
+	clientWriteBuffer = 64 // some small frames; larger ones pass it by
 )
 
 // clientBuffers are the buffers of one ClientConn.
 type clientBuffers struct {
 	// Owned by the goroutine that reads.
 	reader *bufio.Reader
-	frame  *[]byte // the last frame that has come
+	source *io.Reader // what frames are read from: reader
+	frame  *[]byte    // the last frame that has come
 
 	writeMu *sync.Mutex // guards the following
 	writer  *bufio.Writer
@@ -38,7 +42,7 @@ type clientBuffers struct {
 var findsClientBuffers = hasField[http2.ClientConn, *bufio.Reader]("br") && hasField[http2.ClientConn, *http2.Framer]("fr") &&
 	hasField[http2.ClientConn, sync.Mutex]("wmu") && hasField[http2.ClientConn, *bufio.Writer]("bw") && hasField[http2.ClientConn, bytes.Buffer]("hbuf") &&
 	hasField[http2.ClientConn, uint32]("atomicReused") &&
-	hasField[http2.Framer, []byte]("readBuf") && hasField[http2.Framer, []byte]("wbuf") && hasField[bufio.Writer, []byte]("buf")
+	hasField[http2.Framer, io.Reader]("r") && hasField[http2.Framer, []byte]("readBuf") && hasField[http2.Framer, []byte]("wbuf") && hasField[bufio.Writer, []byte]("buf")
 
 func hasField[S, T any](name string) bool {
 	f, ok := reflect.TypeFor[S]().FieldByName(name)
@@ -55,7 +59,7 @@ func field[T, S any](s *S, name string) *T {
 func buffersOf(cc *http2.ClientConn) *clientBuffers {
 	framer := *field[*http2.Framer](cc, "fr")
 	return &clientBuffers{
-		reader: *field[*bufio.Reader](cc, "br"), frame: field[[]byte](framer, "readBuf"),
+		reader: *field[*bufio.Reader](cc, "br"), source: field[io.Reader](framer, "r"), frame: field[[]byte](framer, "readBuf"),
 		writeMu: field[sync.Mutex](cc, "wmu"), writer: *field[*bufio.Writer](cc, "bw"),
 		out: field[[]byte](framer, "wbuf"), header: field[bytes.Buffer](cc, "hbuf"),
 	}
@@ -67,10 +71,12 @@ func forgetsSoon(cc *http2.ClientConn) {
 	atomic.StoreUint32(field[uint32](cc, "atomicReused"), 1)
 }
 
-// shrinkReader makes the buffer for reading, from r, small. It has to be called in
-// the first Read of r, which then has to return nothing.
-func (b *clientBuffers) shrinkReader(r io.Reader) {
+// replaceReader has frames read from r itself. It has to be called in the first Read of
+// r. What that and the next ones return, until it is as much as the header of the first
+// frame, goes through the old reader still, and more may not.
+func (b *clientBuffers) replaceReader(r io.Reader) {
 	*b.reader = *bufio.NewReaderSize(r, clientReadBuffer)
+	*b.source = r
 }
 
 // shrinkWriter makes the buffer for writing small, and gives up the others of that

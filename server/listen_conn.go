@@ -113,13 +113,21 @@ func (c *viewerConn) becomeTunnel() {
 func (c *viewerConn) uncount() { c.limit.remove(c) }
 
 func (c *viewerConn) Read(p []byte) (int, error) {
-	c.turn.end()
+	c.ReadBegins()
 	n, err := c.Conn.Read(p)
+	c.ReadEnded(n)
+	return n, err
+}
+
+// ReadBegins is for [netconn.Source]: turns begin and end with reads.
+func (c *viewerConn) ReadBegins() { c.turn.end() }
+
+// ReadEnded is its counterpart.
+func (c *viewerConn) ReadEnded(n int) {
 	c.memory.arrived(n)
 	if n > 0 && !c.turn.visits.Load() {
 		c.turn.begin()
 	}
-	return n, err
 }
 
 func (c *viewerConn) Write(p []byte) (int, error) {
@@ -161,9 +169,6 @@ func (c *viewerConn) PassThrough() net.Conn {
 	}
 	return c.Conn
 }
-
-// SeesReads is for [netconn.Source]: turns begin and end with them.
-func (c *viewerConn) SeesReads() {}
 
 // SetWriteDeadline sets a deadline beside the one that each Write has.
 func (c *viewerConn) SetWriteDeadline(t time.Time) error {

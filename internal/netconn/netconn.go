@@ -19,8 +19,8 @@ func (l Layer) NetConn() net.Conn { return l.Conn }
 // CloseWrite ends the sending direction, as on a [net.TCPConn].
 func (l Layer) CloseWrite() error { return CloseWrite(l.Conn) }
 
-// beneath returns the connection under c, or nil if c is the last.
-func beneath(c net.Conn) net.Conn {
+// Beneath returns the connection under c, or nil if c is the last.
+func Beneath(c net.Conn) net.Conn {
 	if n, ok := c.(interface{ NetConn() net.Conn }); ok {
 		return n.NetConn()
 	}
@@ -45,12 +45,22 @@ func Socket(c net.Conn) *net.TCPConn {
 	return nil
 }
 
+// A ReadObserver is a layer that hands on what comes as it is, and has to see each Read
+// all the same. Who reads from beneath it instead tells it.
+type ReadObserver interface {
+	// ReadBegins is called before each Read of what is beneath.
+	ReadBegins()
+
+	// ReadEnded is called after it, and n bytes have come.
+	ReadEnded(n int)
+}
+
 // Source returns what to read from instead of c: the lowest layer that hands on what
 // comes from the network as it is, or the first that has to see each Read all the same,
-// which has a method SeesReads.
+// a [ReadObserver].
 func Source(c net.Conn) net.Conn {
 	for {
-		if _, ok := c.(interface{ SeesReads() }); ok {
+		if _, ok := c.(ReadObserver); ok {
 			return c
 		}
 		layer, ok := c.(interface{ PassThrough() net.Conn })
@@ -68,7 +78,7 @@ func Source(c net.Conn) net.Conn {
 // Find returns the first layer of c that is a T, which may be c. It reports
 // false if there is none, or c is nil.
 func Find[T any](c net.Conn) (layer T, ok bool) {
-	for ; c != nil; c = beneath(c) {
+	for ; c != nil; c = Beneath(c) {
 		if layer, ok = c.(T); ok {
 			return layer, true
 		}
@@ -78,7 +88,7 @@ func Find[T any](c net.Conn) (layer T, ok bool) {
 
 // Bottom returns the last layer of c.
 func Bottom(c net.Conn) net.Conn {
-	for next := beneath(c); next != nil; next = beneath(c) {
+	for next := Beneath(c); next != nil; next = Beneath(c) {
 		c = next
 	}
 	return c

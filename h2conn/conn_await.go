@@ -1,0 +1,82 @@
+package h2conn
+
+import (
+	"net"
+	"syscall"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
+)
+
+// socketWait reads the first bytes after a rest from a TCP connection, and waits for them
+// with less on the stack than a Read of the connection takes. A stack of 8 KiB shrinks
+// where less than 1248 bytes are in use, and nothing else keeps so many goroutines waiting.
+type socketWait struct {
+	raw   syscall.RawConn
+	ready func(fd uintptr) bool // made once: for raw.Read
+	sees  netconn.ReadObserver  // nil: no layer has to see reads
+}
+
+// waitsOn returns how to wait for what comes from conn, or nil if that is no TCP
+// connection, if layers between change what is read, or if the system cannot do that.
+func waitsOn(conn net.Conn, c *carrier) *socketWait {
+	tcp := netconn.Socket(conn)
+	if tcp == nil || !canReadOnce {
+		return nil
+	}
+	w := &socketWait{ready: c.readOnce}
+	if source := netconn.Source(conn); source != net.Conn(tcp) {
+		layer, ok := source.(netconn.ReadObserver)
+		if !ok || netconn.Beneath(source) != net.Conn(tcp) {
+			return nil
+		}
+		w.sees = layer
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	w.raw = raw
+	return w
+}
+
+// beginWait reports whether there is something to wait for. Then w.raw.Read(w.ready) and
+// endWait have to follow.
+func (c *carrier) beginWait() bool {
+	c.reading <- struct{}{}
+	if len(c.ahead) > 0 || c.flood.err() != nil {
+		<-c.reading
+		return false
+	}
+	c.putBuffer()
+	if sees := c.await.sees; sees != nil {
+		sees.ReadBegins()
+	}
+	return true
+}
+
+func (c *carrier) endWait() {
+	n := len(c.ahead)
+	if sees := c.await.sees; sees != nil {
+		sees.ReadEnded(n)
+	}
+	c.flood.arrived(n)
+	<-c.reading
+}
+
+// readOnce reads ahead what is there, and reports false if there is nothing yet. Errors
+// come again.
+func (c *carrier) readOnce(fd uintptr) bool {
+	buffer := readBuffers.Get().(*[readAheadSize]byte)
+	room := buffer[:]
+	if c.bulk {
+		room = room[:bulkAhead]
+	}
+	n, ok := readSocket(fd, room)
+	if n <= 0 {
+		readBuffers.Put(buffer)
+		return ok
+	}
+	c.buffer, c.ahead = buffer, room[:n]
+	c.more, c.bulk = n == len(room), false
+	return true
+}
