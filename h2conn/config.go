@@ -56,6 +56,10 @@ type TransportConfig struct {
 	// ping of this end. The goroutine that reads calls it, so it must not block.
 	PingAnswered func(time.Duration)
 
+	// GoneAway, if not nil, is called when the peer has sent GOAWAY. The goroutine that
+	// reads calls it, so it must not block.
+	GoneAway func()
+
 	// Memory learns what the connection holds.
 	Memory Memory
 }

@@ -68,6 +68,7 @@ type Conn struct {
 	onControl     func([]byte)      // set before the first Read
 	ownControl    func([]byte) bool // likewise; whether it was the Transport's
 	meter         *meter            // likewise; nil before HTTP/2
+	onDone        func()            // likewise; nil: there is none
 
 	start    time.Time
 	lastRead atomic.Int64           // when HTTP/2 last got something, as time since start
@@ -137,6 +138,10 @@ func (c *Conn) ponged() {
 // be set before the first Read; without one, control messages are dropped. A
 // [Transport] keeps upgrade_end messages to itself.
 func (c *Conn) OnControl(f func(b []byte)) { c.onControl = f }
+
+// OnDone sets a function that is called when Done has been closed. It must not block. It
+// must be set before the first Read and Close.
+func (c *Conn) OnDone(f func()) { c.onDone = f }
 
 // SendControl sends b, at most [MaxControlMessage] bytes of UTF-8, as one
 // control message. It may be called at any time from any goroutine.
@@ -308,7 +313,14 @@ func (c *Conn) quantum() int { return int(c.carrier.quantum.Load()) }
 // finish closes done. By then the cause of the end is known: websocket closes
 // the carrier before it tells a reader of the peer's close code, and a Write
 // may fail even earlier, so neither of those may do it.
-func (c *Conn) finish() { c.doneOnce.Do(func() { close(c.done) }) }
+func (c *Conn) finish() {
+	c.doneOnce.Do(func() {
+		close(c.done)
+		if c.onDone != nil {
+			c.onDone()
+		}
+	})
+}
 
 // broken records the cause of the connection's end, which Read has met, cuts it off
 // for the writer too, and returns the cause. If Close is under way, that cuts it off,

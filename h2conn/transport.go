@@ -53,7 +53,17 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	t := &Transport{conn: c, peer: newPeerSettings(0), noExtendedConnect: cfg.NoExtendedConnect, goneAway: make(chan struct{})}
 	m := newMeter(0, int(defaultInt(cfg.MaxFrameSize, askingMaxFrameSize)), true)
 	m.grows(newStreamWindows(int64(defaultInt(cfg.StreamWindow, askingStreamWindow)), int64(defaultInt(cfg.ConnWindow, askingConnWindow))))
-	m.goneAway = sync.OnceFunc(func() { close(t.goneAway) })
+	m.goneAway = func() {
+		select {
+		case <-t.goneAway: // not the first
+			return
+		default:
+		}
+		close(t.goneAway)
+		if cfg.GoneAway != nil {
+			cfg.GoneAway()
+		}
+	}
 	m.pings.start, m.pings.answered = time.Now(), cfg.PingAnswered
 	t2, err := sharedTransport(cfg.Config)
 	if err != nil {

@@ -19,9 +19,9 @@
 //
 // # Ownership
 //
-// A registration owns its session while that starts, and the goroutine in
-// [session.run] from then on. The owner alone closes the connection; anyone else
-// asks for that. session_state.go has the states of a session.
+// A registration owns its session while that starts, and [session.run] from then on,
+// which has a goroutine only while something is due. The owner alone closes the
+// connection; anyone else asks for that. session_state.go has the states of a session.
 //
 // The [registry] knows which ids have which sessions. The order of locks is the
 // registry's, then a session's, then its queue's or connection's; each may be

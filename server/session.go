@@ -43,9 +43,8 @@ var (
 )
 
 // session is one live websocket of a tunnel: session_state.go has its life. The
-// registration that made it owns it while it starts, and the goroutine in run
-// from then on: the owner alone closes the connection. Anyone may ask for that,
-// by leave, retire or cut.
+// registration that made it owns it while it starts, and run from then on: the owner
+// alone closes the connection. Anyone may ask for that, by leave, retire or cut.
 type session struct {
 	// Static after construction.
 	srv    *Server
@@ -66,7 +65,7 @@ type session struct {
 	slots    *fairQueue // one for each request in flight
 
 	retired chan struct{} // closed when the session takes no requests any more, for those that wait for a slot
-	wake    chan struct{} // capacity 1: what mu guards has changed; never closed
+	running atomic.Int32  // whether there is a goroutine in run
 
 	clientLeaves atomic.Bool // the client has sent the control message goaway
 	stopped      atomic.Bool // by which it has asked for the session's end
@@ -75,8 +74,11 @@ type session struct {
 	roundTrip atomic.Int64 // time that the client took to answer the last ping
 
 	// Owned by run.
-	asked    bool // the client has been asked for a fresh token
-	refusals int  // refused fresh tokens
+	timer      *time.Timer     // of the next step; nil before the first
+	sent       <-chan struct{} // closed when the control messages that are being sent have been; nil: there are none
+	handedOver bool            // the client has sent a GOAWAY frame, and that has been seen to
+	asked      bool            // the client has been asked for a fresh token
+	refusals   int             // refused fresh tokens
 
 	mu        sync.Mutex
 	state     state
@@ -97,10 +99,10 @@ func newSession(srv *Server, conn *h2conn.Conn, g grant, memory *budget.Holding,
 	s := &session{
 		srv: srv, id: g.id, label: labelOf(g.id), remote: remote, since: time.Now(), conn: conn, giveUp: giveUp, grant: g, memory: memory,
 		retired: make(chan struct{}),
-		wake:    make(chan struct{}, 1),
 		traffic: traffic{all: &srv.traffic},
 	}
 	conn.OnControl(s.onControl)
+	conn.OnDone(s.notify)
 	// HTTP/2 closes the connection by itself after the client has broken its
 	// rules.
 	conn.SetCloseReason(int(wire.CloseProtocol), "HTTP/2 connection error")
@@ -125,7 +127,7 @@ func tunnelLog(log zerolog.Logger, remote, id string) zerolog.Logger {
 // proves that it is there and that its settings are known.
 func (s *session) start(ctx context.Context) error {
 	cfg := s.srv.live.Load().tunnelConfig()
-	cfg.PingAnswered = s.pingAnswered
+	cfg.PingAnswered, cfg.GoneAway = s.pingAnswered, s.notify
 	cfg.Memory = (&unreadData{of: s.memory, done: s.conn.Done()}).memory()
 	tr, err := h2conn.NewTransport(s.conn, cfg)
 	if err != nil {
@@ -169,42 +171,98 @@ func (s *session) abandon(code wire.CloseCode, fault string) {
 	s.enter(stateEnded, 0, "")
 }
 
-// run lives from the session's publication to its end. It answers control
-// messages, minds the token's expiry, and closes the connection when that is due.
-func (s *session) run() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	goneAway := s.tr.GoneAway()
-	var sent <-chan struct{} // not nil while control messages are being sent
-	for broken := false; !broken; {
-		if sent == nil { // otherwise answers pile up for a client that takes none
-			s.handleControls()
-			sent = s.send()
-		}
-		next, done := s.step(sent != nil)
-		if done {
-			s.tr.Close()
-			break
-		}
-		timer.Reset(next)
-		select {
-		case <-s.tr.Done():
-			broken = true
-		case <-goneAway:
-			s.handOver()
-			goneAway = nil
-		case <-sent:
-			sent = nil
-		case <-s.wake:
-		case <-timer.C:
+// Values of session.running. An idle session has no goroutine, which would cost each
+// tunnel as much memory as all else that this package has of it.
+const (
+	running int32 = iota // there is one; or there will be, when the session has been published
+	again                // there is one, and it is to look again
+	resting              // there is none
+)
+
+// notify has run look at what is due.
+func (s *session) notify() {
+	for {
+		switch s.running.Load() {
+		case running:
+			if s.running.CompareAndSwap(running, again) {
+				return
+			}
+		case again:
+			return
+		case resting:
+			if s.running.CompareAndSwap(resting, running) {
+				go s.run()
+				return
+			}
 		}
 	}
-	if sent != nil {
-		<-sent // soon, without a connection
+}
+
+// run does what is due: it answers control messages, minds the token's expiry, and closes
+// the connection. There is one at a time, from the session's publication on, whenever
+// notify or the timer has asked for it. The last one has seen to the session's end.
+func (s *session) run() {
+	for {
+		if s.look() {
+			s.srv.registry.running.Done()
+			return
+		}
+		if s.running.CompareAndSwap(running, resting) {
+			return
+		}
+		s.running.Store(running)
+	}
+}
+
+// look does what is due now, and reports whether the session has ended.
+func (s *session) look() (ended bool) {
+	select {
+	case <-s.tr.GoneAway():
+		if !s.handedOver {
+			s.handedOver = true
+			s.handOver()
+		}
+	default:
 	}
 	select {
-	case <-goneAway: // the last request has ended right behind it
-		s.handOver()
+	case <-s.tr.Done():
+		s.ending()
+		return true
+	case <-s.sent:
+		s.sent = nil
+	default:
+	}
+	if s.sent == nil { // otherwise answers pile up for a client that takes none
+		s.handleControls()
+		s.sent = s.send()
+	}
+	next, done := s.step(s.sent != nil)
+	switch {
+	case done:
+		s.tr.Close()
+		s.ending()
+		return true
+	case s.timer == nil:
+		s.timer = time.AfterFunc(next, s.notify)
+	default:
+		s.timer.Reset(next)
+	}
+	return false
+}
+
+// ending is what follows when the connection is gone.
+func (s *session) ending() {
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.sent != nil {
+		<-s.sent // soon, without a connection
+	}
+	select {
+	case <-s.tr.GoneAway(): // the last request has ended right behind it
+		if !s.handedOver {
+			s.handOver()
+		}
 	default:
 	}
 	s.srv.registry.move(s, stateEnded, 0, "")
@@ -266,13 +324,6 @@ func (s *session) checkExpiry(expires time.Time) time.Duration {
 	s.log().Info().Str(logevent.Field, logevent.Expired).Msg("token expired and no fresh one came: session drains")
 	s.retire(wire.CloseTokenExpired)
 	return 0
-}
-
-func (s *session) notify() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 }
 
 // begin admits one request of from. If it returns nil, end has to follow. It waits a

@@ -145,6 +145,7 @@ func (s *session) send() <-chan struct{} {
 	}
 	sent := make(chan struct{})
 	go func() {
+		defer s.notify()
 		defer close(sent)
 		for _, m := range outbox {
 			if err := s.conn.SendControl(m.Encode()); err != nil {

@@ -40,7 +40,7 @@ type registry struct {
 
 	cluster *cluster.Member // nil if the service is alone; set once, before there are tunnels
 
-	running sync.WaitGroup // the run of every session that has come into service
+	running sync.WaitGroup // every session that has come into service, until its end has been seen to
 
 	mu        sync.Mutex
 	seq       uint64 // of the last announcement
@@ -238,7 +238,8 @@ func (g *registry) publish(a *announcement, s *session, now time.Time) (as arriv
 	if g.cluster != nil {
 		g.cluster.Register(string(tun.label), s.origin)
 	}
-	g.running.Go(s.run)
+	g.running.Add(1)
+	go s.run()
 	return as, nil
 }
 

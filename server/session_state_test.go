@@ -22,7 +22,7 @@ func stateSession(st state, giveUp func()) *session {
 	srv.live.Store(&live{settings: settings{Config: Config{DrainTimeout: time.Hour}}})
 	return &session{
 		srv: srv, conn: new(h2conn.Conn), giveUp: giveUp,
-		state: st, retired: make(chan struct{}), wake: make(chan struct{}, 1),
+		state: st, retired: make(chan struct{}),
 	}
 }
 
@@ -62,8 +62,8 @@ func TestStates(t *testing.T) {
 				if want := ok && from.serves() && !to.serves(); full != want {
 					t.Errorf("requests that wait are sent away: %v", full)
 				}
-				if len(s.wake) == 1 != ok {
-					t.Errorf("run is woken: %v", len(s.wake) == 1)
+				if woken := s.running.Load() == again; woken != ok {
+					t.Errorf("run is woken: %v", woken)
 				}
 			})
 		}
