@@ -31,6 +31,13 @@ func (b *ClientBuffers) Writing() int64 {
 	return int64(b.b.writer.Size() + cap(*b.b.out) + b.b.header.Cap())
 }
 
+// Encoder returns that of headers.
+func (b *ClientBuffers) Encoder() any {
+	b.b.writeMu.Lock()
+	defer b.b.writeMu.Unlock()
+	return *b.b.encoder
+}
+
 // EndingBody returns r as a body that calls ended when it has been read to its
 // end.
 func EndingBody(r io.Reader, ended func()) io.Reader { return &endingBody{Reader: r, ended: ended} }

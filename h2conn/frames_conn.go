@@ -64,6 +64,9 @@ func (r *frameReader) readMetered(p []byte) (int, error) {
 	return n, err
 }
 
+// maxQuiet is after how much silence a connection is quiet, at most.
+const maxQuiet = 5 * time.Second
+
 // http2Conn is a Conn as x/net gets it: its frames are watched, and it sees why
 // x/net closes it.
 type http2Conn struct {
@@ -81,7 +84,7 @@ type http2Conn struct {
 	before int64             // lastRead when rest began
 
 	lent    int           // bytes that count as held since x/net's buffer is so much larger
-	quiet   time.Duration // when nothing has come for so long, buffers for writing are given up
+	quiet   time.Duration // when nothing has come for so long, what is for writing is given up
 	silence time.Duration // after which the peer is given up; zero: never
 }
 
@@ -104,7 +107,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 		c.carrier.await = waitsOn(c.socket, c.carrier)
 	}
 	interval, timeout := defaultDuration(cfg.PingInterval, defaultPingInterval), defaultDuration(cfg.PingTimeout, defaultPingTimeout)
-	h.quiet = cmp.Or(interval, defaultPingInterval) / 2
+	h.quiet = min(cmp.Or(interval, defaultPingInterval)/2, maxQuiet)
 	if interval > 0 && timeout > 0 {
 		h.silence = interval + timeout
 	}
@@ -226,9 +229,15 @@ func (c *http2Conn) woken(n int) {
 	c.rests = false
 	c.lends(c.buffers.lendFrame(c.frames.meter.left + n)) // the frame that is not whole, and a few bytes
 	if c.lastRead.Load()-c.before >= int64(c.quiet) {
-		c.buffers.shrinkWriter()
-		c.frames.meter.streams.shrink()
+		c.shrinkWriter()
 	}
+}
+
+// shrinkWriter gives up what is for writing and not needed by a quiet connection.
+func (c *http2Conn) shrinkWriter() {
+	streams := &c.frames.meter.streams
+	c.buffers.shrinkWriter(streams.newest())
+	streams.shrink()
 }
 
 func (c *http2Conn) Write(p []byte) (n int, err error) {

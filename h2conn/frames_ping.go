@@ -67,7 +67,13 @@ func (t *Transport) keepAlive(h *http2Conn, cfg Config) {
 
 func (t *Transport) pingIfSilent() {
 	p := &t.pinger
-	if rest := p.interval - p.conn.SilentFor(); rest > 0 {
+	silent := p.conn.SilentFor()
+	if rest := p.interval - silent; rest > 0 {
+		if p.conn.buffers != nil && silent < p.conn.quiet {
+			rest = min(rest, p.conn.quiet) // to see whether it has become quiet
+		} else if p.conn.buffers != nil {
+			p.conn.shrinkWriter()
+		}
 		p.timer.Reset(rest)
 		return
 	}

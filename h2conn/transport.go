@@ -82,7 +82,7 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	}
 	if started := h.started; started != nil {
 		h.buffers = buffersOf(t.cc)
-		h.buffers.shrinkWriter()
+		h.buffers.shrinkWriter(0)
 		forgetsSoon(t.cc)
 		close(started)
 	}

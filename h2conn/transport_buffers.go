@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // x/net gives each ClientConn two buffers of 4 KiB, and three that grow to the
@@ -32,15 +33,19 @@ type clientBuffers struct {
 	source *io.Reader // what frames are read from: reader
 	frame  *[]byte    // the last frame that has come
 
-	writeMu *sync.Mutex // guards the following
-	writer  *bufio.Writer
-	out     *[]byte       // the last frame that has gone
-	header  *bytes.Buffer // the last header
+	writeMu   *sync.Mutex // guards the following
+	writer    *bufio.Writer
+	out       *[]byte         // the last frame that has gone
+	header    *bytes.Buffer   // the last header
+	encoder   **hpack.Encoder // of headers
+	tableSize *uint32         // which the peer admits for what it remembers of headers
+	encoded   uint32          // the last stream with a header of which the encoder has remembered nothing
 }
 
 // findsClientBuffers says whether this x/net has the fields that buffersOf needs.
 var findsClientBuffers = hasField[http2.ClientConn, *bufio.Reader]("br") && hasField[http2.ClientConn, *http2.Framer]("fr") &&
 	hasField[http2.ClientConn, sync.Mutex]("wmu") && hasField[http2.ClientConn, *bufio.Writer]("bw") && hasField[http2.ClientConn, bytes.Buffer]("hbuf") &&
+	hasField[http2.ClientConn, *hpack.Encoder]("henc") && hasField[http2.ClientConn, uint32]("peerMaxHeaderTableSize") &&
 	hasField[http2.ClientConn, uint32]("atomicReused") &&
 	hasField[http2.Framer, io.Reader]("r") && hasField[http2.Framer, []byte]("readBuf") && hasField[http2.Framer, []byte]("wbuf") && hasField[bufio.Writer, []byte]("buf")
 
@@ -62,6 +67,7 @@ func buffersOf(cc *http2.ClientConn) *clientBuffers {
 		reader: *field[*bufio.Reader](cc, "br"), source: field[io.Reader](framer, "r"), frame: field[[]byte](framer, "readBuf"),
 		writeMu: field[sync.Mutex](cc, "wmu"), writer: *field[*bufio.Writer](cc, "bw"),
 		out: field[[]byte](framer, "wbuf"), header: field[bytes.Buffer](cc, "hbuf"),
+		encoder: field[*hpack.Encoder](cc, "henc"), tableSize: field[uint32](cc, "peerMaxHeaderTableSize"),
 	}
 }
 
@@ -79,13 +85,22 @@ func (b *clientBuffers) replaceReader(r io.Reader) {
 	*b.source = r
 }
 
-// shrinkWriter makes the buffer for writing small, and gives up the others of that
-// direction where they are large. It does nothing while something is being written.
-func (b *clientBuffers) shrinkWriter() {
+// shrinkWriter makes the buffer for writing small, gives up the others of that
+// direction where they are large, and has the encoder of headers forget those of the
+// streams up to newest. It does nothing while something is being written.
+func (b *clientBuffers) shrinkWriter(newest uint32) {
 	if !b.writeMu.TryLock() {
 		return
 	}
 	defer b.writeMu.Unlock()
+	if newest != b.encoded {
+		b.encoded = newest
+		e := hpack.NewEncoder(b.header)
+		// So the next header tells the peer to forget them too (RFC 7541, section 4.2).
+		e.SetMaxDynamicTableSize(0)
+		e.SetMaxDynamicTableSize(*b.tableSize)
+		*b.encoder = e
+	}
 	if b.writer.Buffered() == 0 && b.writer.Size() > clientWriteBuffer {
 		*field[[]byte](b.writer, "buf") = make([]byte, clientWriteBuffer)
 	}

@@ -55,3 +55,38 @@ func TestClientBuffers(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadersAfterRest: a connection that rests forgets which headers it has sent, and so
+// does its peer.
+func TestHeadersAfterRest(t *testing.T) {
+	t.Parallel()
+	if !h2conn.FindsClientBuffers {
+		t.Skip("the buffers of this build are net/http's")
+	}
+	var cfg h2conn.TransportConfig
+	cfg.PingInterval = 20 * time.Millisecond
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Answer", r.Header.Get("X-First")+r.Header.Get("X-Second")+r.URL.Path)
+	}), cfg, h2conn.ServeConfig{})
+	buffers := h2conn.BuffersOf(tr)
+	for range 3 {
+		before := buffers.Encoder()
+		for range 3 {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://h/path", http.NoBody)
+			req.Header = http.Header{"X-First": {"one-"}, "X-Second": {"two-"}}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got, want := resp.Header.Get("X-Answer"), "one-two-/path"; got != want {
+				t.Fatalf("%q, want %q", got, want)
+			}
+		}
+		for end := time.Now().Add(10 * time.Second); buffers.Encoder() == before; <-time.After(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the encoder of headers is the same after 10 s")
+			}
+		}
+	}
+}
