@@ -65,7 +65,7 @@ func (r *frameReader) readMetered(p []byte) (int, error) {
 }
 
 // maxQuiet is after how much silence a connection is quiet, at most.
-const maxQuiet = 5 * time.Second
+const maxQuiet = 4 * time.Second
 
 // http2Conn is a Conn as x/net gets it: its frames are watched, and it sees why
 // x/net closes it.
@@ -84,6 +84,7 @@ type http2Conn struct {
 	before int64             // lastRead when rest began
 
 	lent    int           // bytes that count as held since x/net's buffer is so much larger
+	timer   *time.Timer   // of the pinger, which sees whether the connection is quiet; nil: there is none
 	quiet   time.Duration // when nothing has come for so long, what is for writing is given up
 	silence time.Duration // after which the peer is given up; zero: never
 }
@@ -230,6 +231,9 @@ func (c *http2Conn) woken(n int) {
 	c.lends(c.buffers.lendFrame(c.frames.meter.left + n)) // the frame that is not whole, and a few bytes
 	if c.lastRead.Load()-c.before >= int64(c.quiet) {
 		c.shrinkWriter()
+		if c.timer != nil {
+			c.timer.Reset(c.quiet)
+		}
 	}
 }
 

@@ -62,7 +62,8 @@ func (t *Transport) keepAlive(h *http2Conn, cfg Config) {
 			t.pingIfSilent()
 		}
 	})
-	t.pinger.timer.Reset(t.pinger.interval) // now that the field is set
+	h.timer = t.pinger.timer
+	t.pinger.timer.Reset(t.pinger.interval) // now that the fields are set
 }
 
 func (t *Transport) pingIfSilent() {
@@ -70,7 +71,7 @@ func (t *Transport) pingIfSilent() {
 	silent := p.conn.SilentFor()
 	if rest := p.interval - silent; rest > 0 {
 		if p.conn.buffers != nil && silent < p.conn.quiet {
-			rest = min(rest, p.conn.quiet) // to see whether it has become quiet
+			rest = min(rest, p.conn.quiet-silent) // to see whether it has become quiet
 		} else if p.conn.buffers != nil {
 			p.conn.shrinkWriter()
 		}

@@ -84,9 +84,11 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 		h.buffers = buffersOf(t.cc)
 		h.buffers.shrinkWriter(0)
 		forgetsSoon(t.cc)
+		t.keepAlive(h, cfg.Config)
 		close(started)
+	} else {
+		t.keepAlive(h, cfg.Config)
 	}
-	t.keepAlive(h, cfg.Config)
 	return t, nil
 }
 
