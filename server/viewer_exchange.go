@@ -190,20 +190,26 @@ func (x *exchange) serve() {
 
 // waits and moves say that bytes wait for one of the sides from now on, and that
 // they do not any more.
-func (x *exchange) waits() { x.eachHolding((*budget.Holding).Wait) }
-func (x *exchange) moves() { x.eachHolding((*budget.Holding).Done) }
+func (x *exchange) waits() {
+	hs := x.holdings()
+	budget.Wait(hs[:]...)
+}
 
-func (x *exchange) eachHolding(f func(*budget.Holding)) {
-	if x == nil || x.memory == nil {
-		return
+func (x *exchange) moves() {
+	for _, h := range x.holdings() {
+		if h != nil {
+			h.Done()
+		}
 	}
-	f(x.memory.Holding)
-	if x.memory.unread != nil {
-		f(x.memory.unread)
+}
+
+// holdings returns what the exchange holds memory by: of the viewer's connection or
+// request, of what is unread of that, and in the tunnel. Some may be nil.
+func (x *exchange) holdings() (hs [3]*budget.Holding) {
+	if x != nil && x.memory != nil {
+		hs = [...]*budget.Holding{x.memory.Holding, x.memory.unread, x.inTunnel.Load()}
 	}
-	if h := x.inTunnel.Load(); h != nil {
-		f(h)
-	}
+	return hs
 }
 
 // cut ends an exchange in which bytes wait: memory is scarce.

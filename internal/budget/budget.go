@@ -38,6 +38,7 @@ var (
 type Budget struct {
 	limit int64 // 0: none
 	held  atomic.Int64
+	begun time.Time
 
 	wake chan struct{} // capacity 1: a limit has been exceeded
 	stop chan struct{}
@@ -59,12 +60,16 @@ type Budget struct {
 func New(limit int64) *Budget {
 	return &Budget{
 		limit:    max(limit, 0),
+		begun:    time.Now(),
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 		accounts: make(map[any]*account),
 		eased:    make(chan struct{}),
 	}
 }
+
+// now returns the time since the beginning.
+func (b *Budget) now() time.Duration { return time.Since(b.begun) }
 
 // Held returns how many bytes all holdings hold.
 func (b *Budget) Held() int64 { return b.held.Load() }
@@ -111,10 +116,10 @@ type Holding struct {
 	pinned atomic.Int64
 	isCut  atomic.Bool
 
+	waits waiting
+
 	mu       sync.Mutex
 	released bool
-	waits    int       // calls of Wait without a Done
-	since    time.Time // when nothing has moved since then, while waits is not 0
 }
 
 // Hold returns a Holding, of nothing yet, that is charged to the Budget and to the
@@ -217,39 +222,28 @@ func (h *Holding) Pins(n int64) { h.pinned.Store(n) }
 
 // Wait says that bytes wait for the peer from now on, until Done has been called
 // as often as Wait. Moved, or a negative Add, begins the time anew.
-func (h *Holding) Wait() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.waits++; h.waits == 1 {
-		h.since = time.Now()
+func (h *Holding) Wait() { h.waits.begin(h.budget.now) }
+
+// Wait is Wait for each of hs that is not nil. All are of one Budget.
+func Wait(hs ...*Holding) {
+	at := time.Duration(-1)
+	for _, h := range hs {
+		if h != nil {
+			h.waits.begin(func() time.Duration {
+				if at < 0 {
+					at = h.budget.now()
+				}
+				return at
+			})
+		}
 	}
 }
 
 // Done is the counterpart of Wait. Without one it does nothing.
-func (h *Holding) Done() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.waits = max(0, h.waits-1)
-}
+func (h *Holding) Done() { h.waits.end() }
 
 // Moved says that the peer has taken or sent something.
-func (h *Holding) Moved() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.waits > 0 {
-		h.since = time.Now()
-	}
-}
-
-// idle returns for how long bytes have waited and nothing has moved.
-func (h *Holding) idle(now time.Time) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.waits == 0 {
-		return 0
-	}
-	return now.Sub(h.since)
-}
+func (h *Holding) Moved() { h.waits.moved(h.budget.now) }
 
 // Crowded reports whether a limit that h counts for is exceeded.
 func (h *Holding) Crowded() bool {
@@ -290,7 +284,8 @@ func (h *Holding) Room(done <-chan struct{}) {
 func (h *Holding) Release() {
 	h.mu.Lock()
 	again := h.released
-	h.released, h.waits = true, 0
+	h.released = true
+	h.waits.reset()
 	h.addLocked(-h.bytes.Load())
 	h.mu.Unlock()
 	if again {
@@ -364,7 +359,7 @@ func lowWater(limit int64) int64 { return limit - limit/16 }
 // cutWorst cuts what has to go so that there is room, and reports whether there was
 // too little.
 func (b *Budget) cutWorst() (exceeded bool) {
-	now := time.Now()
+	now := b.now()
 	excess := func(held *atomic.Int64, limit int64) int64 {
 		if limit == 0 {
 			return 0
@@ -400,7 +395,7 @@ func (b *Budget) cutWorst() (exceeded bool) {
 
 // worst returns the cuts of the holdings that hold most and have moved least,
 // for excess bytes together and a tenth more.
-func worst(holdings []*Holding, excess int64, now time.Time) []func() {
+func worst(holdings []*Holding, excess int64, now time.Duration) []func() {
 	type candidate struct {
 		h     *Holding
 		bytes int64
@@ -408,7 +403,7 @@ func worst(holdings []*Holding, excess int64, now time.Time) []func() {
 	}
 	var list []candidate
 	for _, h := range holdings {
-		idle := h.idle(now)
+		idle := h.waits.idle(now)
 		if idle == 0 || h.cut == nil {
 			continue
 		}

@@ -301,3 +301,15 @@ func BenchmarkExchange(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkWait is what each piece of an answer, and each message of a websocket, costs twice.
+func BenchmarkWait(b *testing.B) {
+	all := budget.New(1 << 30)
+	defer all.Close()
+	viewer, tunnel := all.Hold(nil, nil, 0), all.Hold(nil, "tunnel", 0)
+	for b.Loop() {
+		budget.Wait(viewer, nil, tunnel)
+		viewer.Done()
+		tunnel.Done()
+	}
+}
