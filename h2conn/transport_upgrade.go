@@ -23,9 +23,14 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	// The end of req's context does not break what has ended properly.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(req.Context()))
 	pr, pw := io.Pipe()
-	// x/net notices that ctx has ended only when its read of the body returns.
-	context.AfterFunc(ctx, func() { pw.CloseWithError(ctx.Err()) })
 	s := t.upgrades.add(pw, cancel)
+	body := &upgradeBody{stream: pr, sent: s.sent}
+	s.body = body
+	// x/net notices that ctx has ended only when its read of the body returns.
+	context.AfterFunc(ctx, func() {
+		pw.CloseWithError(ctx.Err())
+		body.stop()
+	})
 	s.stop = context.AfterFunc(req.Context(), s.abandon)
 
 	out := req.WithContext(ctx)
@@ -37,7 +42,6 @@ func (t *Transport) roundTripUpgrade(req *http.Request, protocol string) (*http.
 	out.ContentLength = -1
 	out.GetBody = nil
 	out.Trailer = nil
-	body := &upgradeBody{stream: pr, sent: s.sent}
 	out.Body = body
 	out.Header.Set(HeaderUpgradeID, s.id)
 

@@ -17,7 +17,8 @@ import (
 //
 //	own body  own is not nil and ownOver false: Read returns the own body,
 //	          exactly length bytes of it, or in the chunked coding
-//	stream    Read returns what the viewer writes to the pipe
+//	stream    Read returns what the viewer writes to the pipe or, while there is a
+//	          source, what that has
 //	over      a Read of either has failed, or Close was called: sent is closed
 type upgradeBody struct {
 	own     io.ReadCloser // nil: none
@@ -28,6 +29,10 @@ type upgradeBody struct {
 	stream *io.PipeReader
 	sent   chan struct{} // closed when nothing more is sent: all has left, or the stream broke
 	once   sync.Once
+
+	mu      sync.Mutex
+	source  *upgradeSource // nil: the pipe
+	stopped bool           // no source is taken any more
 }
 
 // begin makes req's body the beginning of b, and notes in h how it is delimited.
@@ -53,12 +58,44 @@ func (b *upgradeBody) Read(p []byte) (n int, err error) {
 		}
 	}
 	if n == 0 && err == nil {
-		n, err = b.stream.Read(p)
+		n, err = b.readStream(p)
 	}
 	if err != nil { // x/net has written what it has read before it reads on
 		b.over()
 	}
 	return n, err
+}
+
+// readStream reads what follows the own body. It may return 0 and no error.
+func (b *upgradeBody) readStream(p []byte) (int, error) {
+	b.mu.Lock()
+	source := b.source
+	b.mu.Unlock()
+	if source != nil {
+		if n, ok := source.read(p); ok {
+			return n, nil
+		}
+	}
+	return b.stream.Read(p)
+}
+
+// take makes source the one to read from next. It reports false if the stream is over.
+func (b *upgradeBody) take(source *upgradeSource) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.stopped {
+		b.source = source
+	}
+	return !b.stopped
+}
+
+// stop is called when the stream takes nothing more, before its reader finds out.
+func (b *upgradeBody) stop() {
+	b.mu.Lock()
+	b.stopped = true
+	source := b.source
+	b.mu.Unlock()
+	source.stop()
 }
 
 // readExactly reads the own body. Fewer bytes than announced are an error, since
@@ -130,6 +167,7 @@ func (b *upgradeBody) over() { b.once.Do(func() { close(b.sent) }) }
 // Close ends both parts.
 func (b *upgradeBody) Close() error {
 	b.over()
+	b.stop()
 	if b.own != nil {
 		b.own.Close()
 	}

@@ -23,6 +23,7 @@ type upgradedStream struct {
 	table  *openUpgrades
 	res    io.ReadCloser
 	pw     *io.PipeWriter
+	body   *upgradeBody       // the other end of pw
 	sent   chan struct{}      // closed when nothing more is sent: all has left, or the stream broke
 	cancel context.CancelFunc // resets the stream
 	stop   func() bool        // detaches it from its request's context

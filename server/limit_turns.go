@@ -149,8 +149,11 @@ func (t *turn) begin() {
 	<-p.come
 }
 
-// end ends the turn, if there is one.
+// end ends the turn of t, which may be nil, if there is one.
 func (t *turn) end() {
+	if t == nil {
+		return
+	}
 	if p := t.place.Load(); p != nil && p.held.Load() {
 		p.of.mu.Lock()
 		defer p.of.mu.Unlock()

@@ -219,6 +219,8 @@ type upgradedViewer struct {
 
 	// stall limits a write where no viewerConn is below: to a stream of HTTP/2.
 	stall time.Duration
+
+	interrupted atomic.Bool
 }
 
 func newUpgradedViewer(x *exchange, c net.Conn, brw *bufio.ReadWriter) *upgradedViewer {
@@ -236,10 +238,22 @@ func (u *upgradedViewer) Read(p []byte) (int, error) {
 		return u.early.Read(p)
 	}
 	n, err := u.Conn.Read(p)
-	if !errors.Is(err, io.EOF) {
+	if !errors.Is(err, io.EOF) && !u.interrupted.Load() {
 		u.failed(err)
 	}
 	return n, err
+}
+
+// InterruptRead ends a Read, and all that come until ResumeRead.
+func (u *upgradedViewer) InterruptRead() {
+	u.interrupted.Store(true)
+	u.SetReadDeadline(time.Unix(1, 0))
+}
+
+// ResumeRead undoes InterruptRead.
+func (u *upgradedViewer) ResumeRead() {
+	u.SetReadDeadline(time.Time{})
+	u.interrupted.Store(false)
 }
 
 func (u *upgradedViewer) Write(p []byte) (n int, err error) {

@@ -154,6 +154,8 @@ type upgradedBody interface {
 	CloseWrite() error
 }
 
+var _ io.ReaderFrom = upgradedAnswer{}
+
 // upgradedAnswer is the answerBody of an upgrade, whose other direction leads
 // into the tunnel. A target that takes no bytes of it, although some are there,
 // for the stall timeout, loses it.
@@ -177,6 +179,57 @@ func (b upgradedAnswer) Write(p []byte) (int, error) {
 		b.breaks(err)
 	}
 	return n, err
+}
+
+// ReadFrom copies what src has into the tunnel. Where that is a viewer's connection,
+// HTTP/2 reads from there itself.
+func (b upgradedAnswer) ReadFrom(src io.Reader) (int64, error) {
+	v, ok := src.(*upgradedViewer)
+	up, from := b.up.(io.ReaderFrom)
+	if !ok || !from {
+		return io.Copy(struct{ io.Writer }{b}, src)
+	}
+	r := &viewerSource{upgradedViewer: v, b: b.answerBody}
+	if c := viewerConnOf(v.Conn); c != nil {
+		r.turn = &c.turn
+	}
+	n, err := up.ReadFrom(r)
+	b.stall.stop()
+	if err != nil && !r.broke {
+		b.unread.Store(true)
+		b.breaks(err)
+	}
+	return n, err
+}
+
+// viewerSource is a viewer's connection from which the tunnel takes bytes. What Read
+// has returned waits until the next Read.
+type viewerSource struct {
+	*upgradedViewer
+	b     *answerBody
+	turn  *turn // of an HTTP/1 connection; nil: of none
+	broke bool  // Read has failed
+	over  bool  // the tunnel takes nothing more
+}
+
+func (r *viewerSource) Read(p []byte) (int, error) {
+	r.b.stall.stop()
+	n, err := r.upgradedViewer.Read(p[:min(len(p), maxBodyRead)])
+	r.turn.end() // what has come goes into the tunnel, which may have to wait
+	if n > 0 && !r.over {
+		r.b.written.Add(int64(n))
+		r.b.attempt.via.counter().addReceived(n)
+		r.b.stall.start()
+	}
+	r.broke = r.broke || err != nil && !errors.Is(err, io.EOF) && !r.interrupted.Load()
+	return n, err
+}
+
+// ResumeRead is called when the tunnel takes nothing more, and what comes is for its Write
+// to refuse.
+func (r *viewerSource) ResumeRead() {
+	r.over = true
+	r.upgradedViewer.ResumeRead()
 }
 
 // CloseWrite ends the direction into the tunnel.

@@ -140,3 +140,37 @@ func TestSwitchNotWritten(t *testing.T) {
 		t.Errorf("written after Hijack: %q %v", w.Body, w.Header())
 	}
 }
+
+// TestTargetLeavesFirst: a target that closes while its viewer says nothing. The viewer has
+// all that was sent and a clean end, and may take its time.
+func TestTargetLeavesFirst(t *testing.T) {
+	done := make(chan *RequestInfo, 1)
+	s := newService(t, Config{RequestDone: func(i *RequestInfo) { done <- i }})
+	text := strings.Repeat("goodbye ", 1<<10)
+	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, brw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		brw.ReadByte()
+		io.WriteString(c, text)
+	})))
+	for range 10 {
+		c, br := s.dialRaw("GET /a/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		io.WriteString(c, "1")
+		if b, err := io.ReadAll(br); string(b) != text || err != nil {
+			t.Errorf("read %d bytes of %d, %v", len(b), len(text), err)
+		}
+		c.Close()
+		if i := <-done; i.Status != http.StatusSwitchingProtocols || i.Sent != int64(len(text)) || i.Received != 1 || i.Broken || i.FailedHop != "" {
+			t.Errorf("%+v", i)
+		}
+	}
+}
