@@ -69,6 +69,7 @@ type Conn struct {
 	ownControl    func([]byte) bool // likewise; whether it was the Transport's
 	meter         *meter            // likewise; nil before HTTP/2
 	onDone        func()            // likewise; nil: there is none
+	http2         *http2Conn        // likewise
 
 	start    time.Time
 	lastRead atomic.Int64           // when HTTP/2 last got something, as time since start

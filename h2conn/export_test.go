@@ -53,3 +53,6 @@ func HoldRead(c *Conn, code int) (end func()) {
 		c.readMu.Unlock()
 	}
 }
+
+// HasInlet reports whether conn, which a handler has hijacked, has one.
+func HasInlet(conn any) bool { return conn.(*hijackedConn).inlet.Load() != nil }

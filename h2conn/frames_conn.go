@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
@@ -22,9 +23,18 @@ type frameReader struct {
 	// and goes on as it is.
 	passes func(p []byte) bool
 
-	small [4 * frameHeaderLen]byte // for a Read with less room than a frame header takes
-	rest  []byte                   // of small, for the next Read
+	// ahead, for a Read with little room, has what comes in the next Reads as well. x/net's
+	// server has 9 bytes for a frame's header: with inlets, in which most of what comes
+	// goes elsewhere, more is read at a time.
+	ahead  []byte
+	rest   []byte // of ahead, for the next Read
+	inlets atomic.Bool
 }
+
+const (
+	smallAhead = 4 * frameHeaderLen
+	inletAhead = 4 << 10
+)
 
 func (r *frameReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -36,9 +46,15 @@ func (r *frameReader) Read(p []byte) (int, error) {
 			r.rest = r.rest[n:]
 			return n, nil
 		}
-		if len(p) < len(r.small) {
-			n, err := r.readMetered(r.small[:])
-			if r.rest = r.small[:n]; n == 0 && err != nil {
+		if len(p) < smallAhead {
+			switch {
+			case r.inlets.Load() && len(r.ahead) < inletAhead:
+				r.ahead = make([]byte, inletAhead)
+			case r.ahead == nil:
+				r.ahead = make([]byte, smallAhead)
+			}
+			n, err := r.readMetered(r.ahead)
+			if r.rest = r.ahead[:n]; n == 0 && err != nil {
 				return 0, err
 			}
 			continue // an error comes again
@@ -73,6 +89,10 @@ type http2Conn struct {
 	*Conn
 	frames frameReader
 
+	writeMu sync.Mutex // held while anything is written
+	spare   []byte     // for frames.meter.out.due; guarded by writeMu
+	outMu   sync.Mutex // guards frames.meter.out; never held while anything waits
+
 	// At the asking end, from the first Read on.
 	started chan struct{}  // closed when buffers is set; nil after the first Read
 	buffers *clientBuffers // nil: x/net's stay as they are
@@ -100,7 +120,8 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 		source: &timedReader{h, mem.Room}, peer: peer, meter: m,
 		flood: func() error { return c.violation(m.fault) },
 	}
-	c.meter = m
+	c.meter, c.http2 = m, h
+	m.giveBack = func(n int) { h.giveBack(0, n) }
 	m.streams.several = &c.carrier.several
 	c.carrier.setDirect(directWriter(c.socket))
 	if netconn.Socket(c.socket) != nil && c.carrier.above != nil { // otherwise net/http may have read ahead
@@ -245,6 +266,23 @@ func (c *http2Conn) shrinkWriter() {
 }
 
 func (c *http2Conn) Write(p []byte) (n int, err error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	n = len(p)
+	if p, waits := c.observe(p); !waits {
+		n, err = c.Conn.Write(p)
+	}
+	if err == nil {
+		err = c.writeDue()
+	}
+	return n, err
+}
+
+// observe notes that p is about to be written. It returns what to write instead, and whether
+// that is to wait.
+func (c *http2Conn) observe(p []byte) (instead []byte, waits bool) {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
 	m := c.frames.meter
 	out := &m.out
 	if out.settle { // p is not ours to change
@@ -252,14 +290,30 @@ func (c *http2Conn) Write(p []byte) (n int, err error) {
 	}
 	out.waits = m.streams.windows.lag > 0 && out.betweenFrames() && onlyWindowUpdates(p)
 	m.sent(p)
-	if n = len(p); !out.waits {
-		n, err = c.Conn.Write(p)
+	return p, out.waits
+}
+
+// writeDue writes what is due, if a frame could begin here. writeMu is held.
+func (c *http2Conn) writeDue() error {
+	c.outMu.Lock()
+	out := &c.frames.meter.out
+	if len(out.due) == 0 || !out.betweenFrames() {
+		c.outMu.Unlock()
+		return nil
 	}
-	if err == nil && len(out.due) > 0 && out.betweenFrames() {
-		_, err = c.Conn.Write(out.due)
-		out.due = out.due[:0]
-	}
-	return n, err
+	due := out.due
+	out.due = c.spare[:0]
+	c.outMu.Unlock()
+	c.spare = due
+	_, err := c.Conn.Write(due)
+	return err
+}
+
+// sendDue writes what is due, unless x/net is in the middle of a frame, and so does that next.
+func (c *http2Conn) sendDue() {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	_ = c.writeDue() // the next Write, and Read, have the error too
 }
 
 // Close is called by x/net, which does not tell why, and by the pinger. A peer that has

@@ -74,5 +74,9 @@ func (f *inflow) granted(n int64) {
 	}
 }
 
+// exceeded reports whether the peer has sent more than it may. What it may send at the
+// start, before it is told of more, counts for nothing else.
+func (f *inflow) exceeded() bool { return f.held() > f.most.Load()+minFirstWindow }
+
 // held returns how many bytes are held.
 func (f *inflow) held() int64 { return f.most.Load() - f.window.Load() }

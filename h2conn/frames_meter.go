@@ -74,12 +74,16 @@ type meter struct {
 	left     int                  // bytes of the payload still to come
 	kind     http2.FrameType      // of the frame that the payload belongs to
 	dropping bool                 // this payload goes nowhere
+	into     *inlet               // where this payload goes; nil: to x/net, as all else
+	refused  int                  // of this payload, what into has not taken
 	padded   bool                 // the payload still to come begins with its padding's length, which is to be looked at
 	first    bool                 // the first frame has come: it must be SETTINGS
 	block    bool                 // a header block is not over: it must be CONTINUATION
 	headers  bool                 // one has ended, or its last frame has begun; reset by who looks
 	reset    bool                 // this payload is the error code of a stream's reset
 	code     uint32               // of it, as far as it has come
+
+	giveBack func(n int) // returns bytes of the connection's window; called where into has a reader that has left
 
 	goneAway func() // called at each GOAWAY, before x/net sees it; nil: nothing is
 
@@ -99,7 +103,7 @@ type meter struct {
 }
 
 // sentFrames follows the frames in what this end sends. It belongs to the goroutine
-// that writes.
+// that writes, with http2Conn.outMu held, under which others add to due and owed.
 type sentFrames struct {
 	skip   int // bytes of the connection preface still to come
 	header [frameHeaderLen]byte
@@ -281,7 +285,14 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			if m.reset {
 				m.soften(b[i : i+k])
 			}
-			if !m.dropping {
+			switch {
+			case m.into != nil:
+				m.refused += m.into.put(b[i : i+k])
+				if m.refused > 0 && m.left == k {
+					m.giveBack(m.refused)
+					m.refused = 0
+				}
+			case !m.dropping:
 				keep(i, i+k)
 			}
 			m.left -= k
@@ -310,7 +321,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			if !m.account(kind, flags, length, streamOf(h)) {
 				return n, false
 			}
-			if !m.dropping {
+			if !m.dropping && m.into == nil {
 				keep(i, i+frameHeaderLen)
 			}
 			i += frameHeaderLen
@@ -360,7 +371,8 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	if m.requests && kind == http2.FrameHeaders {
 		m.arrivals.begin(stream)
 	}
-	open, trailing, admitted := m.streams.received(kind, flags, stream, length, m.requests)
+	open, trailing, admitted, into := m.streams.received(kind, flags, stream, length, m.requests)
+	m.into = into
 	if !admitted {
 		m.fault = "more DATA than the window of a stream admits"
 		return false
@@ -368,6 +380,10 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	switch kind {
 	case http2.FrameData:
 		m.inflow.received(int64(length))
+		if into != nil && m.inflow.exceeded() { // x/net sees only what comes to it
+			m.fault = "more DATA than the window of the connection admits"
+			return false
+		}
 		m.arrivals.came(stream, int64(length))
 		if !m.requests && flags.Has(http2.FlagDataEndStream) {
 			m.arrivals.end(stream) // nothing more comes

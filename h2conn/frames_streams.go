@@ -100,11 +100,11 @@ func (s *openStreams) forget(stream uint32) (trailed bool) {
 // received notes a frame of the peer. It reports whether the stream was one on
 // which the peer may send, whether it is trailers that somebody waits for, and whether its window admits that, as far as x/net does
 // not look after it: at the answering end, x/net resets the stream that exceeds the
-// largest window, and the connection goes on. answering says that the peer opens
-// streams.
-func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream uint32, length int, answering bool) (open, trailing, admitted bool) {
+// largest window, and the connection goes on. into, if not nil, is where the frame's
+// bytes belong. answering says that the peer opens streams.
+func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream uint32, length int, answering bool) (open, trailing, admitted bool, into *inlet) {
 	if kind != http2.FrameData && kind != http2.FrameHeaders && kind != http2.FrameRSTStream {
-		return true, false, true
+		return true, false, true, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,16 @@ func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream u
 	if open && kind == http2.FrameData && s.windows.first > 0 {
 		w.credit -= int64(length)
 		w.bytes += int64(length)
-		admitted = w.credit >= 0 || answering
+		switch {
+		case w.inlet == nil:
+			w.passed = w.passed || length > 0
+		case flags != 0 || length == 0:
+			w.inlet.end()
+			w.inlet, w.passed = nil, true
+		default:
+			into = w.inlet
+		}
+		admitted = w.credit >= 0 || answering && into == nil
 		s.open[stream] = w
 	}
 	if open && kind == http2.FrameHeaders {
@@ -127,7 +136,46 @@ func (s *openStreams) received(kind http2.FrameType, flags http2.Flags, stream u
 	if kind == http2.FrameRSTStream || flags&http2.FlagDataEndStream != 0 { // the same in both
 		s.endLocked(stream)
 	}
-	return open, trailing, admitted
+	return open, trailing, admitted, into
+}
+
+// take makes in where the stream's DATA goes. It reports false if it cannot: some has gone
+// to x/net, or windows are x/net's business.
+func (s *openStreams) take(in *inlet) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, ok := s.open[in.stream]
+	if !ok || w.passed || w.inlet != nil || s.windows.first == 0 {
+		return false
+	}
+	w.inlet = in
+	s.open[in.stream] = w
+	return true
+}
+
+// untake undoes take. What comes goes to x/net again.
+func (s *openStreams) untake(in *inlet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w, ok := s.open[in.stream]; ok && w.inlet == in {
+		w.inlet, w.passed = nil, true
+		s.open[in.stream] = w
+	}
+}
+
+// returned notes that n bytes have been read which came into an inlet. It returns how much
+// the peer is to be told of: that it may send as much anew, and by what the window grows.
+func (s *openStreams) returned(stream uint32, n, held int64, now func() time.Time) (more int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, ok := s.open[stream]
+	if !ok {
+		return 0
+	}
+	w.credit += n
+	more = s.windows.grow(&w, held, s.rtt.least(), now) + s.windows.returns(&w, n)
+	s.open[stream] = w
+	return more
 }
 
 // timed notes a SETTINGS or PING frame, or its acknowledgement, for the round trip.
@@ -170,6 +218,7 @@ func (s *openStreams) countLocked() {
 
 func (s *openStreams) endLocked(stream uint32) {
 	if w, ok := s.open[stream]; ok {
+		w.inlet.end()
 		s.windows.over(w)
 		delete(s.open, stream)
 		s.countLocked()

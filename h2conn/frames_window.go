@@ -71,6 +71,9 @@ type streamWindow struct {
 	grown  int64 // above the first window
 	owed   int64 // of credit: what the peer has not been told of
 
+	inlet  *inlet // where DATA goes; nil: to x/net
+	passed bool   // some has gone to x/net
+
 	answered  bool // a header block has come
 	forgotten bool // nobody waits for what comes
 

@@ -30,7 +30,8 @@ type hijackedConn struct {
 	remote net.Addr
 
 	read   *readAhead
-	direct atomic.Bool // DirectReader was called: nothing reads ahead
+	direct atomic.Bool           // DirectReader was called: nothing reads ahead
+	inlet  atomic.Pointer[inlet] // of a directReader; nil: there is none
 
 	writeMu sync.Mutex
 	head    *bytes.Buffer  // response head so far; nil once it is complete
@@ -73,12 +74,25 @@ func (c *hijackedConn) Read(p []byte) (int, error) { return c.read.Read(p) }
 // Read. Once it was called, Read must not be.
 func (c *hijackedConn) DirectReader() io.Reader {
 	c.direct.Store(true)
+	if on := c.u.on; on != nil && c.u.plain {
+		if in := on.http2.openInlet(c.u.req.Context(), c.u.rest); in != nil {
+			c.inlet.Store(in)
+			select {
+			case <-c.closed:
+				on.http2.closeInlet(in)
+			default:
+			}
+		}
+	}
 	return directReader{c}
 }
 
 type directReader struct{ c *hijackedConn }
 
 func (r directReader) Read(p []byte) (int, error) {
+	if n, ok := r.c.readInlet(p); ok {
+		return n, nil
+	}
 	n, err := r.c.u.rest.Read(p)
 	if err != nil {
 		select {
@@ -307,6 +321,9 @@ func (c *hijackedConn) Close() error {
 		c.read.close()
 		if c.direct.Load() {
 			c.u.body.Close()
+			if in := c.inlet.Load(); in != nil {
+				c.u.on.http2.closeInlet(in)
+			}
 		}
 		c.deadlineMu.Lock()
 		defer c.deadlineMu.Unlock()

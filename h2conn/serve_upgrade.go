@@ -215,7 +215,7 @@ func serveUpgrade(w http.ResponseWriter, r *http.Request, h http.Handler, u upgr
 		http.Error(w, "bad upgrade: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest, body: r.Body, on: c, id: id}
+	uw := &upgradeWriter{w: w, rc: http.NewResponseController(w), form: u, req: req, rest: rest, body: r.Body, plain: r.ContentLength < 0 && any(rest) == any(r.Body), on: c, id: id}
 	returned := false
 	defer func() {
 		if !returned && uw.conn != nil {
@@ -244,6 +244,8 @@ type upgradeWriter struct {
 	req  *http.Request
 	rest io.Reader
 	body io.Closer // of the stream: ends a Read of rest
+
+	plain bool // rest is the stream's body, which may have any length
 
 	on *Conn  // nil: a viewer's connection
 	id string // HeaderUpgradeID; empty if the asking end understands no upgrade_end

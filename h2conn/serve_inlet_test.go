@@ -1,0 +1,188 @@
+package h2conn_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/websocktunnel/websocktunnel/h2conn"
+)
+
+// directly returns a handler that switches protocols, and what reads from the connection
+// as package target does.
+func directly(t *testing.T, h func(conn net.Conn, r io.Reader)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r := conn.(interface{ DirectReader() io.Reader }).DirectReader()
+		if h2conn.SendsGoaway && !h2conn.HasInlet(conn) {
+			t.Error("the connection has no inlet")
+		}
+		io.WriteString(conn, switchedToX)
+		h(conn, r)
+	})
+}
+
+// TestInletEchoes: small pieces, and far more than windows, arrive as they were sent, and
+// so does the end.
+func TestInletEchoes(t *testing.T) {
+	forms(t, func(t *testing.T, cfg h2conn.TransportConfig) {
+		tr := tunnel(t, directly(t, func(conn net.Conn, r io.Reader) {
+			if _, err := io.Copy(conn, r); err != nil {
+				t.Error(err)
+			}
+			conn.Close()
+		}), cfg, h2conn.ServeConfig{})
+		for _, size := range []int{1, 100, 9000, 300_000} {
+			stream := upgraded(t, t.Context(), tr)
+			piece := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
+			times := min(2000, 12<<20/size)
+			go func() {
+				for range times {
+					stream.Write(piece)
+				}
+				stream.(closeWriter).CloseWrite()
+			}()
+			got := make([]byte, size)
+			for i := range times {
+				if _, err := io.ReadFull(stream, got); err != nil || !bytes.Equal(got, piece) {
+					t.Fatalf("piece %d of %d bytes: %v", i, size, err)
+				}
+			}
+			if n, err := stream.Read(got); n > 0 || err != io.EOF {
+				t.Errorf("after the end: %d, %v", n, err)
+			}
+			stream.Close()
+		}
+	})
+}
+
+// TestInletReturnsWindows: what nobody has read does not take the connection's window away.
+func TestInletReturnsWindows(t *testing.T) {
+	const window = 1 << 20
+	left := make(chan struct{})
+	tr := tunnel(t, directly(t, func(conn net.Conn, r io.Reader) {
+		io.ReadFull(r, make([]byte, 1000))
+		<-left
+		conn.Close()
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{Config: h2conn.Config{ConnWindow: window, StreamWindow: window}})
+	for range 50 {
+		stream := upgraded(t, t.Context(), tr)
+		wrote := make(chan struct{})
+		go func() {
+			defer close(wrote)
+			stream.Write(make([]byte, 60_000))
+		}()
+		<-wrote
+		left <- struct{}{}
+		io.Copy(io.Discard, stream)
+		stream.Close()
+	}
+}
+
+// TestInletReset: what came before a reset is read, and then an error.
+func TestInletReset(t *testing.T) {
+	type result struct {
+		text string
+		err  error
+	}
+	got := make(chan result, 1)
+	begun := make(chan struct{}, 1)
+	tr := tunnel(t, directly(t, func(conn net.Conn, r io.Reader) {
+		defer conn.Close()
+		var b bytes.Buffer
+		io.CopyN(&b, r, 4)
+		begun <- struct{}{}
+		_, err := io.Copy(&b, r)
+		got <- result{b.String(), err}
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
+	ctx, cancel := context.WithCancel(t.Context())
+	stream := upgraded(t, ctx, tr)
+	io.WriteString(stream, "some")
+	<-begun
+	cancel()
+	var reset http2.StreamError
+	if r := <-got; r.text != "some" || !errors.As(r.err, &reset) {
+		t.Errorf("read %q, %v", r.text, r.err)
+	}
+	stream.Close()
+
+	stream = upgraded(t, t.Context(), tr)
+	io.WriteString(stream, "some")
+	<-begun
+	tr.Close()
+	if r := <-got; r.text != "some" || r.err == nil {
+		t.Errorf("at the end of the connection: read %q, %v", r.text, r.err)
+	}
+	stream.Close()
+}
+
+// TestInletClosed: Close ends a Read.
+func TestInletClosed(t *testing.T) {
+	got := make(chan error, 1)
+	tr := tunnel(t, directly(t, func(conn net.Conn, r io.Reader) {
+		time.AfterFunc(10*time.Millisecond, func() { conn.Close() })
+		_, err := io.Copy(io.Discard, r)
+		got <- err
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
+	stream := upgraded(t, t.Context(), tr)
+	if err := <-got; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if b, err := io.ReadAll(stream); len(b) > 0 || err != nil {
+		t.Errorf("the peer read %q, %v", b, err)
+	}
+	stream.Close()
+}
+
+// TestInletAfterBody: a request with a body of its own, or DATA before anybody takes it, has
+// no inlet, and loses nothing.
+func TestInletAfterBody(t *testing.T) {
+	got := make(chan string, 1)
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		direct := conn.(interface{ DirectReader() io.Reader }).DirectReader()
+		if h2conn.HasInlet(conn) {
+			t.Error("the connection has an inlet")
+		}
+		io.WriteString(conn, switchedToX)
+		rest, err := io.ReadAll(direct)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- string(body) + ", " + string(rest)
+	}), h2conn.TransportConfig{NoExtendedConnect: true}, h2conn.ServeConfig{})
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://target/", strings.NewReader("body"))
+	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
+	resp, err := tr.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	stream := resp.Body.(io.ReadWriteCloser)
+	io.WriteString(stream, "rest")
+	stream.(closeWriter).CloseWrite()
+	if s := <-got; s != "body, rest" {
+		t.Errorf("got %q", s)
+	}
+	stream.Close()
+}
