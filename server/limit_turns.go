@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -33,6 +34,10 @@ const (
 // what they have asked for is done or waits for something else: at the next Read, at a
 // Write over HTTP/1, or when a request goes into a tunnel.
 type turnLimit struct {
+	// processors is how many the program may use, also where it does with fewer just now.
+	// Zero means as many as when a peer comes.
+	processors int
+
 	mu sync.Mutex
 	of map[any]weak.Pointer[turns] // by peer; its connections keep them
 }
@@ -64,7 +69,7 @@ func (l *turnLimit) join(t *turn, peer any) {
 	}
 	all := l.of[peer].Value()
 	if all == nil {
-		all = &turns{most: max(1, runtime.GOMAXPROCS(0)/2)}
+		all = &turns{most: max(1, cmp.Or(l.processors, runtime.GOMAXPROCS(0))/2)}
 		l.of[peer] = weak.Make(all)
 		runtime.AddCleanup(all, l.forget, peer)
 	}

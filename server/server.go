@@ -6,6 +6,7 @@ import (
 	"log"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,7 @@ func New(cfg Config) (*Server, error) {
 		failures:    newAddrLimiter(failuresPerSecond, failuresBurst),
 		misses:      newAddrLimiter(missesPerSecond, missesBurst),
 		handshakes:  newHandshakeLimit(),
+		turns:       turnLimit{processors: runtime.GOMAXPROCS(0)},
 		handshaking: make(chan struct{}, maxHandshakes),
 		servers:     make(map[*http.Server]struct{}),
 		expectUntil: time.Now().Add(max(set.StartupWait, 0)),

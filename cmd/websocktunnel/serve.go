@@ -14,6 +14,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/gcpace"
+	"github.com/websocktunnel/websocktunnel/cmd/internal/processors"
 	"github.com/websocktunnel/websocktunnel/internal/admin"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
@@ -140,6 +141,7 @@ func serve(c config, read func() (config, error)) error {
 		return err
 	}
 	defer gcpace.Start(budget.Available(), func() int64 { return idleTunnel * int64(srv.Status().Tunnels) })()
+	defer processors.Start()()
 	for _, w := range c.warnings {
 		log.Warn().Msg(w)
 	}
