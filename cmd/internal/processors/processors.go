@@ -1,6 +1,6 @@
 // Package processors lets a program run on one processor while that is enough. Go wakes
-// threads for work that could run at the same time, and where a program is a chain of
-// short steps, as a tunnel client is, they mostly come too late and find nothing: a
+// threads for work that could run at the same time, and where a request is a chain of
+// short steps, as at both ends of a tunnel, they mostly come too late and find nothing: a
 // quarter of the CPU time of a small request goes into that.
 package processors
 
