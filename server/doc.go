@@ -15,7 +15,7 @@
 // A tunnel is the lasting relation between an id and the client that serves it. A
 // session is one live websocket of a tunnel: each reconnect makes a new one,
 // and while the newest takes all new requests, older ones finish what they
-// have. docs/architecture.md follows one request through the package.
+// have. Further websockets of the same client may serve beside it. docs/architecture.md follows one request through the package.
 //
 // # Ownership
 //

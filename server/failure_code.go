@@ -106,5 +106,6 @@ var (
 	codeNoHTTP2           = newCode("WT-NO-HTTP2")
 	codeFewStreams        = newCode("WT-FEW-STREAMS")
 	codeOvertaken         = newCode("WT-OVERTAKEN")
+	codeNotJoined         = newCode("WT-NOT-JOINED")
 	codeEvicted           = newCode("WT-EVICTED")
 )

@@ -159,7 +159,7 @@ func (m *Metrics) attach(s *Server) bool { return m == nil || m.server.CompareAn
 // registrationKinds are all outcomes of registrations.
 var registrationKinds = []string{
 	logevent.Registered, logevent.Failed,
-	refusedKind(http.StatusBadRequest), refusedKind(http.StatusUnauthorized), refusedKind(http.StatusUpgradeRequired),
+	refusedKind(http.StatusBadRequest), refusedKind(http.StatusUnauthorized), refusedKind(http.StatusConflict), refusedKind(http.StatusUpgradeRequired),
 	refusedKind(http.StatusTooManyRequests), refusedKind(http.StatusServiceUnavailable),
 }
 

@@ -50,14 +50,14 @@ func TestWaitForRegistrationIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := s.registry.announce("a", func() {})
+		a := s.registry.announce("a", nil, func() {})
 		ended := waiters(t, s, maxWaiting+10)
 		if got := ended(); got[errBusy] != 10 || len(got) != 1 {
 			t.Errorf("of %d more than may wait: %v", 10, got)
 		}
 		for range 20 {
 			pause(time.Second)
-			next := s.registry.announce("a", func() {})
+			next := s.registry.announce("a", nil, func() {})
 			s.registry.withdraw(a)
 			a = next
 		}
@@ -108,7 +108,7 @@ func TestStartupWaitIsBounded(t *testing.T) {
 		if got := ended(); len(got) != 0 {
 			t.Errorf("later: %v", got)
 		}
-		s.registry.withdraw(s.registry.announce("a", func() {}))
+		s.registry.withdraw(s.registry.announce("a", nil, func() {}))
 		if got := ended(); len(got) != 0 || counted() != maxExpecting {
 			t.Errorf("after a registration that failed: %v, %d counted", got, counted())
 		}
@@ -127,7 +127,7 @@ func TestLeavingWhileItRegisters(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := s.registry.announce("a", func() {})
+		a := s.registry.announce("a", nil, func() {})
 		defer s.registry.withdraw(a)
 		ctx, leave := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://h/", nil)

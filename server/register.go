@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/logevent"
@@ -83,11 +84,12 @@ func (s *Server) tryRegister(w http.ResponseWriter, r *http.Request) (kind strin
 		s.turns.join(&viewer.turn, labelOf(id))
 		viewer.turn.begin()
 	}
-	p, f := s.admit(id)
+	joins := joinsOf(r.Header)
+	p, f := s.admit(id, joins)
 	if f != nil {
 		return s.refuseHolder(w, log, g, f)
 	}
-	return s.handshake(w, r, g, remote, log, p)
+	return s.handshake(w, r, g, joins, remote, log, p)
 }
 
 // claimedID returns the client id that a registration, which has at least one,
@@ -108,17 +110,19 @@ func (s *Server) claimedID(r *http.Request) (string, error) {
 }
 
 // handshake answers a registration that has passed all checks with a 101, and
-// hands its connection to a new session of g.id as soon as the client has
-// answered a ping. It returns the outcome.
-func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remote string, log zerolog.Logger, p *place) (kind string) {
+// hands its connection to a new session of g.id, which joins that of joins unless this
+// is nil, as soon as the client has answered a ping. It returns the outcome.
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, joins *cluster.Origin, remote string, log zerolog.Logger, p *place) (kind string) {
 	defer p.release()
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 
 	// Announced before the 101: a viewer that comes as soon as the client knows
 	// its URL has to find something to wait for.
-	a := s.registry.announce(labelOf(g.id), cancel)
-	s.cluster.tellComing(labelOf(g.id))
+	a := s.registry.announce(labelOf(g.id), joins, cancel)
+	if joins == nil {
+		s.cluster.tellComing(labelOf(g.id))
+	}
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol:  wire.Subprotocol,
 		Header:       s.handshakeHeader(g.id),
@@ -139,10 +143,14 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 		sess.turn = &viewer.turn
 	}
 	sess.passesBarePath = passesBarePath(r.Header)
-	sess.origin = originOf(r.Header)
+	sess.origin, sess.joined = originOf(r.Header), joins != nil
+	adopt := s.adopt
+	if sess.joined {
+		adopt = s.adoptBeside
+	}
 	if err = sess.start(ctx); err != nil {
 		err = fmt.Errorf("no HTTP/2 on the websocket: %w", err)
-	} else if err = s.adopt(a, sess, log); err == nil {
+	} else if err = adopt(a, sess, log); err == nil {
 		if viewer != nil {
 			viewer.uncount()
 		}
@@ -159,7 +167,10 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, g grant, remo
 
 // handshakeHeader returns what a tunnel client is told with the 101.
 func (s *Server) handshakeHeader(id string) http.Header {
-	h := http.Header{wire.HeaderClientURL: {s.cfg.clientURL(id)}}
+	h := http.Header{
+		wire.HeaderClientURL:   {s.cfg.clientURL(id)},
+		wire.HeaderConnections: {strconv.Itoa(maxConnections)},
+	}
 	if s.cluster != nil {
 		live := s.live.Load()
 		if ping := wire.FormatPing(live.PingInterval, live.PingTimeout); ping != "" {
@@ -179,6 +190,8 @@ func whyFailed(err error) (code errorCode, closeCode wire.CloseCode, fault strin
 		return codeOvertaken, wire.CloseReplaced, ""
 	case errors.Is(err, errEvicted):
 		return codeEvicted, wire.CloseEvicted, ""
+	case errors.Is(err, errNotJoined), errors.Is(err, errAllJoined):
+		return codeNotJoined, wire.CloseDraining, ""
 	case errors.Is(err, errFewStreams):
 		return codeFewStreams, wire.CloseProtocol, errFewStreams.Error()
 	}
@@ -249,18 +262,23 @@ type place struct {
 // admit gives a registration a place. If there is none, the refusal says why, and
 // when to come again: soon if another process takes over, and spread out if there
 // are too many. A registration that replaces a session needs no room among the
-// tunnels.
-func (s *Server) admit(id string) (*place, *refusal) {
+// tunnels, and neither does one that joins one, that of joins.
+func (s *Server) admit(id string, joins *cluster.Origin) (*place, *refusal) {
 	spread := time.Second + rand.N(5*time.Second)
 	l := labelOf(id)
 	crowded := noPlace(codeTooManyHandshakes, spread, "too many tunnels connect at this moment")
 	switch {
 	case s.isDraining():
 		return nil, noPlace(codeShuttingDown, time.Second, "the service is shutting down")
-	case !s.registry.hasRoom(l, s.live.Load().MaxTunnels):
+	case joins == nil && !s.registry.hasRoom(l, s.live.Load().MaxTunnels):
 		return nil, noPlace(codeTunnelLimit, spread, "the service has no room for more tunnels")
 	case !s.handshakes.allow(l):
 		return nil, crowded
+	}
+	if joins != nil {
+		if err := s.registry.mayJoin(l, *joins); err != nil {
+			return nil, notJoined(err)
+		}
 	}
 	m := s.memory.holdTunnel(nil, l)
 	if m.Admit(sessionCost) != nil {

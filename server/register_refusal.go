@@ -48,7 +48,7 @@ func (f *refusal) write(w http.ResponseWriter) {
 // is one.
 func (f *refusal) log(log zerolog.Logger, g grant) {
 	level, reason := zerolog.WarnLevel, f.logged
-	if f.status == http.StatusServiceUnavailable {
+	if f.status == http.StatusServiceUnavailable || f.status == http.StatusConflict {
 		level = zerolog.InfoLevel
 	}
 	if reason == "" {
@@ -104,4 +104,9 @@ func badHandshake(code errorCode, text string) *refusal {
 // noPlace refuses a registration that may come again after wait.
 func noPlace(code errorCode, wait time.Duration, text string) *refusal {
 	return &refusal{code: code, status: http.StatusServiceUnavailable, told: text, retryAfter: wait}
+}
+
+// notJoined refuses a registration that is to join a session, for the reason err.
+func notJoined(err error) *refusal {
+	return &refusal{code: codeNotJoined, status: http.StatusConflict, told: err.Error()}
 }

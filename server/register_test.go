@@ -325,7 +325,7 @@ func TestHandshakesAreShared(t *testing.T) {
 			t.Fatal(err)
 		}
 		admitted := func(id string) bool {
-			p, refused := s.admit(id)
+			p, refused := s.admit(id, nil)
 			if p != nil {
 				p.release()
 				p.memory.Release()

@@ -198,7 +198,11 @@ type TunnelInfo struct {
 	RemoteAddr   string    // of the tunnel client's connection
 	ConnectedAt  time.Time // when this session registered
 	TokenExpires time.Time
-	InFlight     int // requests
+	InFlight     int // requests, on all its websockets
+
+	// Connections is how many websockets serve the tunnel: its client may have opened
+	// more than one.
+	Connections int
 
 	// Replacements is how often a registration has replaced a session that was
 	// still active, since the tunnel came up: many are a sign of two tunnel
@@ -233,7 +237,7 @@ type TunnelInfo struct {
 	RoundTrip time.Duration
 
 	// Received and Sent are the bytes of bodies and upgraded connections that the
-	// session has carried, from viewers and to viewers.
+	// session has carried, and those that have joined it, from viewers and to viewers.
 	Received, Sent int64
 }
 
@@ -241,9 +245,7 @@ type TunnelInfo struct {
 func (s *Server) Tunnels() iter.Seq[TunnelInfo] {
 	return func(yield func(TunnelInfo) bool) {
 		for _, tun := range s.registry.active() {
-			info, _ := tun.active.info()
-			tun.describe(&info)
-			if !yield(info) {
+			if !yield(tun.info()) {
 				return
 			}
 		}

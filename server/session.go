@@ -58,11 +58,12 @@ type session struct {
 
 	passesBarePath bool           // to its target: see viewer_bare.go
 	origin         cluster.Origin // what the client says of its registration
+	joined         bool           // the session of an earlier registration, as it asked: session_beside.go
 
 	// Static from start on, which is before others know the session.
 	tr       *h2conn.Transport
 	admitted int        // streams that the tunnel client admits
-	slots    *fairQueue // one for each request in flight
+	slots    *fairQueue // one for each request in flight; those of the session that it has joined
 
 	retired chan struct{} // closed when the session takes no requests any more, for those that wait for a slot
 	running atomic.Int32  // whether there is a goroutine in run
@@ -152,7 +153,11 @@ func (s *session) start(ctx context.Context) error {
 func (s *session) streams() int { return min(s.srv.live.Load().MaxStreams, s.admitted) }
 
 // resize gives the session the slots that it may have now.
-func (s *session) resize() { s.slots.resize(s.streams) }
+func (s *session) resize() {
+	if !s.joined {
+		s.slots.resize(s.streams)
+	}
+}
 
 // pingAnswered is called by the goroutine that reads, and must not block.
 func (s *session) pingAnswered(took time.Duration) {

@@ -212,7 +212,7 @@ func (g *registry) evictGoneLocked(l label, now time.Time) bool {
 // goneLocked describes the tunnel of p, which takes no requests.
 func (g *registry) goneLocked(p *past, now time.Time) TunnelInfo {
 	info := p.last.info
-	info.Gone, info.InFlight = true, 0
+	info.Gone, info.InFlight, info.Connections = true, 0, 0
 	if tun := g.tunnels[p.label]; tun != nil {
 		if tun.past == p { // it waits for a session
 			tun.describe(&info)

@@ -13,9 +13,9 @@ const (
 	maxExpecting = 20_000
 )
 
-// lookup returns the active session of l. If there is none but one has been
-// announced, or its client has been asked for one, it waits for that, up to
-// settleWait. It returns nil if there is none, or if ctx ends first, errBusy if too
+// lookup returns the active session of l, or one beside it that carries fewer
+// requests. If there is none but one has been announced, or its client has been asked
+// for one, it waits for that, up to settleWait. It returns nil if there is none, or if ctx ends first, errBusy if too
 // many wait already, and errNotReplaced if the client does not do as it is asked.
 func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 	g.mu.Lock()
@@ -27,7 +27,7 @@ func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 		case tun == nil || !tun.up:
 			return nil, nil
 		case tun.active != nil:
-			return tun.active, nil
+			return tun.leastBusyLocked(), nil
 		case tun.awaiting >= maxWaiting:
 			return nil, errBusy
 		}

@@ -22,9 +22,9 @@ const (
 	// with a token can make hundreds a second.
 	maxDraining = 64
 
-	// maxSockets is how many connections one tunnel may have: those that come,
-	// serve, drain, and wait for the close handshake of their client. The last ones
-	// make room.
+	// maxSockets is how many connections one tunnel may have: those that come, to
+	// serve or to join, serve, drain, and wait for the close handshake of their client.
+	// The last ones make room.
 	maxSockets = maxComing + maxDraining + 24
 )
 
@@ -57,8 +57,10 @@ type tunnel struct {
 	label   label
 	up      bool            // it has a session that serves, a registration under way, or one to come
 	active  *session        // nil, or the one that serves
+	beside  []*session      // that have joined the active one and serve too; never changed in place
 	seq     uint64          // of its announcement
 	coming  []*announcement // registrations whose first ping is under way
+	joining []*announcement // the same of sessions that join the active one
 	older   []*session      // draining and closing, the one longest there first
 	owed    *session        // nil, or the one in whose place its client has been asked for another: see handOver
 	changed chan struct{}   // closed and replaced when it comes up, and when an announcement is settled
@@ -82,7 +84,8 @@ type tunnel struct {
 type announcement struct {
 	tunnel *tunnel
 	seq    uint64
-	giveUp func() // ends the wait for its first ping
+	giveUp func()          // ends the wait for its first ping
+	joins  *cluster.Origin // of the session that it joins, without a viewer that waits; nil: it is to be the active one
 }
 
 // newRegistry returns a registry that charges what it remembers to m.
@@ -120,7 +123,7 @@ func (g *registry) tidyLocked(tun *tunnel) {
 			g.cluster.Unregister(string(tun.label))
 		}
 	}
-	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
+	if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 && len(tun.joining) == 0 {
 		delete(g.tunnels, tun.label)
 	}
 }
@@ -131,16 +134,18 @@ func (tun *tunnel) wakeLocked() {
 	tun.changed = make(chan struct{})
 }
 
-// announce says that a session of l is about to come. It has to be followed
-// by publish or withdraw. giveUp, which must not block, may be called until then.
-func (g *registry) announce(l label, giveUp func()) *announcement {
+// announce says that a session of l is about to come, which joins that of joins
+// unless this is nil. It has to be followed by publish, or join, or withdraw. giveUp,
+// which must not block, may be called until then.
+func (g *registry) announce(l label, joins *cluster.Origin, giveUp func()) *announcement {
 	g.mu.Lock()
 	tun := g.tunnelLocked(l)
 	g.seq++
-	a := &announcement{tunnel: tun, seq: g.seq, giveUp: giveUp}
-	tun.coming = append(tun.coming, a)
-	if n := len(tun.coming) - maxComing; n > 0 {
-		tun.coming[n-1].giveUp() // those before it have been told
+	a := &announcement{tunnel: tun, seq: g.seq, giveUp: giveUp, joins: joins}
+	list := tun.listOf(a)
+	*list = append(*list, a)
+	if n := len(*list) - maxComing; n > 0 {
+		(*list)[n-1].giveUp() // those before it have been told
 	}
 	g.tidyLocked(tun)
 	surplus := tun.surplusLocked()
@@ -182,7 +187,7 @@ func (g *registry) closed(l label, c *h2conn.Conn) {
 // surplusLocked returns the connections of tun, of those that close, that have to go
 // at once for there to be no more than maxSockets.
 func (tun *tunnel) surplusLocked() []*h2conn.Conn {
-	n := len(tun.coming) + len(tun.sessions()) + len(tun.abandoned) - maxSockets
+	n := len(tun.coming) + len(tun.joining) + len(tun.sessions()) + len(tun.abandoned) - maxSockets
 	closing := slices.Clone(tun.abandoned)
 	for _, s := range tun.older {
 		if s.is(stateClosing) {
@@ -194,10 +199,21 @@ func (tun *tunnel) surplusLocked() []*h2conn.Conn {
 
 func (g *registry) settleLocked(a *announcement) {
 	tun := a.tunnel
-	if i := slices.Index(tun.coming, a); i >= 0 {
-		tun.coming = slices.Delete(tun.coming, i, i+1)
+	list := tun.listOf(a)
+	if i := slices.Index(*list, a); i >= 0 {
+		*list = slices.Delete(*list, i, i+1)
 	}
-	tun.wakeLocked()
+	if a.joins == nil {
+		tun.wakeLocked()
+	}
+}
+
+// listOf returns the list of tun that a belongs to.
+func (tun *tunnel) listOf(a *announcement) *[]*announcement {
+	if a.joins != nil {
+		return &tun.joining
+	}
+	return &tun.coming
 }
 
 // arrival says what a session has come into service after.
@@ -291,17 +307,23 @@ func (g *registry) settleDebt(s *session, clientLeft bool) {
 	}
 }
 
-// moveLocked is session.enter for a state in which s does not serve. If too many
-// sessions of the tunnel drain, the one that has for the longest is cut.
+// moveLocked is session.enter for a state in which s does not serve. With the active
+// session go those beside it. If too many sessions of the tunnel drain, the one that
+// has for the longest is cut.
 func (tun *tunnel) moveLocked(s *session, next state, code wire.CloseCode, fault string) bool {
 	was, ok := s.enter(next, code, fault)
 	if !ok {
 		return false
 	}
 	if was.serves() {
-		tun.active = nil
 		tun.older = append(tun.older, s)
-		tun.leaveLocked(s)
+		if s == tun.active {
+			tun.active = nil
+			tun.leaveLocked(s)
+			tun.endBesideLocked(code)
+		} else {
+			tun.leaveBesideLocked(s)
+		}
 	}
 	switch next {
 	case stateDraining:
@@ -382,7 +404,7 @@ func (g *registry) sessions() []*session {
 }
 
 func (tun *tunnel) sessions() []*session {
-	list := slices.Clone(tun.older)
+	list := append(slices.Clone(tun.older), tun.beside...)
 	if tun.active != nil {
 		list = append(list, tun.active)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -28,11 +29,19 @@ func checkRegistry(t *testing.T, g *registry) {
 		if tun.up != (tun.active != nil || len(tun.coming) > 0) || tun.label != l {
 			t.Errorf("%s: %+v", l, tun)
 		}
-		if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 {
+		if !tun.up && len(tun.older) == 0 && tun.expecting == 0 && len(tun.abandoned) == 0 && len(tun.joining) == 0 {
 			t.Errorf("%s: an entry of which nothing is known", l)
 		}
 		if s := tun.active; s != nil && !s.is(stateActive) && !s.is(stateLeaving) {
 			t.Errorf("%s: the active session does not serve", l)
+		}
+		if n := len(tun.beside); n >= maxConnections || n > 0 && tun.active == nil {
+			t.Errorf("%s: %d sessions have joined %p", l, n, tun.active)
+		}
+		for _, s := range tun.beside {
+			if !s.joined || s.slots != tun.active.slots || !s.is(stateActive) && !s.is(stateLeaving) {
+				t.Errorf("%s: a session that has joined does not serve, or has slots of its own", l)
+			}
 		}
 		draining := 0
 		for _, s := range tun.older {
@@ -52,7 +61,7 @@ func checkRegistry(t *testing.T, g *registry) {
 	}
 }
 
-// TestRegistryStress: clients register, replace each other, leave and break,
+// TestRegistryStress: clients register, join and replace each other, leave and break,
 // operators evict, and sessions are retired and cut, all in random order.
 // Whatever happens, the registry keeps its rules, the newest registration wins,
 // and in the end nothing is left.
@@ -70,9 +79,23 @@ func TestRegistryStress(t *testing.T) {
 
 	var mu sync.Mutex
 	clients := make(map[*h2conn.Conn]struct{})
-	register := func(id string, r *rand.Rand) {
-		c, resp, err := s.dial(id, mint(t, id))
+	attempts, last := 0, make(map[string]int) // by id, of one that is no join
+	register := func(id string, r *rand.Rand, join bool) {
+		header := http.Header{"Authorization": {"Bearer " + mint(t, id)}, wire.HeaderID: {id}, wire.HeaderInstance: {"one"}}
+		mu.Lock()
+		attempts++
+		header.Set(wire.HeaderAttempt, strconv.Itoa(attempts))
+		if join {
+			header.Set(wire.HeaderJoins, strconv.Itoa(last[id]))
+		} else {
+			last[id] = attempts
+		}
+		mu.Unlock()
+		c, resp, err := s.dialWith(header)
 		if err != nil {
+			if join && resp != nil && resp.StatusCode == http.StatusConflict {
+				return
+			}
 			if resp == nil || resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusTooManyRequests {
 				t.Errorf("registration: %v", err)
 			}
@@ -116,9 +139,11 @@ func TestRegistryStress(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(n)))
 			for range steps {
 				id := fmt.Sprint("id-", r.IntN(ids))
-				switch r.IntN(12) {
+				switch r.IntN(18) {
 				case 0, 1, 2, 3:
-					register(id, r)
+					register(id, r, false)
+				case 12, 13, 14, 15, 16, 17:
+					register(id, r, true)
 				case 4:
 					some(func(c *h2conn.Conn) { c.SendControl(wire.Control{Type: wire.TypeGoaway}.Encode()) })
 				case 5:

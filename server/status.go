@@ -68,7 +68,7 @@ func (s *Server) Status() Status {
 		}
 		st.Sessions[in.String()]++
 		st.InFlight += inFlight
-		if in.serves() {
+		if in.serves() && !sess.joined { // which has no slots of its own
 			st.Tunnels++
 			slots, waiting := sess.slots.load()
 			st.Slots += slots
@@ -85,16 +85,14 @@ type traffic struct {
 }
 
 func (t *traffic) addReceived(n int) {
-	t.received.Add(int64(n))
-	if t.all != nil {
-		t.all.received.Add(int64(n))
+	for ; t != nil; t = t.all {
+		t.received.Add(int64(n))
 	}
 }
 
 func (t *traffic) addSent(n int) {
-	t.sent.Add(int64(n))
-	if t.all != nil {
-		t.all.sent.Add(int64(n))
+	for ; t != nil; t = t.all {
+		t.sent.Add(int64(n))
 	}
 }
 
@@ -110,7 +108,8 @@ type TunnelDetails struct {
 	// within the last ten minutes and Active is nil. Otherwise it is nil.
 	Gone *TunnelInfo
 
-	// Sessions are the live ones: the oldest first, the active one last.
+	// Sessions are the live ones: the oldest first, and the active one last, after
+	// those that have joined it.
 	Sessions []SessionInfo
 
 	// Failures are the last requests that failed, the newest first: at most ten.
@@ -157,7 +156,7 @@ func (s *Server) Tunnel(id string) (TunnelDetails, bool) {
 		}
 		d.Sessions = append(d.Sessions, SessionInfo{RemoteAddr: info.RemoteAddr, ConnectedAt: info.ConnectedAt, State: in.String(), InFlight: info.InFlight})
 		if sess == tun.active {
-			tun.describe(&info)
+			info = tun.info()
 			d.ID, d.Active = info.ID, &info
 		}
 	}

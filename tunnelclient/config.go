@@ -2,11 +2,13 @@ package tunnelclient
 
 import (
 	"cmp"
+	"fmt"
 	"log"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,6 +56,12 @@ type Config struct {
 	// http, so that no other host gets the token; the HTTPClient's own
 	// CheckRedirect can restrict that further.
 	HTTPClient *http.Client
+
+	// Connections is how many websockets the tunnel has, if the service admits as many:
+	// on a network that loses packets, requests that run side by side are faster over
+	// several. Each may hold ConnWindow bytes. Zero means one, which is right for most;
+	// the most is 8. All have to reach the same node of the service.
+	Connections int
 
 	// Header is added to the handshake request, for what a front of the service
 	// wants to see, such as CF-Access-Client-Id. Authorization, which carries the
@@ -130,6 +138,9 @@ func (cfg *Config) check() (endpoint string, err error) {
 	endpoint = handshakeURL(cfg.ServerURL, faults)
 	faults.AddID("ID", cfg.ID)
 	faults.AddHeader("Header", cfg.Header, ownHeaders)
+	if cfg.Connections < 0 || cfg.Connections > maxConnections {
+		faults.Add("Connections", strconv.Itoa(cfg.Connections), fmt.Sprintf("must be from 1 to %d, or 0 for one websocket", maxConnections))
+	}
 	if cfg.Tokens == nil {
 		faults.Add("Tokens", "", "is nil: a token source is required")
 	}

@@ -24,17 +24,17 @@ const (
 )
 
 // dial registers with the service and returns the new session, which nobody
-// serves yet. ctx bounds the attempt. The error is a *RefusedError if the
-// service answered anything but 101.
-func (c *Client) dial(ctx context.Context, token string) (*session, error) {
+// serves yet. It joins that of the registration joins, unless this is zero. ctx bounds
+// the attempt. The error is a *RefusedError if the service answered anything but 101.
+func (c *Client) dial(ctx context.Context, token string, joins uint64) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout,
 		fmt.Errorf("the service did not answer the handshake within %v", handshakeTimeout))
 	defer cancel()
 
-	begun := time.Now()
+	begun, attempt := time.Now(), c.attempts.Add(1)
 	conn, resp, err := h2conn.Dial(ctx, c.endpoint, h2conn.DialOptions{
 		HTTPClient:   c.cfg.HTTPClient,
-		Header:       c.handshakeHeader(token),
+		Header:       c.handshakeHeader(token, attempt, joins),
 		Subprotocol:  wire.Subprotocol,
 		WriteTimeout: c.cfg.WriteTimeout,
 	})
@@ -56,21 +56,29 @@ func (c *Client) dial(ctx context.Context, token string) (*session, error) {
 		return nil, err
 	}
 	s := newSession(conn, u, token, c.cfg.Logger)
-	s.dialled = time.Since(begun)
+	s.dialled, s.attempt = time.Since(begun), attempt
+	if told := resp.Header[wire.HeaderConnections]; len(told) == 1 {
+		n, _ := strconv.ParseUint(told[0], 10, 16)
+		s.connections = int(n)
+	}
 	if told := resp.Header[wire.HeaderPing]; len(told) == 1 {
 		s.pingInterval, s.pingTimeout, _ = wire.ParsePing(told[0])
 	}
 	return s, nil
 }
 
-// handshakeHeader returns the headers of the handshake request of a new attempt.
-func (c *Client) handshakeHeader(token string) http.Header {
+// handshakeHeader returns the headers of the handshake request of an attempt, to join
+// the session of another unless joins is zero.
+func (c *Client) handshakeHeader(token string, attempt, joins uint64) http.Header {
 	cfg := &c.cfg
 	h := http.Header{
 		"Authorization":     {"Bearer " + token},
 		wire.HeaderID:       {cfg.ID},
 		wire.HeaderInstance: {c.instance},
-		wire.HeaderAttempt:  {strconv.FormatUint(c.attempts.Add(1), 10)},
+		wire.HeaderAttempt:  {strconv.FormatUint(attempt, 10)},
+	}
+	if joins != 0 {
+		h.Set(wire.HeaderJoins, strconv.FormatUint(joins, 10))
 	}
 	if cfg.PassBarePath {
 		h.Set(wire.HeaderBarePath, wire.BarePathPass)

@@ -51,6 +51,12 @@
 // for three times what the slowest of recent answers took, and the first one goes on
 // until its PingTimeout. It does so rarely if that does not help.
 //
+// # Several websockets
+//
+// With Config.Connections, further websockets serve beside a session, each with the
+// same handler, while it is the newest one. They have no states of their own, open again
+// when they end, and follow when it is replaced.
+//
 // # Tokens
 //
 // A [TokenSource] is asked before every attempt to connect. If it is also a

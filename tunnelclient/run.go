@@ -72,6 +72,7 @@ type run struct {
 	needless    atomic.Bool   // the last one: the session before it has been heard again
 
 	retired []*session // asked to be replaced, but perhaps still serving
+	crews   []*crew    // beside the newest session and former ones
 
 	refusedToken string // the last one answered with 401, …
 	refusedCount int    // … and how often
@@ -232,7 +233,7 @@ func (r *run) connect(ctx context.Context) (*session, error) {
 	if tok != r.refusedToken {
 		r.refusedToken, r.refusedCount = "", 0
 	}
-	s, err := r.c.dial(ctx, tok)
+	s, err := r.c.dial(ctx, tok, 0)
 	var re *RefusedError
 	if errors.As(err, &re) && re.Status == http.StatusUnauthorized && !re.notYetValid() {
 		r.refusedToken = tok
@@ -308,6 +309,7 @@ func (r *run) start(ctx context.Context, s *session) {
 func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
+	r.widen(ctx, watching, s)
 	if u, ok := r.c.cfg.Tokens.(TokenUpdater); ok {
 		sent := s.token
 		r.wg.Go(func() { s.watchTokens(watching, u, sent) })
@@ -390,7 +392,9 @@ func (r *run) watch(ctx context.Context, s *session) (*session, pause, error) {
 
 		case m := <-s.answers:
 			if pending != "" && *m.OK {
-				s.token, expiring = pending, false
+				taken := pending
+				s.token, expiring = taken, false
+				s.inForce.Store(&taken)
 				r.log.Info().Msg("the service took the fresh token")
 			} else if pending != "" {
 				failed = errTokenRefused // perhaps it came too late for this session

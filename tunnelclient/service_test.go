@@ -7,6 +7,8 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +35,7 @@ type fakeService struct {
 
 	mu     sync.Mutex
 	tokens []string // of all attempts, in order
+	joined []string // what they have asked to join
 	live   []*fakeSession
 
 	// admit, if not nil, decides about attempt n (from 1). It writes the
@@ -40,6 +43,8 @@ type fakeService struct {
 	admit func(n int, token string, w http.ResponseWriter) bool
 	// ping, if not empty, is what the service says about pings.
 	ping string
+	// connections, if not zero, is how many websockets the service admits.
+	connections int
 	// answer, if not nil, is called instead of the whole handshake.
 	answer http.HandlerFunc
 	// first, if not nil, is called for the first attempt instead of what
@@ -86,6 +91,7 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	s.mu.Lock()
 	s.tokens = append(s.tokens, token)
+	s.joined = append(s.joined, r.Header.Get(wire.HeaderJoins))
 	n := len(s.tokens)
 	s.mu.Unlock()
 	if s.first != nil && n == 1 {
@@ -98,6 +104,9 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := http.Header{wire.HeaderClientURL: {testURL}}
 	if s.ping != "" {
 		header.Set(wire.HeaderPing, s.ping)
+	}
+	if s.connections != 0 {
+		header.Set(wire.HeaderConnections, strconv.Itoa(s.connections))
 	}
 	conn, err := h2conn.Accept(w, r, h2conn.AcceptOptions{
 		Subprotocol: wire.Subprotocol,
@@ -150,6 +159,18 @@ func (s *fakeService) attempts() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.tokens...)
+}
+
+// all returns the sessions so far, and newest the last one.
+func (s *fakeService) all() []*fakeSession {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.live)
+}
+
+func (s *fakeService) newest() *fakeSession {
+	all := s.all()
+	return all[len(all)-1]
 }
 
 // config returns one that reaches the service, with the longest wait of each

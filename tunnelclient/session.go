@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -34,10 +35,15 @@ type session struct {
 	since time.Time
 	log   zerolog.Logger
 
-	dialled time.Duration // how long the handshake took, with the connection
+	dialled     time.Duration // how long the handshake took, with the connection
+	attempt     uint64        // the number of its registration
+	connections int           // how many websockets the service admits for the tunnel; zero: it does not say
 
 	// As the service asks, which only one of several nodes does; zero: it does not.
 	pingInterval, pingTimeout time.Duration
+
+	// Written by the goroutine of run.
+	inForce atomic.Pointer[string] // the token, for the sessions beside
 
 	// Owned by the goroutine of run.
 	token    string // in force
@@ -69,6 +75,7 @@ func newSession(conn *h2conn.Conn, url, token string, log zerolog.Logger) *sessi
 		fresh:   make(chan string),
 		done:    make(chan struct{}),
 	}
+	s.inForce.Store(&token)
 	conn.OnControl(s.control)
 	return s
 }

@@ -269,6 +269,7 @@ func (o *operator) show(ctx context.Context, cmd *cli.Command) error {
 			[]string{"address", t.RemoteAddr},
 			[]string{"connected", since(t.ConnectedAt) + " ago, at " + t.ConnectedAt.UTC().Format(time.RFC3339)},
 			[]string{"token", left(t.TokenExpiresAt) + " left, until " + t.TokenExpiresAt.UTC().Format(time.RFC3339)},
+			[]string{"websockets", fmt.Sprint(t.Connections)},
 			[]string{"in flight", fmt.Sprint(t.InFlight)},
 			[]string{"received", size(t.ReceivedBytes)},
 			[]string{"sent", size(t.SentBytes)},

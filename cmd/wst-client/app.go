@@ -74,6 +74,7 @@ func newApp() *cli.Command {
 			&cli.StringFlag{Name: "client-key", Category: catService, Usage: "PEM `file` with the private key of the client certificate.", TakesFile: true},
 			&cli.StringFlag{Name: "proxy", Category: catService, Usage: "http, https or socks5 `URL` of the proxy to connect through. Without this flag, HTTPS_PROXY, HTTP_PROXY and NO_PROXY apply."},
 			&cli.StringSliceFlag{Name: "header", Category: catService, Usage: "`Header`, as 'Name: value', that a front of the service wants to see with the registration. Repeatable. @FILE reads the lines of a file, which keeps a secret out of ps."},
+			&cli.IntFlag{Name: "connections", Category: catService, Usage: "`Number` of websockets of the tunnel, 1 to 8, where the service admits more than one. More are of use for requests that run side by side on a network that loses packets.", DefaultText: "1"},
 			&cli.StringFlag{Name: "ping-interval", Category: catService, Usage: "`Time` of silence after which the client pings the service, 1s to 10m.", DefaultText: "15s, or what the service asks for"},
 			&cli.StringFlag{Name: "ping-timeout", Category: catService, Usage: "`Time` for the service to answer a ping before the client reconnects, 1s to 1m.", DefaultText: "10s, or what the service asks for"},
 

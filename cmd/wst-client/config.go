@@ -61,6 +61,7 @@ func readConfig(cmd *cli.Command) (config, error) {
 	c.readTokens(cmd, &faults)
 	c.tunnel.HTTPClient = newHTTPClient(cmd, c.tunnel.ServerURL, &faults)
 	c.tunnel.Header = headers(cmd, "header", &faults)
+	c.tunnel.Connections = cmd.Int("connections")
 	c.tunnel.PingInterval = duration(cmd, "ping-interval", minPing, maxPingInterval, &faults)
 	c.tunnel.PingTimeout = duration(cmd, "ping-timeout", minPing, maxPingTimeout, &faults)
 	faults.AddConfig(c.tunnel.Validate(), func(field string) string {
@@ -73,6 +74,8 @@ func readConfig(cmd *cli.Command) (config, error) {
 			return "" // readArguments and readTokens have noted that it is missing
 		case field == "Header":
 			return "--header"
+		case field == "Connections":
+			return "--connections"
 		}
 		return field
 	})

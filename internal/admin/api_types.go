@@ -20,9 +20,10 @@ type Tunnel struct {
 	RemoteAddr       string     `json:"remote_addr" doc:"Address of the tunnel client's connection."`
 	ConnectedAt      time.Time  `json:"connected_at" doc:"When the active session registered."`
 	TokenExpiresAt   time.Time  `json:"token_expires_at" doc:"When the token in force expires."`
-	InFlight         int        `json:"in_flight" doc:"Requests that the active session carries."`
-	ReceivedBytes    int64      `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers, by the active session."`
-	SentBytes        int64      `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers, by the active session."`
+	Connections      int        `json:"connections" doc:"Websockets that serve the tunnel: the active session, and those that its client has opened beside it (wst-client --connections)."`
+	InFlight         int        `json:"in_flight" doc:"Requests that the tunnel carries."`
+	ReceivedBytes    int64      `json:"received_bytes" doc:"Bytes of bodies and upgraded connections from viewers, by the active session and those that have joined it."`
+	SentBytes        int64      `json:"sent_bytes" doc:"Bytes of bodies and upgraded connections to viewers, by the active session and those that have joined it."`
 	RoundTripSeconds float64    `json:"round_trip_seconds" doc:"Time that the tunnel client took to answer the last ping."`
 	Replacements     uint64     `json:"replacements" doc:"How often a session has replaced one that was active, since the tunnel came up. Many are a sign of two tunnel clients with one id."`
 	ReplacedAddr     string     `json:"replaced_addr" doc:"Address of the last one that was replaced, or empty."`
@@ -132,7 +133,7 @@ func newTunnel(t server.TunnelInfo) Tunnel {
 	return Tunnel{
 		ID: t.ID, State: stateOf(t), Reconnects: t.Reconnects, LastEndAt: end, LastEndReason: t.LastEndReason,
 		RemoteAddr: t.RemoteAddr, ConnectedAt: t.ConnectedAt, TokenExpiresAt: t.TokenExpires,
-		InFlight: t.InFlight, ReceivedBytes: t.Received, SentBytes: t.Sent, RoundTripSeconds: t.RoundTrip.Seconds(),
+		Connections: t.Connections, InFlight: t.InFlight, ReceivedBytes: t.Received, SentBytes: t.Sent, RoundTripSeconds: t.RoundTrip.Seconds(),
 		Replacements: t.Replacements, ReplacedAddr: t.ReplacedAddr, FailedRequests: t.Failed, ExtendedConnect: t.ExtendedConnect,
 	}
 }

@@ -21,11 +21,12 @@ import (
 // 0.6 s from the tunnel client to the service and back: a registration has three
 // such rounds.
 func TestRollingRestart(t *testing.T) {
-	t.Run("near", func(t *testing.T) { rollingRestart(t, faultnet.Faults{}, 4) })
-	t.Run("far", func(t *testing.T) { rollingRestart(t, faultnet.Faults{Delay: 300 * time.Millisecond}, 1) })
+	t.Run("near", func(t *testing.T) { rollingRestart(t, faultnet.Faults{}, 4, 1) })
+	t.Run("far", func(t *testing.T) { rollingRestart(t, faultnet.Faults{Delay: 300 * time.Millisecond}, 1, 1) })
+	t.Run("several websockets", func(t *testing.T) { rollingRestart(t, faultnet.Faults{}, 4, 3) })
 }
 
-func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
+func rollingRestart(t *testing.T, way faultnet.Faults, restarts, connections int) {
 	cfg := server.Config{DrainTimeout: 10 * time.Second}
 	services := []*tunneltest.Service{tunneltest.NewService(t, cfg), tunneltest.NewService(t, cfg)}
 	services[1].Stop()
@@ -50,6 +51,7 @@ func rollingRestart(t *testing.T, way faultnet.Faults, restarts int) {
 		io.WriteString(w, "ok")
 	})
 	c := services[0].StartClient("a", ok, tunnelclient.Config{
+		Connections: connections,
 		HTTPClient: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				var d net.Dialer

@@ -17,7 +17,14 @@ const (
 	// how often that happened since the tunnel came up.
 	Registered = "registered"
 
-	// A registration got 400, 401, 426, 429 or 503.
+	// A further websocket of a tunnel client serves beside the active session
+	// (`wst-client --connections`).
+	//
+	// Fields: `id`, `remote`, `joins`, the address of that session, `connections`, how many
+	// websockets the tunnel has now, `token_iat`, `token_exp`.
+	Joined = "joined"
+
+	// A registration got 400, 401, 409, 426, 429 or 503.
 	//
 	// Fields: `error_code` ([errors.md](errors.md)), `status`, `reason`, `remote`; `id` if it
 	// is valid; `token_iat`, `token_exp` if the token has a valid signature and has not

@@ -23,12 +23,22 @@ const (
 	HeaderInstance = "X-Websocktunnel-Instance"
 	HeaderAttempt  = "X-Websocktunnel-Attempt"
 
+	// HeaderJoins is the attempt number of an earlier registration of the same
+	// instance. The registration that has it opens a further websocket beside that
+	// session, and replaces none.
+	HeaderJoins = "X-Websocktunnel-Joins"
+
 	// HeaderClientURL, on the 101 answer, is the URL that viewers use.
 	HeaderClientURL = "X-Websocktunnel-Client-Url"
 
 	// HeaderPing, on the 101 answer, says how often the service wants to be pinged:
 	// see FormatPing. Tunnel clients that are configured otherwise ignore it.
 	HeaderPing = "X-Websocktunnel-Ping"
+
+	// HeaderConnections, on the 101 answer, is how many websockets the service lets a
+	// tunnel client have for one tunnel at a time, this one included. Without it there
+	// is one.
+	HeaderConnections = "X-Websocktunnel-Connections"
 )
 
 // Headers of a viewer's request and its answer inside a tunnel.

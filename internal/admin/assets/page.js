@@ -129,7 +129,7 @@ function showDetail(d) {
   const facts = t ? [
     ["State", condition(t) + (d.blocked ? "; its token is blocked" : "")],
     ["Address", t.remote_addr], ["Connected", since(t.connected_at) + " ago"], ["Token", left(t.token_expires_at)],
-    ["In flight", t.in_flight], ["Received", size(t.received_bytes)], ["Sent", size(t.sent_bytes)], ["Last ping", ping(t.round_trip_seconds)],
+    ["Websockets", t.connections], ["In flight", t.in_flight], ["Received", size(t.received_bytes)], ["Sent", size(t.sent_bytes)], ["Last ping", ping(t.round_trip_seconds)],
     ["Failed", t.failed_requests + (t.failed_requests === 1 ? " request" : " requests")],
     ["Reconnects", t.reconnects + " in 10 min" + (t.last_end_at && d.active ? "; the session before ended " + since(t.last_end_at) + " ago: " + t.last_end_reason.replaceAll("_", " ") : "")],
     ["Replaced", t.replacements + " times" + (t.replaced_addr ? ", last " + t.replaced_addr : "")],
