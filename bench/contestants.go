@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"time"
 )
 
 // contestant is one way to carry requests to the target.
@@ -82,6 +84,10 @@ func (c *contender) cpu() map[string][]int {
 	return m
 }
 
+// widenTime is how long a tunnel client has for its further websockets, of which it says
+// nothing.
+const widenTime = 2 * time.Second
+
 // environment holds the settings that all contestants of one workload share.
 type environment struct {
 	*group
@@ -91,6 +97,8 @@ type environment struct {
 	link    *relaySettings // between the two ends; nil: loopback as it is
 	tunnels int            // tunnels that the viewers are spread over, where a contestant has several
 	target  string         // address of the target
+
+	connections int // websockets of each tunnel; zero: one
 
 	// far is for the processes beside the target; nil: they run where all do.
 	far *group
@@ -249,12 +257,22 @@ func (e *environment) startClient(ctx context.Context, name string, s *ourServic
 	if e.secure {
 		args = append(args, "--ca-file", e.cert.Cert)
 	}
+	if e.connections > 1 {
+		args = append(args, "--connections", strconv.Itoa(e.connections))
+	}
 	p, err := e.behind().start(ctx, name+"-client", []string{"WST_TOKEN=" + token}, true, filepath.Join(e.bins[name], "wst-client"), args...)
 	if err != nil {
 		return nil, err
 	}
 	// It prints its URL once it is connected.
 	_, err = p.line(ctx, startTimeout)
+	if err == nil && e.connections > 1 {
+		select {
+		case <-time.After(widenTime):
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
 	return p, err
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // The workloads on a link that loses packets. Each contestant has a link of its
-// own. What one tunnel over N websockets would carry is measured with N tunnels
-// over which the viewers spread their requests.
+// own. What a tunnel over N websockets carries is measured with --connections, and with
+// N tunnels over which the viewers spread their requests.
 
 // lossyLink has 100 Mbit/s, a round trip of 40 ms and a queue of 100 ms.
 func lossyLink(o options, congestion string) lossyLinkSettings {
@@ -32,12 +32,17 @@ type lossVariant struct {
 	base       string // name of the contestant
 	tunnels    int
 	congestion string
+
+	connections int // websockets of the one tunnel; zero: one
 }
 
 func (v lossVariant) name() string {
 	name := v.base
 	if v.tunnels > 0 {
 		name = fmt.Sprintf("%s@%d", name, v.tunnels)
+	}
+	if v.connections > 0 {
+		name += fmt.Sprintf("x%d", v.connections)
 	}
 	if v.congestion != cubic {
 		name += "+" + v.congestion
@@ -49,6 +54,9 @@ func (v lossVariant) contestant() contestant {
 	label := contestantNamed(v.base).label
 	if v.tunnels > 1 {
 		label += fmt.Sprintf(", %d tunnels", v.tunnels)
+	}
+	if v.connections > 0 {
+		label += fmt.Sprintf(", --connections %d", v.connections)
 	}
 	if v.congestion != cubic {
 		label += ", " + strings.ToUpper(v.congestion)
@@ -67,14 +75,19 @@ func lossVariants(o options) []lossVariant {
 			tunnels = []int{1, 4}
 		}
 		for _, name := range []string{nameTarget, nameHTTP1, nameH2C, nameYamux} {
-			variants = append(variants, lossVariant{name, 0, congestion})
+			variants = append(variants, lossVariant{base: name, congestion: congestion})
 		}
 		for _, name := range []string{nameOurs, nameOursB} {
 			if name == nameOursB && o.binB == "" {
 				continue
 			}
 			for _, n := range tunnels {
-				variants = append(variants, lossVariant{name, n, congestion})
+				variants = append(variants, lossVariant{base: name, tunnels: n, congestion: congestion})
+			}
+			if name == nameOurs && congestion == cubic {
+				for _, n := range []int{4, 8} {
+					variants = append(variants, lossVariant{base: name, tunnels: 1, congestion: congestion, connections: n})
+				}
 			}
 		}
 	}
@@ -88,7 +101,7 @@ func lossWorkload(name, title string, metrics []metric, load func(options) loadS
 		condition: func(o options) string {
 			return fmt.Sprintf("100 Mbit/s, round trip of 40 ms, queue of 100 ms, %v %% of the packets lost", o.loss)
 		},
-		metrics: metrics, yardstick: lossVariant{nameOurs, 1, cubic}.name(),
+		metrics: metrics, yardstick: lossVariant{base: nameOurs, tunnels: 1, congestion: cubic}.name(),
 		onRequest: true, possible: lossyLinkPossible,
 		variants: func(o options) []contestant {
 			var list []contestant
@@ -115,7 +128,7 @@ func prepareLoss(ctx context.Context, e *environment, o options, v lossVariant, 
 		return nil, err
 	}
 	e = e.between(ends)
-	e.tunnels = v.tunnels
+	e.tunnels, e.connections = v.tunnels, v.connections
 	var target listening
 	if _, err := e.behind().role(ctx, "target", targetSettings{}, &target); err != nil {
 		return nil, err
