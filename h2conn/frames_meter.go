@@ -75,6 +75,7 @@ type meter struct {
 	kind     http2.FrameType      // of the frame that the payload belongs to
 	dropping bool                 // this payload goes nowhere
 	into     *inlet               // where this payload goes; nil: to x/net, as all else
+	past     bool                 // some payload has gone past x/net, which knows the connection's window no more
 	refused  int                  // of this payload, what into has not taken
 	padded   bool                 // the payload still to come begins with its padding's length, which is to be looked at
 	first    bool                 // the first frame has come: it must be SETTINGS
@@ -109,6 +110,7 @@ type sentFrames struct {
 	header [frameHeaderLen]byte
 	have   int
 	left   int
+	block  bool // a header block is not over: only its CONTINUATION may follow
 
 	update [4]byte // payload of a WINDOW_UPDATE, as far as it has come
 	got    int     // bytes of update
@@ -121,8 +123,11 @@ type sentFrames struct {
 	owed  int64 // of the connection's window: what the peer has not been told of
 }
 
-// betweenFrames reports whether what has been sent ends with a whole frame.
-func (s *sentFrames) betweenFrames() bool { return s.skip == 0 && s.left == 0 && s.have == 0 }
+// betweenFrames reports whether what has been sent ends with a whole frame behind which
+// any other may follow.
+func (s *sentFrames) betweenFrames() bool {
+	return s.skip == 0 && s.left == 0 && s.have == 0 && !s.block
+}
 
 // newMeter returns one for a peer that sends preface bytes before its first
 // frame, and none of more than maxFrame bytes.
@@ -160,6 +165,10 @@ func (m *meter) sent(p []byte) {
 		s.have, s.got = 0, 0
 		s.left = frameLength(s.header[:])
 		kind, flags := http2.FrameType(s.header[3]), http2.Flags(s.header[4])
+		switch kind {
+		case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
+			s.block = flags&http2.FlagHeadersEndHeaders == 0 // the same in all of them
+		}
 		if (kind == http2.FrameSettings || kind == http2.FramePing) && flags&http2.FlagPingAck == 0 {
 			m.streams.timed(kind, false, m.now())
 		}
@@ -380,7 +389,8 @@ func (m *meter) account(kind http2.FrameType, flags http2.Flags, length int, str
 	switch kind {
 	case http2.FrameData:
 		m.inflow.received(int64(length))
-		if into != nil && m.inflow.exceeded() { // x/net sees only what comes to it
+		m.past = m.past || into != nil
+		if m.past && m.inflow.exceeded() { // x/net sees only what comes to it
 			m.fault = "more DATA than the window of the connection admits"
 			return false
 		}

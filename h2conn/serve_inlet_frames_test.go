@@ -97,6 +97,23 @@ func TestInletWindows(t *testing.T) {
 	}
 }
 
+// TestInletsAndOthers: what x/net sees and what it does not see come out of one window.
+func TestInletsAndOthers(t *testing.T) {
+	m, _ := inletMeter(t)
+	m.streams.open[1] = streamWindow{credit: 1 << 40, inlet: m.streams.open[1].inlet}
+	m.filter(frameOn(3, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 20))
+	n, text := int64(0), string(make([]byte, 16<<10))
+	for stream := uint32(1); m.fault == "" && n <= 2*answeringConnWindow; n += 16 << 10 {
+		if n > answeringConnWindow/2 {
+			stream = 3
+		}
+		m.filter(dataOf(stream, 0, text))
+	}
+	if n > answeringConnWindow+minFirstWindow {
+		t.Errorf("the connection held %d bytes: %q", n, m.fault)
+	}
+}
+
 // TestInletTaken: a stream on which something has come is x/net's.
 func TestInletTaken(t *testing.T) {
 	m, in := inletMeter(t)

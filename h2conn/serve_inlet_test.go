@@ -128,6 +128,41 @@ func TestInletReset(t *testing.T) {
 	stream.Close()
 }
 
+// TestLargeHeadersBesideUpload: no WINDOW_UPDATE comes between the frames of one header.
+func TestLargeHeadersBesideUpload(t *testing.T) {
+	upload := directly(t, func(conn net.Conn, r io.Reader) {
+		io.Copy(io.Discard, r)
+		conn.Close()
+	})
+	tr := tunnel(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			upload.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("X", strings.Repeat("{}", 25_000)) // which HPACK does not make shorter
+	}), h2conn.TransportConfig{}, h2conn.ServeConfig{})
+	stream := upgraded(t, t.Context(), tr)
+	wrote := make(chan struct{})
+	go func() {
+		defer close(wrote)
+		for piece := make([]byte, 32<<10); ; {
+			if _, err := stream.Write(piece); err != nil {
+				return
+			}
+		}
+	}()
+	for i := range 40 {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://target/", nil)
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		resp.Body.Close()
+	}
+	stream.Close()
+	<-wrote
+}
+
 // TestInletClosed: Close ends a Read.
 func TestInletClosed(t *testing.T) {
 	got := make(chan error, 1)
