@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
@@ -66,8 +67,11 @@ type crewService struct {
 
 // newCrew returns a service where the tunnel "a" has n websockets, of the instance
 // "one", whose handlers are named by number, from 1.
-func newCrew(t testing.TB, cfg Config, n int) *crewService {
-	s := &crewService{testService: newService(t, cfg), began: make(chan string, 100), proceed: make(chan struct{}), answered: map[string]int{}}
+func newCrew(t testing.TB, cfg Config, n int) *crewService { return crewAt(newService(t, cfg), n) }
+
+func crewAt(service *testService, n int) *crewService {
+	t := service.t
+	s := &crewService{testService: service, began: make(chan string, 100), proceed: make(chan struct{}), answered: map[string]int{}}
 	s.release = sync.OnceFunc(func() { close(s.proceed) })
 	t.Cleanup(s.slow.Wait)
 	t.Cleanup(s.release)
@@ -117,8 +121,9 @@ func (s *crewService) waitConnections(n int) {
 // the name of the handler that has it.
 func (s *crewService) requestSlow() string {
 	s.t.Helper()
+	url := s.url + "/a/slow"
 	s.slow.Go(func() {
-		resp, err := s.http.Get(s.url + "/a/slow")
+		resp, err := s.http.Get(url)
 		if err != nil {
 			return
 		}
@@ -482,6 +487,45 @@ func TestCrewMemory(t *testing.T) {
 	s.waitConnections(1)
 	s.http.CloseIdleConnections()
 	waitFor(t, func() bool { return s.Status().Held <= before })
+}
+
+// TestNodesJoin: websockets join on the node that has the tunnel, and nowhere else; what
+// comes from other nodes is spread over them; and they go when the client registers at
+// another node.
+func TestNodesJoin(t *testing.T) {
+	nodes := newNodes(t, 2, new(cluster.Memory), Config{})
+	s := crewAt(nodes[0], 3)
+	nodes[0].waitAnnounced()
+	if c, resp, err := nodes[1].dialWith(attemptOf(t, "one", 4, 1)); err == nil {
+		c.conn.Close()
+		t.Error("another node admits a session that joins")
+	} else if resp.StatusCode != http.StatusConflict {
+		t.Errorf("another node: %d", resp.StatusCode)
+	}
+	at := s.url
+	s.url = nodes[1].url
+	by := map[string]int{}
+	for range 6 {
+		by[s.requestSlow()]++
+	}
+	s.url = at
+	if fmt.Sprint(by) != "map[1:2 2:2 3:2]" {
+		t.Errorf("requests by websocket: %v", by)
+	}
+	next, _, err := nodes[1].dialWith(attemptOf(t, "one", 5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.conn.Close()
+	next.serve(echoHandler)
+	nodes[1].waitActive(next)
+	s.waitConnections(0)
+	if got := s.finish(); fmt.Sprint(got) != "map[1:2 2:2 3:2]" {
+		t.Errorf("answers: %v", got)
+	}
+	for _, c := range s.clients {
+		wantClose(t, c, wire.CloseReplaced)
+	}
 }
 
 // TestTokenOfBesideRunsOut: it drains alone.

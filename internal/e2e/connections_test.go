@@ -36,7 +36,6 @@ func newWideTunnel(t *testing.T) *wideTunnel {
 		t:       t, viewer: tunneltest.NewViewer(t), began: make(chan struct{}, 100), proceed: make(chan struct{}),
 	}
 	w.release = sync.OnceFunc(func() { close(w.proceed) })
-	t.Cleanup(w.release)
 	w.client = w.Client("a", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			w.began <- struct{}{}
@@ -48,6 +47,8 @@ func newWideTunnel(t *testing.T) *wideTunnel {
 		}
 		io.WriteString(rw, "ok")
 	}), tunnelclient.Config{Connections: wide, DrainTimeout: 30 * time.Second})
+	t.Cleanup(w.slow.Wait)
+	t.Cleanup(w.release)
 	w.waitWide(0)
 	return w
 }
@@ -96,13 +97,11 @@ func (w *wideTunnel) finish(lost int32) {
 // TestConnections: requests of one tunnel use all its websockets, and when the active one
 // breaks, those on the others finish, and all come back.
 func TestConnections(t *testing.T) {
+	tunneltest.SingleNode(t, "the details of a tunnel are those of the node that has it")
 	t.Parallel()
 	w := newWideTunnel(t)
 	w.request(8)
-	d, ok := w.Server.Tunnel("a")
-	if !ok { // on the other of two nodes
-		t.Skip("SKIPPED with two nodes: the details are those of one")
-	}
+	d, _ := w.Server.Tunnel("a")
 	if len(d.Sessions) != wide {
 		t.Fatalf("%d sessions", len(d.Sessions))
 	}
@@ -122,6 +121,7 @@ func TestConnections(t *testing.T) {
 
 // TestConnectionsEnd: neither end leaves requests behind on any websocket.
 func TestConnectionsEnd(t *testing.T) {
+	tunneltest.SingleNode(t, "the service that ends is the one that has the tunnel")
 	for name, end := range map[string]func(w *wideTunnel) error{
 		"the client's":  func(w *wideTunnel) error { w.client.Stop(); return nil },
 		"the service's": func(w *wideTunnel) error { return w.Server.Shutdown(context.Background()) },
