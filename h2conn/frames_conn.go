@@ -91,7 +91,8 @@ type http2Conn struct {
 
 	writeMu sync.Mutex // held while anything is written
 	spare   []byte     // for frames.meter.out.due; guarded by writeMu
-	outMu   sync.Mutex // guards frames.meter.out; never held while anything waits
+	outMu   sync.Mutex // guards frames.meter.out and sends; never held while anything waits
+	sends   bool       // there is a goroutine that is to send what is due
 
 	// At the asking end, from the first Read on.
 	started chan struct{}  // closed when buffers is set; nil after the first Read
@@ -133,6 +134,7 @@ func newHTTP2Conn(c *Conn, peer *peerSettings, m *meter, cfg Config, mem Memory)
 	if interval > 0 && timeout > 0 {
 		h.silence = interval + timeout
 	}
+	m.lastRead, m.shows = &c.lastRead, int64(interval/4)
 	return h
 }
 
@@ -313,6 +315,9 @@ func (c *http2Conn) writeDue() error {
 func (c *http2Conn) sendDue() {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
+	c.outMu.Lock()
+	c.sends = false
+	c.outMu.Unlock()
 	_ = c.writeDue() // the next Write, and Read, have the error too
 }
 

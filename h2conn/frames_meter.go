@@ -84,6 +84,13 @@ type meter struct {
 	reset    bool                 // this payload is the error code of a stream's reset
 	code     uint32               // of it, as far as it has come
 
+	// x/net's server pings a peer of which it sees no frame for a while, and behind a slow
+	// upload the answer may come too late. So of what goes past it, it is shown an empty
+	// frame now and then, of a type that it ignores.
+	lastRead *atomic.Int64 // when something has come last
+	shown    int64         // lastRead when x/net has been shown a frame
+	shows    int64         // how much later it is shown the next; 0: it is shown none
+
 	giveBack func(n int) // returns bytes of the connection's window; called where into has a reader that has left
 
 	goneAway func() // called at each GOAWAY, before x/net sees it; nil: nothing is
@@ -330,13 +337,33 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			if !m.account(kind, flags, length, streamOf(h)) {
 				return n, false
 			}
-			if !m.dropping && m.into == nil {
+			switch {
+			case m.into != nil && m.showsNext():
+				copy(h, shownFrame[:])
+				keep(i, i+frameHeaderLen)
+			case !m.dropping && m.into == nil:
 				keep(i, i+frameHeaderLen)
 			}
 			i += frameHeaderLen
 		}
 	}
 	return n, true
+}
+
+// shownFrame is empty, on no stream, and of a type that nobody uses.
+var shownFrame = [frameHeaderLen]byte{3: 0xff}
+
+// showsNext reports whether x/net is to be shown a frame again.
+func (m *meter) showsNext() bool {
+	if m.shows == 0 || m.block {
+		return false
+	}
+	now := m.lastRead.Load()
+	if now-m.shown < m.shows {
+		return false
+	}
+	m.shown = now
+	return true
 }
 
 // soften makes INTERNAL_ERROR of the code PROTOCOL_ERROR with which the peer

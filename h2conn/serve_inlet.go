@@ -130,9 +130,10 @@ func (c *http2Conn) closeInlet(in *inlet) {
 // stream. It does not block.
 func (c *http2Conn) giveBack(stream uint32, n int) {
 	c.outMu.Lock()
-	due := c.frames.meter.gaveBack(stream, int64(n))
+	begins := c.frames.meter.gaveBack(stream, int64(n)) && !c.sends // one is enough, however long it waits
+	c.sends = c.sends || begins
 	c.outMu.Unlock()
-	if due {
+	if begins {
 		go c.sendDue()
 	}
 }

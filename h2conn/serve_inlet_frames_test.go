@@ -2,7 +2,10 @@ package h2conn
 
 import (
 	"bytes"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -111,6 +114,49 @@ func TestInletsAndOthers(t *testing.T) {
 	}
 	if n > answeringConnWindow+minFirstWindow {
 		t.Errorf("the connection held %d bytes: %q", n, m.fault)
+	}
+}
+
+// TestInletShown: x/net sees now and then that something comes, but not within a header.
+func TestInletShown(t *testing.T) {
+	m, _ := inletMeter(t)
+	m.lastRead, m.shows = new(atomic.Int64), int64(time.Second)
+	for _, tc := range []struct {
+		at    time.Duration
+		block bool
+		shown bool
+	}{{900 * time.Millisecond, false, false}, {time.Second, true, false}, {time.Second, false, true}, {time.Second, false, false}, {1500 * time.Millisecond, false, false}, {2 * time.Second, false, true}} {
+		m.lastRead.Store(int64(tc.at))
+		m.block = tc.block
+		b := dataOf(1, 0, "piece")
+		n, ok := m.filter(b)
+		if want := map[bool][]byte{true: shownFrame[:]}[tc.shown]; !ok || !bytes.Equal(b[:n], want) {
+			t.Errorf("after %v, in a header %v: %q, want %q", tc.at, tc.block, b[:n], want)
+		}
+	}
+}
+
+// TestGiveBackWaits: one goroutine waits for a write that is under way.
+func TestGiveBackWaits(t *testing.T) {
+	m, _ := inletMeter(t)
+	c := &http2Conn{frames: frameReader{meter: m}}
+	c.writeMu.Lock()
+	before := runtime.NumGoroutine()
+	for range 100 {
+		c.giveBack(1, 64<<10)
+	}
+	n := runtime.NumGoroutine() - before
+	c.outMu.Lock()
+	if n > 1 || len(m.out.due) == 0 {
+		t.Errorf("%d goroutines wait to send %d bytes", n, len(m.out.due))
+	}
+	m.out.due = nil
+	c.outMu.Unlock()
+	c.writeMu.Unlock()
+	for sends := true; sends; runtime.Gosched() {
+		c.outMu.Lock()
+		sends = c.sends
+		c.outMu.Unlock()
 	}
 }
 
