@@ -77,9 +77,10 @@ type Conn struct {
 
 	writeMu sync.Mutex // held by Write, so that the messages of one stay together
 
-	readMu sync.Mutex
-	reader io.Reader // rest of the binary message being read; guarded by readMu
-	empty  int       // empty messages in a row; guarded by readMu
+	readMu  sync.Mutex
+	reader  io.Reader // rest of the binary message being read; guarded by readMu
+	readErr error     // that betweenMessages has met; likewise
+	empty   int       // empty messages in a row; guarded by readMu
 
 	mu           sync.Mutex
 	reading      bool        // a Read is waiting for the network
@@ -198,6 +199,9 @@ func (c *Conn) readDirect(p []byte) (int, error) {
 }
 
 func (c *Conn) read(p []byte) (int, error) {
+	if c.readErr != nil {
+		return 0, c.readErr
+	}
 	for {
 		if c.reader == nil {
 			if c.between() {
@@ -241,7 +245,8 @@ func (c *Conn) betweenMessages() bool {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	if c.reader != nil {
-		if _, err := c.reader.Read(nil); err != io.EOF { // others come again
+		if _, err := c.reader.Read(nil); err != io.EOF {
+			c.readErr = err // the next one would be another
 			return false
 		}
 		c.reader = nil

@@ -1,11 +1,16 @@
 package h2conn_test
 
 import (
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
 )
@@ -69,4 +74,48 @@ func needStack(depth int) {
 		needStack(depth - len(frame))
 	}
 	runtime.KeepAlive(&frame)
+}
+
+// TestCloseWithinMessage: the code of a peer that closes between two fragments of a message
+// is known, although nothing waits for a message then.
+func TestCloseWithinMessage(t *testing.T) {
+	h, got := accepting(t, h2conn.AcceptOptions{Subprotocol: testSubprotocol})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	ws, _, err := websocket.Dial(t.Context(), srv.URL, &websocket.DialOptions{Subprotocols: []string{testSubprotocol}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, ok := <-got
+	if !ok {
+		t.FailNow()
+	}
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := ws.Writer(t.Context(), websocket.MessageBinary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	http2.NewFramer(w, nil).WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for {
+			if _, _, err := ws.Read(t.Context()); err != nil {
+				return
+			}
+		}
+	}()
+	if err := ws.Ping(t.Context()); err != nil { // the answer says that the fragment has been read
+		t.Error(err)
+	}
+	ws.Close(4001, "why")
+	<-read
+	<-tr.Done()
+	var ce *h2conn.CloseError
+	if err := accepted.Err(); !errors.As(err, &ce) || ce.Code != 4001 {
+		t.Errorf("got %v", err)
+	}
 }
