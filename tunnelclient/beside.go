@@ -26,15 +26,15 @@ const (
 	joinMax   = 5 * time.Minute
 )
 
-// A crew are the sessions that join one session, its leader, so that the tunnel has
-// several websockets. It has goroutines of its own, and tells nobody of their state: the
-// tunnel is up as long as the leader is. They open no more when run does not watch the
-// leader any longer; what is open then serves until the service ends it.
-type crew struct {
+// joiners are the sessions that join one session, so that the tunnel has
+// several websockets. They have goroutines of their own, and no state that hooks see: the
+// tunnel is up as long as the session is that they join. They open no more when run does
+// not watch that any longer; what is open then serves until the service ends it.
+type joiners struct {
 	c       *Client
 	handler http.Handler
 	log     zerolog.Logger
-	leader  *session
+	of      *session
 
 	wg   sync.WaitGroup
 	stop context.CancelFunc // ends its sessions, in good order
@@ -51,7 +51,7 @@ func (r *run) widen(ctx, opening context.Context, s *session) {
 	if n < 2 {
 		return
 	}
-	w := &crew{c: r.c, handler: r.handler, log: r.log, leader: s, done: make(chan struct{})}
+	w := &joiners{c: r.c, handler: r.handler, log: r.log, of: s, done: make(chan struct{})}
 	ctx, w.stop = context.WithCancel(ctx)
 	for range n - 1 {
 		w.wg.Go(func() { w.keep(ctx, opening) })
@@ -61,33 +61,34 @@ func (r *run) widen(ctx, opening context.Context, s *session) {
 		defer w.stop()
 		w.wg.Wait()
 	})
-	r.keepCrew(w)
+	r.keepJoiners(w)
 }
 
-// keepCrew adds w, and stops the crews of sessions that came long before.
-func (r *run) keepCrew(w *crew) {
-	live := r.crews[:0]
-	for _, o := range r.crews {
+// keepJoiners adds w, and stops those of sessions that came long before.
+func (r *run) keepJoiners(w *joiners) {
+	live := r.joiners[:0]
+	for _, o := range r.joiners {
 		select {
 		case <-o.done:
 		default:
 			live = append(live, o)
 		}
 	}
-	clear(r.crews[len(live):])
-	r.crews = append(live, w)
-	for i := range len(r.crews) - 1 - maxRetired {
-		r.crews[i].stop()
+	clear(r.joiners[len(live):])
+	r.joiners = append(live, w)
+	for i := range len(r.joiners) - 1 - maxRetired {
+		r.joiners[i].stop()
 	}
 }
 
-// keep has one session of the crew open, one after the other, until opening ends or the
+// keep has one session of w open, one after the other, until opening ends or the
 // service wants none.
-func (w *crew) keep(ctx, opening context.Context) {
+func (w *joiners) keep(ctx, opening context.Context) {
 	waits := backoff{first: joinFirst, max: joinMax, floor: true, jitter: w.c.cfg.jitter}
-	delay := w.leader.dialled + w.c.cfg.jitter(joinSpread)
+	delay := w.of.dialled + w.c.cfg.jitter(joinSpread)
 	for told := false; sleep(opening, delay); {
-		s, err := w.c.dial(opening, *w.leader.inForce.Load(), w.leader.attempt)
+		token := *w.of.inForce.Load()
+		s, err := w.c.dial(opening, token, w.of.attempt)
 		if opening.Err() != nil {
 			if s != nil {
 				s.conn.Close()
@@ -102,7 +103,8 @@ func (w *crew) keep(ctx, opening context.Context) {
 				told, level = true, zerolog.InfoLevel
 			}
 			w.log.WithLevel(level).Err(err).Msg("could not open a further websocket")
-			if refused && (re.Status == http.StatusBadRequest || re.Status == http.StatusUnauthorized) {
+			if refused && re.Status == http.StatusBadRequest ||
+				refused && re.Status == http.StatusUnauthorized && !w.newerToken(opening, token, nil) {
 				return
 			}
 			if delay = waits.next(); refused {
@@ -130,7 +132,7 @@ func (w *crew) keep(ctx, opening context.Context) {
 
 // await returns when s is to have a successor, after a wait of least, and reports false
 // if it is to have none.
-func (w *crew) await(opening context.Context, s *session) (least time.Duration, again bool) {
+func (w *joiners) await(opening context.Context, s *session) (least time.Duration, again bool) {
 	for {
 		select {
 		case <-opening.Done():
@@ -139,7 +141,7 @@ func (w *crew) await(opening context.Context, s *session) (least time.Duration, 
 			w.log.Debug().Err(s.err).Msg("a further websocket has ended")
 			return 0, s.err.closeCode() != wire.CloseEvicted
 		case m := <-s.goaways:
-			if m.Reason == wire.ReasonExpired && !w.newerToken(opening, s) {
+			if m.Reason == wire.ReasonExpired && !w.newerToken(opening, s.token, s.done) {
 				continue
 			}
 			s.send(wire.Control{Type: wire.TypeGoaway}) // it makes room for the next one
@@ -148,13 +150,13 @@ func (w *crew) await(opening context.Context, s *session) (least time.Duration, 
 	}
 }
 
-// newerToken waits until there is a newer token than that of s, which runs out, and
-// reports whether there is one. It returns when s has ended, too.
-func (w *crew) newerToken(opening context.Context, s *session) bool {
-	for *w.leader.inForce.Load() == s.token {
+// newerToken waits until the session that w joins has a newer token than that, and reports
+// whether it has. It returns when done is closed, too.
+func (w *joiners) newerToken(opening context.Context, token string, done <-chan struct{}) bool {
+	for *w.of.inForce.Load() == token {
 		select {
 		case <-time.After(fetchInterval):
-		case <-s.done:
+		case <-done:
 			return false
 		case <-opening.Done():
 			return false

@@ -14,8 +14,8 @@ import (
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
-// crewConfig returns a config with n connections.
-func crewConfig(s *fakeService, tokens tunnelclient.TokenSource, n int) tunnelclient.Config {
+// joiningConfig returns a config with n connections.
+func joiningConfig(s *fakeService, tokens tunnelclient.TokenSource, n int) tunnelclient.Config {
 	cfg := s.config(tokens)
 	cfg.Connections = n
 	return cfg
@@ -39,7 +39,7 @@ func TestConnections(t *testing.T) {
 			s := newFakeService(t)
 			s.connections = tt.admits
 			proceed := make(chan struct{})
-			r := serve(t, crewConfig(s, tunnelclient.StaticToken("t1"), tt.wants), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r := serve(t, joiningConfig(s, tunnelclient.StaticToken("t1"), tt.wants), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/slow" {
 					<-proceed
 				}
@@ -102,7 +102,7 @@ func TestFurtherWebsocketComesBack(t *testing.T) {
 			w.WriteHeader(f.status)
 			return false
 		}
-		r := serve(t, crewConfig(s, tunnelclient.StaticToken("t1"), 2), hello)
+		r := serve(t, joiningConfig(s, tunnelclient.StaticToken("t1"), 2), hello)
 		first, second := s.next(), s.next()
 		pass(time.Minute)
 		second.closeWith(wire.CloseDraining)
@@ -165,7 +165,7 @@ func TestFurtherWebsocketsFollow(t *testing.T) {
 		s := newFakeService(t)
 		s.connections = 8
 		proceed := make(chan struct{})
-		r := serve(t, crewConfig(s, tunnelclient.StaticToken("t1"), 3), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r := serve(t, joiningConfig(s, tunnelclient.StaticToken("t1"), 3), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {
 				<-proceed
 			}
@@ -209,7 +209,7 @@ func TestTokenOfFurtherWebsocket(t *testing.T) {
 		s.connections = 8
 		pr, pw := io.Pipe()
 		defer pw.Close()
-		serve(t, crewConfig(s, tunnelclient.TokenReader(pr), 2), hello)
+		serve(t, joiningConfig(s, tunnelclient.TokenReader(pr), 2), hello)
 		io.WriteString(pw, "t1\n")
 		first, second := s.next(), s.next()
 		expired := wire.Control{Type: wire.TypeGoaway, Reason: wire.ReasonExpired}
@@ -232,12 +232,44 @@ func TestTokenOfFurtherWebsocket(t *testing.T) {
 	})
 }
 
+// A further websocket that is refused for its token comes with the next token.
+func TestRefusedTokenOfFurtherWebsocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeService(t)
+		s.connections = 8
+		var stale atomic.Bool
+		s.admit = func(_ int, token string, w http.ResponseWriter) bool {
+			if token == "t1" && stale.Load() {
+				w.WriteHeader(http.StatusUnauthorized)
+				return false
+			}
+			return true
+		}
+		pr, pw := io.Pipe()
+		defer pw.Close()
+		serve(t, joiningConfig(s, tunnelclient.TokenReader(pr), 2), hello)
+		io.WriteString(pw, "t1\n")
+		first, second := s.next(), s.next()
+		stale.Store(true)
+		second.closeWith(wire.CloseTokenExpired)
+		pass(time.Minute)
+		if n := len(s.joins()); n != 3 {
+			t.Errorf("%d registrations, want 3", n)
+		}
+		io.WriteString(pw, "t2\n")
+		first.answerToken(true)
+		if third := s.next(); third.token != "t2" {
+			t.Errorf("the next one has the token %q", third.token)
+		}
+	})
+}
+
 // A service that never lets go of what it has does not make a client hold more and more.
 func TestFurtherWebsocketsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeService(t)
 		s.connections = 8
-		serve(t, crewConfig(s, tunnelclient.StaticToken("t1"), 2), hello)
+		serve(t, joiningConfig(s, tunnelclient.StaticToken("t1"), 2), hello)
 		for range 20 {
 			main := s.next()
 			s.next()

@@ -72,7 +72,7 @@ type run struct {
 	needless    atomic.Bool   // the last one: the session before it has been heard again
 
 	retired []*session // asked to be replaced, but perhaps still serving
-	crews   []*crew    // beside the newest session and former ones
+	joiners []*joiners // of the newest session and former ones
 
 	refusedToken string // the last one answered with 401, …
 	refusedCount int    // … and how often
