@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,31 +103,15 @@ func TestCarryPackets(t *testing.T) {
 func TestLossWorkload(t *testing.T) {
 	bin := builds(t)
 	js := filepath.Join(t.TempDir(), "out.json")
-	var stdout, stderr bytes.Buffer
-	status := command(t.Context(), []string{
-		"--quick", "--time", "1s", "--only", "loss-small-1,loss-up-8", "--contestants", "http1,wst",
-		"--bin", bin, "--json", js, "--loss", "0.5",
-	}, &stdout, &stderr)
-	if status != 0 {
-		t.Fatalf("exit status %d; standard error:\n%s\nstandard output:\n%s", status, &stderr, &stdout)
-	}
-	if left := children(t); len(left) > 0 {
-		t.Errorf("these processes are left behind: %q", left)
-	}
+	stdout := measure(t, "--quick", "--time", "1s", "--only", "loss-small-1,loss-up-8", "--contestants", "http1,wst",
+		"--bin", bin, "--json", js, "--loss", "0.5")
 	if err := lossyLinkPossible(); err != nil {
-		if want := "loss-small-1: not measured: " + err.Error(); !strings.Contains(stdout.String(), want) {
-			t.Errorf("the output lacks %q:\n%s", want, &stdout)
+		if want := "loss-small-1: not measured: " + err.Error(); !strings.Contains(stdout, want) {
+			t.Errorf("the output lacks %q:\n%s", want, stdout)
 		}
 		t.Skip(err)
 	}
-	text, err := os.ReadFile(js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r results
-	if err := json.Unmarshal(text, &r); err != nil {
-		t.Fatal(err)
-	}
+	r := readResults(t, js)
 	if len(r.Workloads) != 2 {
 		t.Fatalf("%d workloads, want 2", len(r.Workloads))
 	}

@@ -49,36 +49,47 @@ func children(t *testing.T) []string {
 	return found
 }
 
-func TestSmoke(t *testing.T) {
-	bin := builds(t)
-	dir := t.TempDir()
-	js, svg := filepath.Join(dir, "out.json"), filepath.Join(dir, "out.svg")
-	names := []string{"small-1", "down-8", "up-8", "rtt-up", "echo", "tls", "events", "idle", "storm"}
+// measure runs the command, which has to succeed and leave no process behind, and returns
+// its standard output.
+func measure(t *testing.T, args ...string) string {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	status := command(t.Context(), []string{
-		"--quick", "--time", "250ms", "--rounds", "1", "--tunnels", "3", "--only", strings.Join(names, ","),
-		"--contestants", "target,proxy,http1,h2c,yamux,wst,wst-b", "--bin", bin, "--bin-b", bin,
-		"--json", js, "--svg", svg, "--note", "a smoke test",
-	}, &stdout, &stderr)
-	if status != 0 {
+	if status := command(t.Context(), args, &stdout, &stderr); status != 0 {
 		t.Fatalf("exit status %d; standard error:\n%s\nstandard output:\n%s", status, &stderr, &stdout)
 	}
 	if left := children(t); len(left) > 0 {
 		t.Errorf("these processes are left behind: %q", left)
 	}
-	for _, want := range []string{"two ReverseProxies, HTTP/2 (yardstick)", "B × A", "goroutines/tunnel", "a smoke test"} {
-		if !strings.Contains(stdout.String(), want) {
-			t.Errorf("the output lacks %q:\n%s", want, &stdout)
-		}
-	}
-	text, err := os.ReadFile(js)
+	return stdout.String()
+}
+
+// readResults returns what the command has written into a file for machines.
+func readResults(t *testing.T, file string) (r results) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r results
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+func TestSmoke(t *testing.T) {
+	bin := builds(t)
+	dir := t.TempDir()
+	js, svg := filepath.Join(dir, "out.json"), filepath.Join(dir, "out.svg")
+	names := []string{"small-1", "down-8", "up-8", "rtt-up", "echo", "tls", "events", "idle", "storm"}
+	stdout := measure(t, "--quick", "--time", "250ms", "--rounds", "1", "--tunnels", "3", "--only", strings.Join(names, ","),
+		"--contestants", "target,proxy,http1,h2c,yamux,wst,wst-b", "--bin", bin, "--bin-b", bin,
+		"--json", js, "--svg", svg, "--note", "a smoke test")
+	for _, want := range []string{"two ReverseProxies, HTTP/2 (yardstick)", "B × A", "goroutines/tunnel", "a smoke test"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the output lacks %q:\n%s", want, stdout)
+		}
+	}
+	r := readResults(t, js)
 	var got []string
 	for _, w := range r.Workloads {
 		got = append(got, w.Name)

@@ -15,8 +15,9 @@ const (
 
 // lookup returns the active session of l, or one beside it that carries fewer
 // requests. If there is none but one has been announced, or its client has been asked
-// for one, it waits for that, up to settleWait. It returns nil if there is none, or if ctx ends first, errBusy if too
-// many wait already, and errNotReplaced if the client does not do as it is asked.
+// for one, it waits for that, up to settleWait. It returns nil if there is none, or if
+// ctx ends first, errBusy if too many wait already, and errNotReplaced if the client does
+// not do as it is asked.
 func (g *registry) lookup(ctx context.Context, l label) (*session, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
