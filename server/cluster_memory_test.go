@@ -95,7 +95,7 @@ func dialViewerFrom(t *testing.T, s *testService, from net.IP, settings ...http2
 func TestHopUploadsCount(t *testing.T) {
 	for name, first := range map[string]int64{"at once": 0, "after a while": 128 << 10} {
 		t.Run(name, func(t *testing.T) {
-			a, b := hopMemoryNodes(t, Config{}, Config{MemoryLimit: 64 << 20, MaxStreams: 1000}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			a, b := hopMemoryNodes(t, Config{}, Config{MemoryLimit: 32 << 20, MaxStreams: 1000}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				io.CopyN(io.Discard, r.Body, first)
 				<-r.Context().Done()
 			}))
@@ -105,7 +105,7 @@ func TestHopUploadsCount(t *testing.T) {
 			for i := range byte(2) {
 				v := dialViewerFrom(t, a, net.IPv4(127, 0, 0, 10+i))
 				go func() {
-					for i := range uint32(100) {
+					for i := range uint32(40) {
 						v.request("POST", "/bad/", false)
 						for range 27 {
 							if v.WriteData(2*i+1, false, make([]byte, 16<<10)) != nil {
