@@ -129,7 +129,7 @@ func (a *attempt) over() {
 // explain returns the cause of a round trip's error.
 func (a *attempt) explain(req *http.Request, err error) error {
 	here := req.Context().Err() == nil
-	if c := cause(a.ctx); c != nil && here {
+	if c := cause(a.ctx); c != nil && here && !errors.Is(c, errClosed) {
 		err = c // ours: a timeout
 	}
 	if b := a.bad.Load(); b != nil {

@@ -22,7 +22,14 @@ const (
 	// readGrace is how long the end of an answer waits for a Read of the request,
 	// which may have all it needs. Only then is the Read cut short.
 	readGrace = 20 * time.Millisecond
+
+	// closeGrace is how long a round trip may go on whose body x/net has closed while a
+	// Read of it waits for the viewer. With an answer it ends at once.
+	closeGrace = time.Second
 )
+
+// errClosed ends a round trip that x/net has given up, but for a Read of the viewer's body.
+var errClosed = errors.New("server: the transport has closed the request's body")
 
 // requestBody is the body of an exchange's request on its way into a tunnel. It
 // outlives an attempt, so its Close ends no more than that, where package target's
@@ -70,6 +77,7 @@ type requestBody struct {
 
 	stall stallTimer // of the tunnel, which takes nothing; between two Reads
 	head  stallTimer // of the target, whose answer does not come; once all is sent
+	shut  stallTimer // of the transport, which has closed the body and returns no answer
 }
 
 type bodyState int
@@ -93,6 +101,7 @@ func (b *requestBody) init(x *exchange, src io.ReadCloser, trailer http.Header) 
 	if src != nil && src != http.NoBody {
 		b.src = src
 		b.kept = replay.New(bodySource{b})
+		b.shut.init(nil, closeGrace, func() { b.cancel(errClosed) })
 	}
 }
 
@@ -110,6 +119,7 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	b.readAt, b.piece, b.taken = time.Time{}, maxBodyRead, 0
 	b.stall.allow(true)
 	b.head.allow(true)
+	b.shut.allow(true)
 	b.ready()
 	if in.Header.Get("Upgrade") != "" {
 		b.settle() // with the end of the body begins what belongs to another protocol
@@ -127,6 +137,7 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 // answered says that the answer has begun.
 func (b *requestBody) answered() {
 	b.head.allow(false)
+	b.shut.allow(false)
 	b.settle()
 }
 
@@ -134,6 +145,7 @@ func (b *requestBody) answered() {
 func (b *requestBody) stop() {
 	b.stall.allow(false)
 	b.head.allow(false)
+	b.shut.allow(false)
 }
 
 // sent says that all of the request has gone into the tunnel.
@@ -318,10 +330,11 @@ func (b *requestBody) fault() error {
 	return b.err
 }
 
-// Close ends the attempt: see requestBody.
+// Close ends the attempt: see requestBody. Where a Read waits for the viewer, who may never
+// send more, it ends the round trip a little later, unless there is an answer.
 func (b *requestBody) Close() error {
-	if b.kept != nil {
-		b.kept.Interrupt()
+	if b.kept != nil && !b.kept.Interrupt() && !b.over() {
+		b.shut.start()
 	}
 	return nil
 }

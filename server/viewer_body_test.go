@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/websocktunnel/websocktunnel/internal/replay"
 )
 
 // TestBodyOfSecondTry: what is sent again counts once, and the time between two tries is
@@ -93,6 +96,61 @@ func TestTrailersOfSecondTry(t *testing.T) {
 		}
 		if got := fmt.Sprint(second.Trailer); got != "map[X-End:[end]]" {
 			t.Fatalf("the trailers of the second try are %v", got)
+		}
+	}
+}
+
+// TestUploadOfSilentViewer: when the tunnel ends, or its client resets the stream, an upload
+// of which too much has been read to send it again is answered although its viewer sends
+// nothing more.
+func TestUploadOfSilentViewer(t *testing.T) {
+	t.Parallel()
+	for name, reset := range map[string]bool{"tunnel ends": false, "stream is reset": true} {
+		for proto, major := range map[string]int{"HTTP/1.1": 1, "HTTP/2": 2} {
+			t.Run(name+" "+proto, func(t *testing.T) {
+				t.Parallel()
+				s := newService(t, Config{})
+				const sent = 2 * replay.Limit
+				arrived, ends := make(chan struct{}), make(chan struct{})
+				c := s.connect("a", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					io.CopyN(io.Discard, r.Body, sent)
+					close(arrived)
+					<-ends
+					if reset {
+						panic(http.ErrAbortHandler)
+					}
+					<-r.Context().Done()
+				}))
+				go func() {
+					<-arrived
+					close(ends)
+					if !reset {
+						c.conn.Close()
+					}
+				}()
+				tr := &http.Transport{Protocols: new(http.Protocols)}
+				tr.Protocols.SetHTTP1(major == 1)
+				tr.Protocols.SetUnencryptedHTTP2(major == 2)
+				defer tr.CloseIdleConnections()
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				body, viewer := io.Pipe()
+				defer viewer.Close()
+				defer context.AfterFunc(ctx, func() { viewer.Close() })()
+				go viewer.Write(make([]byte, sent))
+				req, _ := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/a/", body)
+				resp, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if resp.StatusCode != http.StatusBadGateway || resp.ProtoMajor != major {
+					t.Errorf("%s %s", resp.Proto, resp.Status)
+				}
+				if reason := resp.Header.Get("Proxy-Status"); !strings.Contains(reason, "BROKE") {
+					t.Error(reason)
+				}
+			})
 		}
 	}
 }
