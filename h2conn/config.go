@@ -25,8 +25,8 @@ type Config struct {
 	ConnWindow   int32
 
 	// MaxFrameSize is the largest frame that this end accepts, in bytes.
-	// Zero means 256 KiB at the asking end and 64 KiB at the answering end, which
-	// keeps a buffer as large as the largest frame that it has received.
+	// Zero means 256 KiB. The answering end keeps a buffer as large as the largest frame
+	// that it has received.
 	MaxFrameSize uint32
 
 	// MaxHeaderBytes limits the header list of one message that this end

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// maxPending is the most that a combiner holds back: a message of the largest
-	// size, or several of maxQuantum together. That of an answering end, which has
-	// larger messages, holds back maxBulkPending.
+	// maxPending is the most that a combiner holds back: several messages of maxQuantum
+	// together. That of an answering end, which gathers larger ones, holds back
+	// maxBulkPending, and so much is left at most of one that the kernel has not taken.
 	maxPending     = maxQuantum + frameHeaderLen + maxFrameOverhead
 	maxBulkPending = bulkQuantum + frameHeaderLen + maxFrameOverhead
 
@@ -30,8 +30,8 @@ const (
 	minQuantum = 4 << 10
 
 	// A link is fast that has taken fastBytes within fastTime, which is more than the
-	// kernel holds. Then the kernel may hold more, and the answering end makes larger
-	// messages: each of them, and each wait, costs time of its own.
+	// kernel holds. Then the kernel may hold more, and messages are larger: each of them,
+	// and each wait, costs time of its own.
 	fastBytes   = 1 << 20
 	fastTime    = 40 * time.Millisecond
 	bulkQuantum = askingMaxFrameSize
@@ -56,11 +56,21 @@ func bufferPool(size int) *sync.Pool {
 	}}
 }
 
-func (c *combiner) getBuffer() *[]byte { return c.buffers.Get().(*[]byte) }
+// getBuffer returns one for at least n bytes.
+func (c *combiner) getBuffer(n int) *[]byte {
+	if n > maxPending {
+		return bulkBuffers.Get().(*[]byte)
+	}
+	return c.buffers.Get().(*[]byte)
+}
 
 func (c *combiner) putBuffer(b *[]byte) {
 	*b = (*b)[:0]
-	c.buffers.Put(b)
+	if cap(*b) < maxBulkPending {
+		combineBuffers.Put(b)
+	} else {
+		bulkBuffers.Put(b)
+	}
 }
 
 // combiner gathers small writes into large ones. A write appends to a buffer
@@ -84,8 +94,7 @@ type combiner struct {
 	w       io.WriteCloser
 	timeout time.Duration // of one flush; zero: none
 	keys    *maskKeys     // of a client; guarded by mu
-	buffers *sync.Pool
-	most    int // of quantum
+	buffers *sync.Pool    // for what is gathered
 
 	// direct writes head and then p, each of which may be empty, to the socket of w, as
 	// much as it takes without blocking, and returns how much that is. Guarded by mu, and
@@ -104,7 +113,7 @@ type combiner struct {
 	several atomic.Bool
 
 	// quantum is how many bytes the link takes within maxHold, as far as is
-	// known, between minQuantum and maxQuantum, or most if that is much.
+	// known, between minQuantum and maxQuantum, or bulkQuantum if that is much.
 	quantum atomic.Int32
 	pace    pace // owned by the one who has set flushing
 
@@ -121,10 +130,10 @@ type combiner struct {
 }
 
 func newCombiner(w io.WriteCloser, timeout time.Duration, masked bool) *combiner {
-	c := &combiner{w: w, timeout: timeout, buffers: combineBuffers, most: maxQuantum}
+	c := &combiner{w: w, timeout: timeout, buffers: combineBuffers}
 	if masked { // the answering end
 		c.keys = new(maskKeys)
-		c.buffers, c.most = bulkBuffers, bulkQuantum
+		c.buffers = bulkBuffers
 	}
 	c.quantum.Store(maxQuantum)
 	return c
@@ -137,7 +146,7 @@ func (c *combiner) Write(p []byte) (int, error) {
 	if err := c.waitRoomLocked(len(p), maxQuantum, false); err != nil {
 		return 0, err
 	}
-	b := c.bufferLocked()
+	b := c.bufferLocked(len(p))
 	*b = append(*b, p...)
 	c.ended = c.ended || isClose(p)
 	c.startLocked()
@@ -172,7 +181,7 @@ func (c *combiner) writeMessage(op byte, p []byte, urgent bool) error {
 			return nil
 		}
 	}
-	b := c.bufferLocked()
+	b := c.bufferLocked(len(p) + maxFrameOverhead)
 	*b = appendFrame(*b, op, p, c.keys)
 	c.startLocked()
 	return nil
@@ -189,7 +198,7 @@ func (c *combiner) writeThroughLocked(op byte, p []byte) {
 	var buf *[]byte
 	var rest []byte
 	if n < len(head)+len(p) {
-		buf = c.getBuffer()
+		buf = c.getBuffer(len(head) + len(p) - n)
 		*buf = append(append(*buf, head[min(n, len(head)):]...), p[max(n-len(head), 0):]...)
 		rest = *buf
 	}
@@ -231,13 +240,15 @@ func (c *combiner) makesLarge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pending == nil && !c.flushing {
-		c.buffers, c.most, c.whole = bulkBuffers, bulkQuantum, true
+		c.buffers, c.whole = bulkBuffers, true
 	}
 }
 
-func (c *combiner) bufferLocked() *[]byte {
+// bufferLocked returns what is pending, to which n bytes are to be added. waitRoomLocked
+// has found room.
+func (c *combiner) bufferLocked(n int) *[]byte {
 	if c.pending == nil {
-		c.pending = c.getBuffer()
+		c.pending = c.getBuffer(n)
 	}
 	return c.pending
 }
@@ -312,7 +323,7 @@ func (c *combiner) waitRoomLocked(n, most int, timed bool) error {
 				return os.ErrDeadlineExceeded
 			}
 		}
-		if c.pending == nil || len(*c.pending)+n <= most {
+		if c.pending == nil || len(*c.pending)+n <= min(most, cap(*c.pending)) {
 			return nil
 		}
 		c.waitForLocked(left)
@@ -338,7 +349,7 @@ func (c *combiner) waitForLocked(d time.Duration) {
 // wrote notes that a write of n bytes has taken d.
 func (c *combiner) wrote(n int, d time.Duration) {
 	before := c.pace.fast
-	c.pace.wrote(n, d, &c.quantum, c.most)
+	c.pace.wrote(n, d, &c.quantum)
 	if c.unsent == nil || c.pace.fast == before {
 		return
 	}
@@ -361,8 +372,8 @@ type pace struct {
 }
 
 // wrote notes that a write of n bytes has taken d and, every now and then,
-// adapts the quantum, which a fast link may have more of, up to most.
-func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32, most int) {
+// adapts the quantum, of which a fast link may have more.
+func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32) {
 	if p.run += n; p.run >= fastBytes {
 		now := time.Now()
 		p.fast = now.Sub(p.begun) < fastTime
@@ -376,10 +387,10 @@ func (p *pace) wrote(n int, d time.Duration, quantum *atomic.Int32, most int) {
 	if p.took < maxHold && p.bytes < maxQuantum {
 		return
 	}
-	if !p.fast {
-		most = maxQuantum
+	q := int64(maxQuantum)
+	if p.fast {
+		q = bulkQuantum
 	}
-	q := int64(most)
 	if p.took > 0 {
 		q = min(int64(p.bytes)*int64(maxHold)/int64(p.took), q)
 	}

@@ -94,22 +94,17 @@ func TestQuantumFollowsLink(t *testing.T) {
 		if q := send(2500, 1<<20); q < 20_000 || q > 30_000 {
 			t.Errorf("at 20 Mbit/s %d, want about 25,000", q)
 		}
-		if q := send(125_000, 4<<20); q != maxQuantum {
-			t.Errorf("at 1 Gbit/s %d, want %d", q, maxQuantum)
+		if q := send(125_000, 4<<20); q != bulkQuantum {
+			t.Errorf("at 1 Gbit/s %d, want %d", q, bulkQuantum)
 		}
 		c.Close()
 	})
 }
 
-// TestFastLink: one that has proven fast takes more at a time, from an answering end, and
-// the kernel may hold more; not so when it has become slow.
+// TestFastLink: one that has proven fast takes more at a time, and the kernel may hold more; not so when it has become slow.
 func TestFastLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, answering := range []bool{false, true} {
-			most := maxQuantum
-			if answering {
-				most = bulkQuantum
-			}
 			w := new(meteredWriter)
 			c := newCombiner(w, 10*time.Second, answering)
 			var unsent atomic.Int64
@@ -128,8 +123,8 @@ func TestFastLink(t *testing.T) {
 				t.Errorf("at 20 Mbit/s the kernel may hold %d", unsent.Load())
 			}
 			send(125_000, 4<<20)
-			if q := int(c.quantum.Load()); q != most || unsent.Load() != fastUnsent {
-				t.Errorf("at 1 Gbit/s %d at a time and %d in the kernel, want %d and %d", q, unsent.Load(), most, fastUnsent)
+			if q := int(c.quantum.Load()); q != bulkQuantum || unsent.Load() != fastUnsent {
+				t.Errorf("at 1 Gbit/s %d at a time and %d in the kernel, want %d and %d", q, unsent.Load(), bulkQuantum, fastUnsent)
 			}
 			send(2500, 256<<10)
 			if q := int(c.quantum.Load()); q > 30_000 || unsent.Load() != maxUnsent {

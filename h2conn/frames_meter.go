@@ -59,7 +59,8 @@ const resetLen = 4
 // meter reads the frame headers in what the peer sends and keeps its glitch
 // budget. At the asking end it also takes frames out of the stream that a
 // client has no use for, PRIORITY and those of unknown types: x/net logs one
-// line for each. Those that break a rule stay. And it changes resets: see soften.
+// line for each. Those that break a rule stay. And it changes resets, see soften, and
+// settings, see frameLimit.
 // All methods but sent belong to
 // the goroutine that reads.
 type meter struct {
@@ -83,6 +84,8 @@ type meter struct {
 	headers  bool                 // one has ended, or its last frame has begun; reset by who looks
 	reset    bool                 // this payload is the error code of a stream's reset
 	code     uint32               // of it, as far as it has come
+	settings bool                 // this payload is settings, for a client
+	frames   frameLimit           // of them
 
 	// x/net's server pings a peer of which it sees no frame for a while, and behind a slow
 	// upload the answer may come too late. So of what goes past it, it is shown an empty
@@ -301,6 +304,9 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			if m.reset {
 				m.soften(b[i : i+k])
 			}
+			if m.settings {
+				m.frames.rewrite(b[i : i+k])
+			}
 			switch {
 			case m.into != nil:
 				m.refused += m.into.put(b[i : i+k])
@@ -324,6 +330,7 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			flags := http2.Flags(h[4])
 			m.dropping = m.drops && m.first && !m.block && length <= m.maxFrame && useless(kind, length, h[5:])
 			m.first = true
+			m.settings, m.frames.at = m.drops && kind == http2.FrameSettings && length%settingLen == 0, 0
 			m.reset, m.code = m.drops && kind == http2.FrameRSTStream && length == resetLen, 0
 			if kind == http2.FrameGoAway && m.goneAway != nil {
 				m.goneAway()

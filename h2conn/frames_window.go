@@ -131,10 +131,11 @@ func (w *streamWindows) over(s streamWindow) {
 	w.tails += s.grown
 }
 
+const settingLen = 6 // RFC 9113, section 6.5.1
+
 // rewriteSetting puts the first window into the next bytes p of a SETTINGS
 // payload, of which at bytes have passed.
 func (s *sentFrames) rewriteSetting(p []byte, at int, window uint32) {
-	const settingLen = 6
 	var value [4]byte
 	binary.BigEndian.PutUint32(value[:], window)
 	for i := range p {

@@ -22,10 +22,7 @@ const (
 	answeringStreamWindow   = 8 << 20
 	answeringConnWindow     = 32 << 20
 	answeringMaxHeaderBytes = 192 << 10
-
-	// answeringMaxFrameSize is small beside askingMaxFrameSize since the asking end
-	// holds a buffer of that size for each body that it sends, however slowly it comes.
-	answeringMaxFrameSize = 64 << 10
+	answeringMaxFrameSize   = bulkBody
 
 	// ownHeaderBytes is what x/net's server adds to MaxHeaderBytes in its settings.
 	ownHeaderBytes = 320

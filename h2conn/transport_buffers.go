@@ -42,11 +42,11 @@ type clientBuffers struct {
 	encoded   uint32          // the last stream with a header of which the encoder has remembered nothing
 }
 
-// findsClientBuffers says whether this x/net has the fields that buffersOf needs.
+// findsClientBuffers says whether this x/net has the fields that are used.
 var findsClientBuffers = hasField[http2.ClientConn, *bufio.Reader]("br") && hasField[http2.ClientConn, *http2.Framer]("fr") &&
 	hasField[http2.ClientConn, sync.Mutex]("wmu") && hasField[http2.ClientConn, *bufio.Writer]("bw") && hasField[http2.ClientConn, bytes.Buffer]("hbuf") &&
 	hasField[http2.ClientConn, *hpack.Encoder]("henc") && hasField[http2.ClientConn, uint32]("peerMaxHeaderTableSize") &&
-	hasField[http2.ClientConn, uint32]("atomicReused") &&
+	hasField[http2.ClientConn, uint32]("atomicReused") && hasField[http2.ClientConn, sync.Mutex]("mu") && hasField[http2.ClientConn, uint32]("maxFrameSize") &&
 	hasField[http2.Framer, io.Reader]("r") && hasField[http2.Framer, []byte]("readBuf") && hasField[http2.Framer, []byte]("wbuf") && hasField[bufio.Writer, []byte]("buf")
 
 func hasField[S, T any](name string) bool {

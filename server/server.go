@@ -67,6 +67,7 @@ type Server struct {
 
 	audit       *audit
 	memory      *memory
+	bulkBodies  atomic.Int32
 	connections *connLimit
 	turns       turnLimit
 	failures    addrLimiter     // failed registrations

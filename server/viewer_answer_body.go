@@ -214,7 +214,7 @@ type viewerSource struct {
 
 func (r *viewerSource) Read(p []byte) (int, error) {
 	r.b.stall.stop()
-	n, err := r.upgradedViewer.Read(p[:min(len(p), maxBodyRead)])
+	n, err := r.upgradedViewer.Read(p[:min(len(p), bodyPiece)])
 	r.turn.end() // what has come goes into the tunnel, which may have to wait
 	if n > 0 && !r.over {
 		r.b.written.Add(int64(n))

@@ -30,6 +30,8 @@ type attempt struct {
 	memory *budget.Holding              // for the tunnel: the header of a large answer, and what waits
 	unread atomic.Pointer[streamMemory] // of an answer from another node, since its request has been sent
 
+	bulk bool // it is one of the maxBulkBodies
+
 	mayRepeat  bool        // the request may be made twice
 	repeatable atomic.Bool // it may, and has no answer yet
 
@@ -59,6 +61,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	body := &a.x.body
 	body.limit(a.via.limits(a.x.live))
 	body.attach(req, out, a.via.counter(), a.cancel)
+	a.bulk = body.isLarge(out) && a.x.srv.takeBulk()
 	a.markHop(out)
 	a.repeatable.Store(a.mayRepeat)
 
@@ -103,6 +106,15 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// takeBulk reports whether there may be one more with a large buffer for its body.
+func (s *Server) takeBulk() bool {
+	if s.bulkBodies.Add(1) <= maxBulkBodies {
+		return true
+	}
+	s.bulkBodies.Add(-1)
+	return false
+}
+
 // headOverdue ends a request that has waited too long until it was sent.
 func (a *attempt) headOverdue() {
 	if !a.written.Load() {
@@ -117,6 +129,9 @@ func (a *attempt) over() {
 	a.isOver.Store(true)
 	a.dischargeAnswer()
 	a.memory.Release()
+	if a.bulk {
+		a.x.srv.bulkBodies.Add(-1)
+	}
 	if stream := a.stream.Load(); stream > 0 {
 		a.via.transport().TrailersRead(stream)
 	}
@@ -173,7 +188,9 @@ func (c tracedContext) Value(key any) any {
 func (a *attempt) traced() context.Context {
 	own := httptrace.ClientTrace{
 		WroteHeaders: func() {
-			a.stream.Store(a.via.transport().LastStream())
+			tr := a.via.transport()
+			a.stream.Store(tr.LastStream())
+			tr.BodyBuffer(a.bulk)
 			a.chargeAnswer()
 			a.written.Store(true)
 		},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -15,9 +16,17 @@ import (
 
 const (
 	// A request body is read in pieces, because progress towards the target is
-	// seen between them only: in small ones where it is slow.
-	maxBodyRead  = 32 << 10
-	slowBodyRead = 1 << 10
+	// seen between them only: in small ones where it is slow, in large ones where it is
+	// fast.
+	bodyPiece     = 32 << 10 // at first
+	slowBodyPiece = 1 << 10
+	fastBodyPiece = 256 << 10
+
+	// maxBulkBodies is how many bodies at a time may have a buffer for the largest pieces,
+	// which they keep until they are over, however slowly they come then. What is not
+	// longer than smallBody needs none.
+	maxBulkBodies = 16
+	smallBody     = 64 << 10
 
 	// readGrace is how long the end of an answer waits for a Read of the request,
 	// which may have all it needs. Only then is the Read cut short.
@@ -116,7 +125,7 @@ func (b *requestBody) limit(stall, head time.Duration) {
 func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel context.CancelCauseFunc) {
 	b.rewind() // before anything changes that the last attempt uses
 	b.in, b.out, b.traffic, b.cancel = in, out, traffic, cancel
-	b.readAt, b.piece, b.taken = time.Time{}, maxBodyRead, 0
+	b.readAt, b.piece, b.taken = time.Time{}, bodyPiece, 0
 	b.stall.allow(true)
 	b.head.allow(true)
 	b.shut.allow(true)
@@ -132,6 +141,11 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	} else { // an HTTP/2 viewer's request may have an empty one that ReverseProxy leaves out
 		b.head.start()
 	}
+}
+
+// isLarge reports whether a large buffer could be of use for the body of out.
+func (b *requestBody) isLarge(out *http.Request) bool {
+	return b.try != nil && (out.ContentLength < 0 || out.ContentLength > smallBody)
 }
 
 // answered says that the answer has begun.
@@ -158,12 +172,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	// Here because what was read before has been taken.
 	b.stall.stop()
 	b.head.stop()
-	if stall := b.x.live.StallTimeout; stall > 0 && !b.readAt.IsZero() {
+	if !b.readAt.IsZero() {
+		stall := cmp.Or(b.x.live.StallTimeout, defaultStallTimeout)
 		switch took := time.Since(b.readAt); {
 		case took > stall/10:
-			b.piece = max(b.piece/8, slowBodyRead)
+			b.piece = max(b.piece/8, slowBodyPiece)
 		case took < stall/100:
-			b.piece = min(b.piece*2, maxBodyRead)
+			b.piece = min(b.piece*2, fastBodyPiece)
 		}
 	}
 	if b.isEnded() {

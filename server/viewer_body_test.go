@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,7 @@ func TestBodyOfSecondTry(t *testing.T) {
 		x.body.Close() // the try is over
 		<-time.After(500 * time.Millisecond)
 		attach(&second)
-		if _, err := x.body.Read(make([]byte, 1)); err != nil || x.body.piece != maxBodyRead {
+		if _, err := x.body.Read(make([]byte, 1)); err != nil || x.body.piece != bodyPiece {
 			t.Errorf("pieces of %d bytes, %v", x.body.piece, err)
 		}
 		if n, err := io.Copy(io.Discard, &x.body); n != size-1 || err != nil {
@@ -153,4 +154,45 @@ func TestUploadOfSilentViewer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestBulkBodies: so many uploads at a time have a large buffer, whether they come or not, and
+// none that is short.
+func TestBulkBodies(t *testing.T) {
+	t.Parallel()
+	s := newService(t, Config{})
+	arrived, ends := make(chan struct{}), make(chan struct{})
+	s.connect("a", http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-ends
+	}))
+	var all sync.WaitGroup
+	upload := func(length int64) {
+		all.Go(func() {
+			body, viewer := io.Pipe()
+			defer viewer.Close()
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/a/", body)
+			req.ContentLength = length
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+		})
+		<-arrived
+	}
+	upload(smallBody)
+	if n := s.bulkBodies.Load(); n != 0 {
+		t.Errorf("a short one makes %d", n)
+	}
+	for i := range int64(maxBulkBodies + 3) {
+		upload([]int64{-1, smallBody + 1}[i%2])
+	}
+	if n := s.bulkBodies.Load(); n != maxBulkBodies {
+		t.Errorf("there are %d, want %d", n, maxBulkBodies)
+	}
+	close(ends)
+	all.Wait()
+	waitFor(t, func() bool { return s.bulkBodies.Load() == 0 })
 }

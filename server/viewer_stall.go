@@ -96,7 +96,7 @@ func (t *stallTimer) write(w io.Writer, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		piece := p[n:]
 		if t.timeout > 0 {
-			piece = piece[:min(len(piece), maxBodyRead)]
+			piece = piece[:min(len(piece), bodyPiece)]
 		}
 		var k int
 		t.start()
