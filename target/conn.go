@@ -32,11 +32,13 @@ func newConn(c net.Conn) *conn {
 
 func (c *conn) Read(p []byte) (int, error) { return c.head.read(p, c.Conn.Read) }
 
-// ReadFrom is what net/http copies the body of a request with.
+// ReadFrom is what net/http copies the body of a request with. One whose length is known
+// comes as an [io.LimitedReader].
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	buf := copyBufferPool.Get().(*[copyBufferSize]byte)
-	defer copyBufferPool.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buf[:])
+	limited, ok := r.(*io.LimitedReader)
+	buf := getCopyBuffer(ok && limited.N >= bulkBufferSize)
+	defer putCopyBuffer(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buf)
 }
 
 // Close tells only once nothing can be written any more: see requestBody.end.

@@ -283,19 +283,24 @@ var (
 	bulkBufferPool = sync.Pool{New: func() any { return new([bulkBufferSize]byte) }}
 )
 
-// Get is called when the answer is known.
-func (ex *copyBuffers) Get() []byte {
-	if ex.w.length >= bulkBufferSize {
+// getCopyBuffer returns a buffer, a large one for a bulk of data.
+func getCopyBuffer(bulk bool) []byte {
+	if bulk {
 		return bulkBufferPool.Get().(*[bulkBufferSize]byte)[:]
 	}
 	return copyBufferPool.Get().(*[copyBufferSize]byte)[:]
 }
 
-// Put takes a buffer back.
-func (*copyBuffers) Put(b []byte) {
+func putCopyBuffer(b []byte) {
 	if len(b) == bulkBufferSize {
 		bulkBufferPool.Put((*[bulkBufferSize]byte)(b))
 	} else {
 		copyBufferPool.Put((*[copyBufferSize]byte)(b))
 	}
 }
+
+// Get is called when the answer is known.
+func (ex *copyBuffers) Get() []byte { return getCopyBuffer(ex.w.length >= bulkBufferSize) }
+
+// Put takes a buffer back.
+func (*copyBuffers) Put(b []byte) { putCopyBuffer(b) }
