@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -425,6 +426,10 @@ func prepareStorm(_ context.Context, e *environment, o options, name string) (fu
 // growthName is the name of one of our builds beside a number of tunnels.
 func growthName(name string, tunnels int) string { return fmt.Sprintf("%s@%d", name, tunnels) }
 
+// settleTime is how long a service takes to see tunnels as lasting, and to give its heap room
+// for them.
+const settleTime = 70 * time.Second
+
 func growthSizes(o options) []int { return quickly(o, []int{1, 100, 1000, 10000}, []int{1, 100}) }
 
 func growthVariants(o options) []contestant {
@@ -462,6 +467,13 @@ func prepareGrowth(ctx context.Context, e *environment, o options, variant strin
 			if n > 1 {
 				if _, err := e.startCrowd(ctx, service, n-1); err != nil {
 					return nil, err
+				}
+			}
+			if n == slices.Max(growthSizes(o)) {
+				select {
+				case <-time.After(quickly(o, settleTime, 0)):
+				case <-ctx.Done():
+					return nil, ctx.Err()
 				}
 			}
 			running, err := e.withClients(ctx, name, service)

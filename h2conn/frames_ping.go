@@ -63,19 +63,40 @@ func (t *Transport) keepAlive(h *http2Conn, cfg Config) {
 		}
 	})
 	h.timer = t.pinger.timer
-	t.pinger.timer.Reset(t.pinger.interval) // now that the fields are set
+	t.pinger.after(t.pinger.interval) // now that the fields are set
+}
+
+// pingGrid is how far apart the times are at which a process looks after connections that
+// rest. To wake up for each of thousands costs more than its ping. They come up to two
+// of these too early, so that the peer, which may ping after the same time, need not.
+const pingGrid = 100 * time.Millisecond
+
+// early returns by how much a wait for d may be too short.
+func early(d time.Duration) time.Duration {
+	if d < 50*pingGrid {
+		return 0
+	}
+	return 2 * pingGrid
+}
+
+// after sets the timer to d, or a little less.
+func (p *pinger) after(d time.Duration) {
+	if early(d) > 0 {
+		d -= pingGrid + (time.Duration(time.Now().UnixNano())+d)%pingGrid
+	}
+	p.timer.Reset(d)
 }
 
 func (t *Transport) pingIfSilent() {
 	p := &t.pinger
 	silent := p.conn.SilentFor()
-	if rest := p.interval - silent; rest > 0 {
-		if p.conn.buffers != nil && silent < p.conn.quiet {
+	if rest := p.interval - silent; rest > early(p.interval) {
+		if p.conn.buffers != nil && silent < p.conn.quiet-early(p.conn.quiet) {
 			rest = min(rest, p.conn.quiet-silent) // to see whether it has become quiet
 		} else if p.conn.buffers != nil {
 			p.conn.shrinkWriter()
 		}
-		p.timer.Reset(rest)
+		p.after(rest)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
@@ -84,5 +105,5 @@ func (t *Transport) pingIfSilent() {
 		_ = p.conn.Close()
 		return
 	}
-	p.timer.Reset(p.interval)
+	p.after(p.interval)
 }

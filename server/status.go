@@ -78,6 +78,14 @@ func (s *Server) Status() Status {
 	return st
 }
 
+// TunnelsUp returns how many tunnels there are, with those that are about to come. Unlike
+// Status it does not look at each of them.
+func (s *Server) TunnelsUp() int {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	return s.registry.up
+}
+
 // traffic counts the bytes of bodies and upgraded connections, while they move.
 type traffic struct {
 	all            *traffic     // counts them too; nil: that is this one

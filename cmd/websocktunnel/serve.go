@@ -140,7 +140,7 @@ func serve(c config, read func() (config, error)) error {
 		closeAll(listeners)
 		return err
 	}
-	defer gcpace.Start(budget.Available(), func() int64 { return idleTunnel * int64(srv.Status().Tunnels) })()
+	defer gcpace.Start(budget.Available(), func() int64 { return idleTunnel * int64(srv.TunnelsUp()) })()
 	defer processors.Start()()
 	for _, w := range c.warnings {
 		log.Warn().Msg(w)

@@ -50,6 +50,9 @@ const (
 	quietPart  = 8
 	quietAlloc = 1 << 20
 
+	// It is busy while it allocates this many bytes a second.
+	busyRate = 8 << 20
+
 	// What a quiet process holds beside its live heap is given back where it is
 	// more than this part of that, and worthwhile.
 	slackPart  = 4
@@ -71,7 +74,7 @@ func Start(memory int64, idle func() int64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	p := &pace{least: maxHeap, most: memory / idlePart, idle: idle, percent: defaultPercent}
+	p := &pace{least: maxHeap, most: memory / idlePart, memory: memory, idle: idle, percent: defaultPercent, last: time.Now()}
 	if memory > 0 {
 		p.least = min(max(memory/memoryPart, minHeap), maxHeap)
 	}
@@ -90,6 +93,7 @@ func Start(memory int64, idle func() int64) (stop func()) {
 type pace struct {
 	least   int64 // bytes
 	most    int64 // bytes, to which it may grow for idle peers
+	memory  int64 // of the machine
 	idle    func() int64
 	peers   atomic.Int64 // what idle last said
 	settled atomic.Int64 // what of it counts
@@ -97,6 +101,8 @@ type pace struct {
 	mu      sync.Mutex
 	percent int // that is set
 	ballast ballast
+	last    time.Time // of adapt
+	alloc   int64     // what had been allocated then
 	stopped bool
 }
 
@@ -120,10 +126,13 @@ func (p *pace) adapt() bool {
 	if p.stopped {
 		return false
 	}
-	v := read(liveHeap, stacks, globals)
+	v := read(liveHeap, stacks, globals, allocated)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
 	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.most))
-	p.ballast.adapt(runtime.NumGoroutine(), v[1], p.peers.Load())
+	now := time.Now()
+	busy := float64(v[3]-p.alloc) >= busyRate*now.Sub(p.last).Seconds()
+	p.last, p.alloc = now, v[3]
+	p.ballast.adapt(runtime.NumGoroutine(), v[1], mostBallast(busy, p.peers.Load(), p.memory))
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
@@ -182,6 +191,15 @@ func read(names ...string) []int64 {
 	return values
 }
 
+// rest is called when the process is quiet.
+func (p *pace) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopped && mostBallast(false, p.peers.Load(), p.memory) == 0 {
+		p.ballast.end()
+	}
+}
+
 // settle is called each checkInterval.
 func (p *pace) settle() {
 	if p.idle != nil {
@@ -209,6 +227,9 @@ func (p *pace) giveBack(done <-chan struct{}) {
 		before = v[0]
 		// It costs a collection, and what is left may be due to fragmentation.
 		again := v[0]-released > max(v[1]/quietPart, worthwhile)
+		if quiet {
+			p.rest()
+		}
 		if slack := v[2] + v[3] + v[4] - v[1]; quiet && again && slack > max(v[1]/slackPart, worthwhile) {
 			runtime.GC() // pools keep what they have for one collection more
 			debug.FreeOSMemory()

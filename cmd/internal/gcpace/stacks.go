@@ -1,6 +1,7 @@
 package gcpace
 
 import (
+	"math/bits"
 	"runtime"
 	"slices"
 )
@@ -10,13 +11,18 @@ const (
 	// give new goroutines one of 8 KiB: it takes more than 4 KiB with the guard of 928
 	// bytes, and the number of goroutines changes. x/net runs each request in new ones
 	// that need a little more than 4 KiB.
-	wantedStack = 4000
+	wantedStack = 3600
 
-	// A ballast has up to maxBallast bytes, in frames of ballastFrame. Where more would be
-	// needed there is none, nor where idle peers hold as much: their stacks are to stay
-	// small.
-	maxBallast   = 4 << 20
+	// A ballast has up to idleBallast bytes, in frames of ballastFrame, but none where idle
+	// peers hold more: what they cost is to stay small. While the process is busy it has up
+	// to a part of the memory, or busyBallast. Where more would be needed there is none.
+	idleBallast  = 4 << 20
+	busyBallast  = 32 << 20
+	busyPart     = 64
 	ballastFrame = 16 << 10
+
+	// Its size has this many bits: it is made anew for each other size.
+	ballastBits = 4
 
 	// ownGoroutines are about as many as the runtime has for itself, which it does not count.
 	ownGoroutines = 8
@@ -37,20 +43,39 @@ type ballast struct {
 	next   int // index of wanted
 }
 
-// adapt is called after a collection that has found so many bytes on all stacks, while
-// idle peers hold so many bytes.
-func (b *ballast) adapt(goroutines int, scanned, idle int64) {
+// adapt is called after a collection that has found so many bytes on all stacks, where the
+// ballast may have so many.
+func (b *ballast) adapt(goroutines int, scanned, most int64) {
 	others := scanned - int64(b.frames)*ballastFrame
 	missing := int64(goroutines+ownGoroutines)*wantedStack - others
-	if max(missing, idle) > maxBallast {
-		b.wanted, missing = [ballastMemory]int{}, 0
+	if missing > most {
+		b.end()
+		return
 	}
-	b.wanted[b.next] = int((max(missing, 0) + ballastFrame - 1) / ballastFrame)
+	frames := int((max(missing, 0) + ballastFrame - 1) / ballastFrame)
+	step := 1 << max(bits.Len(uint(frames))-ballastBits, 0)
+	b.wanted[b.next] = (frames + step - 1) / step * step
 	b.next = (b.next + 1) % ballastMemory
 	b.have(slices.Max(b.wanted[:]))
 }
 
-func (b *ballast) end() { b.have(0) }
+// mostBallast returns how many bytes it may have while idle peers hold so many, in a
+// machine with so much memory (0: not known).
+func mostBallast(busy bool, idle, memory int64) int64 {
+	switch {
+	case busy && memory > 0:
+		return max(min(memory/busyPart, busyBallast), idleBallast)
+	case idle > idleBallast:
+		return 0
+	default:
+		return idleBallast
+	}
+}
+
+func (b *ballast) end() {
+	b.wanted = [ballastMemory]int{}
+	b.have(0)
+}
 
 func (b *ballast) have(frames int) {
 	if frames == b.frames {

@@ -11,33 +11,50 @@ import (
 func TestBallast(t *testing.T) {
 	var b ballast
 	defer b.end()
-	adapt := func(others int, scanned, idle int64) {
+	adapt := func(others int, scanned, most int64) {
 		running := others
 		if b.stop != nil {
 			running++
 		}
-		b.adapt(running, scanned+int64(b.frames)*ballastFrame, idle)
+		b.adapt(running, scanned+int64(b.frames)*ballastFrame, most)
 	}
 	for i, tc := range []struct {
 		others  int
 		scanned int64
-		idle    int64
+		most    int64
 		want    int
 	}{
-		{0, 50_000, 0, 0}, {10, 10_000, 0, 4}, {100, 50_000, 0, 24}, {1000, 100_000, 0, 241}, {100, 500_000, 0, 241}, {2000, 1_000_000, 0, 0},
-		{1000, 100_000, 0, 240}, {20_000, 40_000_000, 0, 0}, {100, 50_000, 0, 24}, {100, 500_000, 0, 24}, {100, 50_000, 5 << 20, 0},
+		{0, 50_000, idleBallast, 0}, {10, 10_000, idleBallast, 4}, {100, 50_000, idleBallast, 22}, {1000, 100_000, idleBallast, 224},
+		{1002, 100_000, idleBallast, 224}, {100, 500_000, idleBallast, 224}, {2000, 1_000_000, idleBallast, 0},
+		{10_000, 12_000_000, busyBallast, 1536}, {10_000, 12_000_000, 0, 0}, {20_000, 24_000_000, busyBallast, 0},
+		{100, 50_000, idleBallast, 22}, {100, 500_000, idleBallast, 22},
 	} {
-		adapt(tc.others, tc.scanned, tc.idle)
+		adapt(tc.others, tc.scanned, tc.most)
 		if b.frames != tc.want {
 			t.Errorf("%d: %d goroutines with %d bytes: %d frames, want %d", i, tc.others, tc.scanned, b.frames, tc.want)
 		}
 	}
-	adapt(100, 50_000, 0)
 	for range ballastMemory {
-		adapt(0, 50_000, 0)
+		adapt(0, 50_000, idleBallast)
 	}
 	if b.frames != 0 || b.stop != nil {
 		t.Errorf("%d frames stay", b.frames)
+	}
+}
+
+// TestMostBallast: what idle peers hold is to stay small, but not while others make requests.
+func TestMostBallast(t *testing.T) {
+	for _, tc := range []struct {
+		busy         bool
+		idle, memory int64
+		want         int64
+	}{
+		{false, 0, 0, idleBallast}, {false, idleBallast + 1, 1 << 40, 0}, {false, idleBallast, 1 << 40, idleBallast},
+		{true, 100 << 20, 1 << 40, busyBallast}, {true, 100 << 20, 1 << 30, 16 << 20}, {true, 0, 64 << 20, idleBallast}, {true, 100 << 20, 0, 0},
+	} {
+		if got := mostBallast(tc.busy, tc.idle, tc.memory); got != tc.want {
+			t.Errorf("busy %v, idle peers with %d, memory %d: %d, want %d", tc.busy, tc.idle, tc.memory, got, tc.want)
+		}
 	}
 }
 
