@@ -166,6 +166,8 @@ func TestBulkBodies(t *testing.T) {
 		arrived <- struct{}{}
 		<-ends
 	}))
+	tr := new(http.Transport)
+	defer tr.CloseIdleConnections()
 	var all sync.WaitGroup
 	upload := func(length int64) {
 		all.Go(func() {
@@ -173,7 +175,7 @@ func TestBulkBodies(t *testing.T) {
 			defer viewer.Close()
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/a/", body)
 			req.ContentLength = length
-			resp, err := http.DefaultTransport.RoundTrip(req)
+			resp, err := tr.RoundTrip(req)
 			if err != nil {
 				t.Error(err)
 				return
