@@ -43,8 +43,8 @@ func (t *Transport) BodyBuffer(large bool) {
 // frameLimit has x/net not learn that the peer takes larger frames than plainBody.
 type frameLimit struct {
 	at      int    // in a setting, of which 6 bytes make one
-	setting uint16 // the identifier, as far as it has come
-	value   uint32 // the same
+	setting uint16 // its identifier, as far as that has come
+	value   uint32 // as far as it has come
 
 	largest atomic.Uint32 // frame that the peer takes; 0: it has not said
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -131,6 +132,22 @@ func (ex *exchange) serve() {
 	ex.p.response.removeTrailers(ex.w.Header())
 }
 
+// switchGrace is how long net/http may take to say that it has written a request which the
+// target has read, and answered, already.
+const switchGrace = time.Second
+
+// closedWithin reports whether c is closed within d.
+func closedWithin(c <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
 // RoundTrip implements [http.RoundTripper], for one request. Until there is an
 // answer, the end of the connection to the target ends the body of the request as
 // well; what the answer leaves of an upload is not affected by it.
@@ -148,9 +165,15 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	// The only hooks of the exchange. Those of ReverseProxy are others.
 	ex.trace.GotConn = ex.gotConn
 	ex.body.expect.trace(&ex.trace)
-	var whole atomic.Bool // all of the request has been written
-	if upgrade {
-		ex.trace.WroteRequest = func(i httptrace.WroteRequestInfo) { whole.Store(i.Err == nil) }
+	var whole chan struct{} // closed when all of the request has been written; nil: nobody wants to know
+	if upgrade && ex.uploads {
+		whole = make(chan struct{})
+		written := sync.OnceFunc(func() { close(whole) })
+		ex.trace.WroteRequest = func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				written()
+			}
+		}
 	}
 	out := r.WithContext(httptrace.WithClientTrace(ctx, &ex.trace))
 	if ex.uploads {
@@ -172,7 +195,7 @@ func (ex *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	ex.outcome.answered, ex.outcome.protocol = time.Now(), resp.Proto
 	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		if ex.uploads && !whole.Load() {
+		if ex.uploads && !closedWithin(whole, switchGrace) {
 			// net/http goes on with the body, on the connection that would carry the
 			// other protocol.
 			resp.Body.Close()
