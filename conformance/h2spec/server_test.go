@@ -62,7 +62,9 @@ func TestAnsweringEnd(t *testing.T) {
 		cancel()
 		done.Wait()
 	})
-	run(t, answeringEnd, serverCases(configFor(t, "http://"+ln.Addr().String()+"/")))
+	c := configFor(t, "http://"+ln.Addr().String()+"/")
+	c.MaxHeaderLen = 60_000 // this end takes frames of 256 KiB
+	run(t, answeringEnd, serverCases(c))
 }
 
 // serveTunnelClient runs a tunnel client whose service is whoever is at the

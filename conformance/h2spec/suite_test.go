@@ -30,7 +30,7 @@ const (
 
 	// maxHeaderLen is the length of the header that a case sends to fill frames.
 	// h2spec's default of 4000 makes five of them larger than the smallest limit
-	// on frames; ours is 64 KiB. One has still to fit into a frame of 16 KiB.
+	// on frames; that of viewers' connections is 64 KiB. One has still to fit into a frame of 16 KiB.
 	maxHeaderLen = 16000
 
 	// parallel is how many cases run at a time. They mostly wait.
