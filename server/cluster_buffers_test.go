@@ -9,9 +9,9 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
-// TestLinkBuffers: an answer of some size goes to another node through a large buffer, and
-// only so many at a time have one.
-func TestLinkBuffers(t *testing.T) {
+// TestLargeBuffers: an answer of some size goes to another node through a large buffer, as a
+// long one does to a viewer, and only so many at a time have one.
+func TestLargeBuffers(t *testing.T) {
 	s := new(Server)
 	answer := func(hop bool, length int64) *copyBuffers {
 		x := &exchange{srv: s, final: &http.Response{ContentLength: length}}
@@ -20,33 +20,34 @@ func TestLinkBuffers(t *testing.T) {
 		}
 		return (*copyBuffers)(x)
 	}
-	const large = 1 << 20
-	for range 2 {
-		var held [][]byte
-		for i := range maxLinkBuffers + 3 {
-			want := linkBuffer
-			if i >= maxLinkBuffers {
+	long := map[bool]int64{true: streamBuffer + 1, false: longAnswer} // by hop
+	var held []func()
+	for hop, length := range long {
+		for i := range maxLargeBuffers + 3 {
+			want := largeBuffer
+			if i >= maxLargeBuffers {
 				want = bulkBuffer
 			}
-			b := answer(true, large).Get()
+			x := answer(hop, length)
+			b := x.Get()
 			if len(b) != want {
-				t.Errorf("buffer %d has %d bytes, want %d", i, len(b), want)
+				t.Errorf("another node %v: buffer %d has %d bytes, want %d", hop, i, len(b), want)
 			}
-			held = append(held, b)
-		}
-		for _, b := range held { // those of the second round are as many
-			answer(true, large).Put(b)
+			held = append(held, func() { x.Put(b) })
 		}
 	}
+	for _, put := range held {
+		put()
+	}
+	if links, viewers := s.buffers.links.Load(), s.buffers.viewers.Load(); links != 0 || viewers != 0 {
+		t.Errorf("%d and %d count as in use", links, viewers)
+	}
 	for name, x := range map[string]*copyBuffers{
-		"small": answer(true, 10), "of unknown length": answer(true, -1), "for a viewer": answer(false, large),
+		"small": answer(true, 10), "of unknown length": answer(true, -1), "for a viewer": answer(false, longAnswer-1), "of unknown length for a viewer": answer(false, -1),
 	} {
 		if b := x.Get(); len(b) > bulkBuffer {
 			t.Errorf("%s: the buffer has %d bytes", name, len(b))
 		}
-	}
-	if n := s.buffers.links.Load(); n != 0 {
-		t.Errorf("%d count as in use", n)
 	}
 }
 

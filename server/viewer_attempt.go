@@ -30,6 +30,7 @@ type attempt struct {
 	memory *budget.Holding              // for the tunnel: the header of a large answer, and what waits
 	unread atomic.Pointer[streamMemory] // of an answer from another node, since its request has been sent
 
+	long bool // so is the request's body, perhaps
 	bulk bool // it is one of the maxBulkBodies
 
 	mayRepeat  bool        // the request may be made twice
@@ -61,7 +62,8 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	body := &a.x.body
 	body.limit(a.via.limits(a.x.live))
 	body.attach(req, out, a.via.counter(), a.cancel)
-	a.bulk = body.isLarge(out) && a.x.srv.takeBulk()
+	a.long = body.isLong(out)
+	a.bulk = a.long && a.x.srv.takeBulk()
 	a.markHop(out)
 	a.repeatable.Store(a.mayRepeat)
 
@@ -190,7 +192,9 @@ func (a *attempt) traced() context.Context {
 		WroteHeaders: func() {
 			tr := a.via.transport()
 			a.stream.Store(tr.LastStream())
-			tr.BodyBuffer(a.bulk)
+			if a.long {
+				tr.BodyBuffer(a.bulk)
+			}
 			a.chargeAnswer()
 			a.written.Store(true)
 		},

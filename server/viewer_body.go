@@ -22,6 +22,10 @@ const (
 	slowBodyPiece = 1 << 10
 	fastBodyPiece = 256 << 10
 
+	// fastPart is which part of the stall limit a piece takes at most where larger ones may
+	// follow: what then becomes slow has to move one of them within the limit.
+	fastPart = 1000
+
 	// maxBulkBodies is how many bodies at a time may have a buffer for the largest pieces,
 	// which they keep until they are over, however slowly they come then. What is not
 	// longer than smallBody needs none.
@@ -143,8 +147,8 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	}
 }
 
-// isLarge reports whether a large buffer could be of use for the body of out.
-func (b *requestBody) isLarge(out *http.Request) bool {
+// isLong reports whether a large buffer could be of use for the body of out.
+func (b *requestBody) isLong(out *http.Request) bool {
 	return b.try != nil && (out.ContentLength < 0 || out.ContentLength > smallBody)
 }
 
@@ -177,8 +181,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		switch took := time.Since(b.readAt); {
 		case took > stall/10:
 			b.piece = max(b.piece/8, slowBodyPiece)
-		case took < stall/100:
+		case took < stall/fastPart:
 			b.piece = min(b.piece*2, fastBodyPiece)
+		case took < stall/100:
+			b.piece = min(b.piece*2, max(b.piece, bodyPiece))
 		}
 	}
 	if b.isEnded() {

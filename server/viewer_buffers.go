@@ -14,10 +14,12 @@ const (
 	streamBuffer = 16 << 10 // where the length is not known
 	bulkBuffer   = 64 << 10
 
-	// linkBuffer is what bulk data goes to another node through: as much as the link takes
-	// as one message. Only so many answers at a time have one, since it may be held for long.
-	linkBuffer     = 256 << 10
-	maxLinkBuffers = 16
+	// largeBuffer is what bulk data goes to another node through, as much as the link takes
+	// as one message, and what is no shorter than longAnswer to viewers. Only so many
+	// answers of each kind have one at a time, since it may be held for long.
+	largeBuffer     = 256 << 10
+	longAnswer      = 1 << 20
+	maxLargeBuffers = 16
 )
 
 // copyBuffer returns the size of the buffer that resp is copied through.
@@ -33,9 +35,9 @@ func copyBuffer(resp *http.Response) int {
 
 // bufferPools are the buffers of a Server that are not in use.
 type bufferPools struct {
-	small, stream, bulk, link sync.Pool
+	small, stream, bulk, large sync.Pool
 
-	links atomic.Int32 // how many of link are in use
+	links, viewers atomic.Int32 // how many of large are in use for them
 }
 
 func (p *bufferPools) of(size int) *sync.Pool {
@@ -44,19 +46,18 @@ func (p *bufferPools) of(size int) *sync.Pool {
 		return &p.small
 	case streamBuffer:
 		return &p.stream
-	case linkBuffer:
-		return &p.link
+	case largeBuffer:
+		return &p.large
 	}
 	return &p.bulk
 }
 
-// takeLink reports whether a linkBuffer may be used, and counts it.
-func (p *bufferPools) takeLink() bool {
-	if p.links.Add(1) <= maxLinkBuffers {
-		return true
+// largeBuffers counts those in use for answers such as that of x.
+func (x *exchange) largeBuffers() *atomic.Int32 {
+	if x.hop != nil {
+		return &x.srv.buffers.links
 	}
-	p.links.Add(-1)
-	return false
+	return &x.srv.buffers.viewers
 }
 
 // copyBuffers is the BufferPool of an exchange's ReverseProxy.
@@ -68,8 +69,12 @@ func (x *copyBuffers) Get() []byte {
 	if x.final != nil {
 		size = copyBuffer(x.final)
 	}
-	if size == bulkBuffer && x.hop != nil && x.srv.buffers.takeLink() {
-		size = linkBuffer
+	if size == bulkBuffer && (x.hop != nil || x.final.ContentLength >= longAnswer) {
+		if used := (*exchange)(x).largeBuffers(); used.Add(1) <= maxLargeBuffers {
+			size = largeBuffer
+		} else {
+			used.Add(-1)
+		}
 	}
 	if b, ok := x.srv.buffers.of(size).Get().(*[]byte); ok {
 		return *b
@@ -79,8 +84,8 @@ func (x *copyBuffers) Get() []byte {
 
 // Put takes a buffer back.
 func (x *copyBuffers) Put(b []byte) {
-	if len(b) == linkBuffer {
-		x.srv.buffers.links.Add(-1)
+	if len(b) == largeBuffer {
+		(*exchange)(x).largeBuffers().Add(-1)
 	}
 	x.srv.buffers.of(len(b)).Put(&b)
 }

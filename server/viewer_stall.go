@@ -14,6 +14,7 @@ type stallTimer struct {
 	x       *exchange     // learns that bytes wait meanwhile; nil: none does
 	timeout time.Duration // zero: never
 	stalled func()        // may be nil without a timeout
+	piece   int           // of write, which owns it
 
 	mu      sync.Mutex
 	off     bool        // start does nothing
@@ -91,18 +92,29 @@ func (t *stallTimer) expire() bool {
 	return t.running
 }
 
-// write writes p to w. With a timeout it does so in pieces, to see progress.
+// write writes p to w. With a timeout it does so in pieces, to see progress, and in larger
+// ones where that is fast. Only one goroutine at a time may call it.
 func (t *stallTimer) write(w io.Writer, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
-		piece := p[n:]
-		if t.timeout > 0 {
-			piece = piece[:min(len(piece), bodyPiece)]
+		piece, most := p[n:], max(t.piece, bodyPiece)
+		var begun time.Time
+		if t.timeout > 0 && len(piece) > bodyPiece {
+			piece, begun = piece[:min(len(piece), most)], time.Now()
 		}
 		var k int
 		t.start()
 		k, err = w.Write(piece)
 		t.stop()
 		n += k
+		if begun.IsZero() {
+			continue
+		}
+		switch took := time.Since(begun); {
+		case took > t.timeout/10:
+			t.piece = bodyPiece
+		case took < t.timeout/fastPart:
+			t.piece = min(2*most, fastBodyPiece)
+		}
 	}
 	return n, err
 }
