@@ -58,7 +58,7 @@ type Server struct {
 	loops      loopGuard
 	isolation  isolation
 	registry   *registry
-	buffers    bufferPools // of answers
+	buffers    bufferPools
 
 	cluster *node // nil if it is alone
 
@@ -67,7 +67,6 @@ type Server struct {
 
 	audit       *audit
 	memory      *memory
-	bulkBodies  atomic.Int32
 	connections *connLimit
 	turns       turnLimit
 	failures    addrLimiter     // failed registrations

@@ -31,7 +31,7 @@ type attempt struct {
 	unread atomic.Pointer[streamMemory] // of an answer from another node, since its request has been sent
 
 	long bool // so is the request's body, perhaps
-	bulk bool // it is one of the maxBulkBodies
+	bulk bool // it has a large buffer
 
 	mayRepeat  bool        // the request may be made twice
 	repeatable atomic.Bool // it may, and has no answer yet
@@ -63,7 +63,7 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	body.limit(a.via.limits(a.x.live))
 	body.attach(req, out, a.via.counter(), a.cancel)
 	a.long = body.isLong(out)
-	a.bulk = a.long && a.x.srv.takeBulk()
+	a.bulk = a.long && a.x.srv.buffers.bodies.take()
 	a.markHop(out)
 	a.repeatable.Store(a.mayRepeat)
 
@@ -108,15 +108,6 @@ func (a *attempt) roundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// takeBulk reports whether there may be one more with a large buffer for its body.
-func (s *Server) takeBulk() bool {
-	if s.bulkBodies.Add(1) <= maxBulkBodies {
-		return true
-	}
-	s.bulkBodies.Add(-1)
-	return false
-}
-
 // headOverdue ends a request that has waited too long until it was sent.
 func (a *attempt) headOverdue() {
 	if !a.written.Load() {
@@ -132,7 +123,7 @@ func (a *attempt) over() {
 	a.dischargeAnswer()
 	a.memory.Release()
 	if a.bulk {
-		a.x.srv.bulkBodies.Add(-1)
+		a.x.srv.buffers.bodies.give()
 	}
 	if stream := a.stream.Load(); stream > 0 {
 		a.via.transport().TrailersRead(stream)

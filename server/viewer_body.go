@@ -26,11 +26,8 @@ const (
 	// follow: what then becomes slow has to move one of them within the limit.
 	fastPart = 1000
 
-	// maxBulkBodies is how many bodies at a time may have a buffer for the largest pieces,
-	// which they keep until they are over, however slowly they come then. What is not
-	// longer than smallBody needs none.
-	maxBulkBodies = 16
-	smallBody     = 64 << 10
+	// A body that is not longer than smallBody needs no large buffer.
+	smallBody = 64 << 10
 
 	// readGrace is how long the end of an answer waits for a Read of the request,
 	// which may have all it needs. Only then is the Read cut short.
@@ -147,6 +144,20 @@ func (b *requestBody) attach(in, out *http.Request, traffic *traffic, cancel con
 	}
 }
 
+// nextPiece returns how large the piece is to be that follows one that has taken so long,
+// where the limit for no progress is stall.
+func nextPiece(piece int, took, stall time.Duration) int {
+	switch {
+	case took > stall/10:
+		return max(piece/8, slowBodyPiece)
+	case took < stall/fastPart:
+		return min(piece*2, fastBodyPiece)
+	case took < stall/100:
+		return min(piece*2, max(piece, bodyPiece))
+	}
+	return piece
+}
+
 // isLong reports whether a large buffer could be of use for the body of out.
 func (b *requestBody) isLong(out *http.Request) bool {
 	return b.try != nil && (out.ContentLength < 0 || out.ContentLength > smallBody)
@@ -178,14 +189,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.head.stop()
 	if !b.readAt.IsZero() {
 		stall := cmp.Or(b.x.live.StallTimeout, defaultStallTimeout)
-		switch took := time.Since(b.readAt); {
-		case took > stall/10:
-			b.piece = max(b.piece/8, slowBodyPiece)
-		case took < stall/fastPart:
-			b.piece = min(b.piece*2, fastBodyPiece)
-		case took < stall/100:
-			b.piece = min(b.piece*2, max(b.piece, bodyPiece))
-		}
+		b.piece = nextPiece(b.piece, time.Since(b.readAt), stall)
 	}
 	if b.isEnded() {
 		return 0, http.ErrBodyReadAfterClose

@@ -185,16 +185,16 @@ func TestBulkBodies(t *testing.T) {
 		<-arrived
 	}
 	upload(smallBody)
-	if n := s.bulkBodies.Load(); n != 0 {
+	if n := s.buffers.bodies.Load(); n != 0 {
 		t.Errorf("a short one makes %d", n)
 	}
-	for i := range int64(maxBulkBodies + 3) {
+	for i := range int64(maxLargeBuffers + 3) {
 		upload([]int64{-1, smallBody + 1}[i%2])
 	}
-	if n := s.bulkBodies.Load(); n != maxBulkBodies {
-		t.Errorf("there are %d, want %d", n, maxBulkBodies)
+	if n := s.buffers.bodies.Load(); n != maxLargeBuffers {
+		t.Errorf("there are %d, want %d", n, maxLargeBuffers)
 	}
 	close(ends)
 	all.Wait()
-	waitFor(t, func() bool { return s.bulkBodies.Load() == 0 })
+	waitFor(t, func() bool { return s.buffers.bodies.Load() == 0 })
 }

@@ -15,8 +15,8 @@ const (
 	bulkBuffer   = 64 << 10
 
 	// largeBuffer is what bulk data goes to another node through, as much as the link takes
-	// as one message, and what is no shorter than longAnswer to viewers. Only so many
-	// answers of each kind have one at a time, since it may be held for long.
+	// as one message, and what is no shorter than longAnswer to viewers. Only
+	// maxLargeBuffers of each kind are in use at a time, since each may be held for long.
 	largeBuffer     = 256 << 10
 	longAnswer      = 1 << 20
 	maxLargeBuffers = 16
@@ -37,8 +37,24 @@ func copyBuffer(resp *http.Response) int {
 type bufferPools struct {
 	small, stream, bulk, large sync.Pool
 
-	links, viewers atomic.Int32 // how many of large are in use for them
+	// Those of largeBuffer in use, by what for: answers to other nodes and to viewers, and
+	// bodies of requests, which x/net holds.
+	links, viewers, bodies largeCount
 }
+
+// largeCount counts those that are in use for one thing.
+type largeCount struct{ atomic.Int32 }
+
+// take reports whether there may be one more, and counts it.
+func (c *largeCount) take() bool {
+	if c.Add(1) <= maxLargeBuffers {
+		return true
+	}
+	c.give()
+	return false
+}
+
+func (c *largeCount) give() { c.Add(-1) }
 
 func (p *bufferPools) of(size int) *sync.Pool {
 	switch size {
@@ -53,7 +69,7 @@ func (p *bufferPools) of(size int) *sync.Pool {
 }
 
 // largeBuffers counts those in use for answers such as that of x.
-func (x *exchange) largeBuffers() *atomic.Int32 {
+func (x *exchange) largeBuffers() *largeCount {
 	if x.hop != nil {
 		return &x.srv.buffers.links
 	}
@@ -69,12 +85,8 @@ func (x *copyBuffers) Get() []byte {
 	if x.final != nil {
 		size = copyBuffer(x.final)
 	}
-	if size == bulkBuffer && (x.hop != nil || x.final.ContentLength >= longAnswer) {
-		if used := (*exchange)(x).largeBuffers(); used.Add(1) <= maxLargeBuffers {
-			size = largeBuffer
-		} else {
-			used.Add(-1)
-		}
+	if size == bulkBuffer && (x.hop != nil || x.final.ContentLength >= longAnswer) && (*exchange)(x).largeBuffers().take() {
+		size = largeBuffer
 	}
 	if b, ok := x.srv.buffers.of(size).Get().(*[]byte); ok {
 		return *b
@@ -85,7 +97,7 @@ func (x *copyBuffers) Get() []byte {
 // Put takes a buffer back.
 func (x *copyBuffers) Put(b []byte) {
 	if len(b) == largeBuffer {
-		(*exchange)(x).largeBuffers().Add(-1)
+		(*exchange)(x).largeBuffers().give()
 	}
 	x.srv.buffers.of(len(b)).Put(&b)
 }

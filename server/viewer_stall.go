@@ -109,12 +109,7 @@ func (t *stallTimer) write(w io.Writer, p []byte) (n int, err error) {
 		if begun.IsZero() {
 			continue
 		}
-		switch took := time.Since(begun); {
-		case took > t.timeout/10:
-			t.piece = bodyPiece
-		case took < t.timeout/fastPart:
-			t.piece = min(2*most, fastBodyPiece)
-		}
+		t.piece = nextPiece(most, time.Since(begun), t.timeout)
 	}
 	return n, err
 }
