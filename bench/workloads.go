@@ -470,10 +470,8 @@ func prepareGrowth(ctx context.Context, e *environment, o options, variant strin
 				}
 			}
 			if n == slices.Max(growthSizes(o)) {
-				select {
-				case <-time.After(quickly(o, settleTime, 0)):
-				case <-ctx.Done():
-					return nil, ctx.Err()
+				if err := pause(ctx, quickly(o, settleTime, 0)); err != nil {
+					return nil, err
 				}
 			}
 			running, err := e.withClients(ctx, name, service)

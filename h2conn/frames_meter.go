@@ -60,9 +60,7 @@ const resetLen = 4
 // budget. At the asking end it also takes frames out of the stream that a
 // client has no use for, PRIORITY and those of unknown types: x/net logs one
 // line for each. Those that break a rule stay. And it changes resets, see soften, and
-// settings, see frameLimit.
-// All methods but sent belong to
-// the goroutine that reads.
+// settings, see frameLimit. All methods but sent belong to the goroutine that reads.
 type meter struct {
 	drops    bool // the asking end's
 	requests bool // HEADERS are requests, which earn: the answering end's

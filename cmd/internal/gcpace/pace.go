@@ -74,7 +74,7 @@ func Start(memory int64, idle func() int64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	p := &pace{least: maxHeap, most: memory / idlePart, memory: memory, idle: idle, percent: defaultPercent, last: time.Now()}
+	p := &pace{least: maxHeap, memory: memory, idle: idle, percent: defaultPercent, last: time.Now()}
 	if memory > 0 {
 		p.least = min(max(memory/memoryPart, minHeap), maxHeap)
 	}
@@ -92,8 +92,7 @@ func Start(memory int64, idle func() int64) (stop func()) {
 
 type pace struct {
 	least   int64 // bytes
-	most    int64 // bytes, to which it may grow for idle peers
-	memory  int64 // of the machine
+	memory  int64 // bytes, of the machine; 0: not known
 	idle    func() int64
 	peers   atomic.Int64 // what idle last said
 	settled atomic.Int64 // what of it counts
@@ -128,7 +127,7 @@ func (p *pace) adapt() bool {
 	}
 	v := read(liveHeap, stacks, globals, allocated)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
-	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.most))
+	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.memory/idlePart))
 	now := time.Now()
 	busy := float64(v[3]-p.alloc) >= busyRate*now.Sub(p.last).Seconds()
 	p.last, p.alloc = now, v[3]

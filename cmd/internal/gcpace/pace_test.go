@@ -74,7 +74,7 @@ func TestPaceFollowsHeap(t *testing.T) {
 // TestIdlePeersSettle: new ones count within a minute, those that have gone not at all.
 func TestIdlePeersSettle(t *testing.T) {
 	idle := int64(100 << 20)
-	p := &pace{idle: func() int64 { return idle }, most: 1 << 40}
+	p := &pace{idle: func() int64 { return idle }, memory: idlePart << 40}
 	p.settle()
 	if n := p.settled.Load(); n > idle/10 {
 		t.Errorf("at first %d of %d count", n, idle)
