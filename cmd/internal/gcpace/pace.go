@@ -50,9 +50,6 @@ const (
 	quietPart  = 8
 	quietAlloc = 1 << 20
 
-	// It is busy while it allocates this many bytes a second.
-	busyRate = 8 << 20
-
 	// What a quiet process holds beside its live heap is given back where it is
 	// more than this part of that, and worthwhile.
 	slackPart  = 4
@@ -74,7 +71,7 @@ func Start(memory int64, idle func() int64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	p := &pace{least: maxHeap, memory: memory, idle: idle, percent: defaultPercent, last: time.Now()}
+	p := &pace{least: maxHeap, memory: memory, idle: idle, percent: defaultPercent}
 	if memory > 0 {
 		p.least = min(max(memory/memoryPart, minHeap), maxHeap)
 	}
@@ -94,14 +91,11 @@ type pace struct {
 	least   int64 // bytes
 	memory  int64 // bytes, of the machine; 0: not known
 	idle    func() int64
-	peers   atomic.Int64 // what idle last said
-	settled atomic.Int64 // what of it counts
+	settled atomic.Int64 // what of idle's result counts
 
 	mu      sync.Mutex
 	percent int // that is set
 	ballast ballast
-	last    time.Time // of adapt
-	alloc   int64     // what had been allocated then
 	stopped bool
 }
 
@@ -125,13 +119,10 @@ func (p *pace) adapt() bool {
 	if p.stopped {
 		return false
 	}
-	v := read(liveHeap, stacks, globals, allocated)
+	v := read(liveHeap, stacks, globals)
 	percent := percentFor(v[0], v[1]+v[2], p.least)
 	percent = max(percent, idlePercentFor(v[0], v[1]+v[2], p.settled.Load(), p.memory/idlePart))
-	now := time.Now()
-	busy := float64(v[3]-p.alloc) >= busyRate*now.Sub(p.last).Seconds()
-	p.last, p.alloc = now, v[3]
-	p.ballast.adapt(runtime.NumGoroutine(), v[1], mostBallast(busy, p.peers.Load(), p.memory))
+	p.ballast.adapt(runtime.NumGoroutine(), v[1], mostBallast(p.memory))
 	// Each change stops the world for a moment.
 	if d := percent - p.percent; d > p.percent/8 || -d > p.percent/8 {
 		p.percent = percent
@@ -190,20 +181,10 @@ func read(names ...string) []int64 {
 	return values
 }
 
-// rest is called when the process is quiet.
-func (p *pace) rest() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.stopped && mostBallast(false, p.peers.Load(), p.memory) == 0 {
-		p.ballast.end()
-	}
-}
-
 // settle is called each checkInterval.
 func (p *pace) settle() {
 	if p.idle != nil {
 		idle := p.idle()
-		p.peers.Store(idle)
 		p.settled.Store(min(idle, p.settled.Load()+idle/idleSteps+1))
 	}
 }
@@ -226,9 +207,6 @@ func (p *pace) giveBack(done <-chan struct{}) {
 		before = v[0]
 		// It costs a collection, and what is left may be due to fragmentation.
 		again := v[0]-released > max(v[1]/quietPart, worthwhile)
-		if quiet {
-			p.rest()
-		}
 		if slack := v[2] + v[3] + v[4] - v[1]; quiet && again && slack > max(v[1]/slackPart, worthwhile) {
 			runtime.GC() // pools keep what they have for one collection more
 			debug.FreeOSMemory()

@@ -2,8 +2,8 @@ package gcpace
 
 import (
 	"math/bits"
-	"runtime"
 	"slices"
+	"unsafe"
 )
 
 const (
@@ -13,13 +13,13 @@ const (
 	// that need a little more than 4 KiB.
 	wantedStack = 3600
 
-	// A ballast has up to idleBallast bytes, in frames of ballastFrame, but none where idle
-	// peers hold more: what they cost is to stay small. While the process is busy it has up
-	// to a part of the memory, or busyBallast. Where more would be needed there is none.
-	idleBallast  = 4 << 20
-	busyBallast  = 32 << 20
-	busyPart     = 64
-	ballastFrame = 16 << 10
+	// A ballast has up to a part of the memory, or maxBallast. Where more would be needed
+	// there is none. Its pages are never touched, so it takes none of the machine's
+	// memory, but a limit that [debug.SetMemoryLimit] sets counts them.
+	minBallast  = 4 << 20
+	maxBallast  = 32 << 20
+	ballastPart = 64
+	ballastUnit = 16 << 10
 
 	// Its size has this many bits: it is made anew for each other size.
 	ballastBits = 4
@@ -37,8 +37,8 @@ const (
 // little is on the stack, so this is too small for those that work, and each of them
 // begins with a copy of its stack to a larger one: 6 of the 100 µs that a request takes.
 type ballast struct {
-	frames int
-	stop   chan struct{} // nil without frames
+	bytes  int
+	stop   chan struct{} // nil without bytes
 	wanted [ballastMemory]int
 	next   int // index of wanted
 }
@@ -46,30 +46,22 @@ type ballast struct {
 // adapt is called after a collection that has found so many bytes on all stacks, where the
 // ballast may have so many.
 func (b *ballast) adapt(goroutines int, scanned, most int64) {
-	others := scanned - int64(b.frames)*ballastFrame
-	missing := int64(goroutines+ownGoroutines)*wantedStack - others
+	missing := int64(goroutines+ownGoroutines)*wantedStack - (scanned - int64(b.bytes))
 	if missing > most {
 		b.end()
 		return
 	}
-	frames := int((max(missing, 0) + ballastFrame - 1) / ballastFrame)
-	step := 1 << max(bits.Len(uint(frames))-ballastBits, 0)
-	b.wanted[b.next] = (frames + step - 1) / step * step
+	units := (max(missing, 0) + ballastUnit - 1) / ballastUnit
+	step := int64(1) << max(bits.Len64(uint64(units))-ballastBits, 0)
+	b.wanted[b.next] = int((units + step - 1) / step * step * ballastUnit)
 	b.next = (b.next + 1) % ballastMemory
 	b.have(slices.Max(b.wanted[:]))
 }
 
-// mostBallast returns how many bytes it may have while idle peers hold so many, in a
-// machine with so much memory (0: not known).
-func mostBallast(busy bool, idle, memory int64) int64 {
-	switch {
-	case busy && memory > 0:
-		return max(min(memory/busyPart, busyBallast), idleBallast)
-	case idle > idleBallast:
-		return 0
-	default:
-		return idleBallast
-	}
+// mostBallast returns how many bytes it may have in a machine with so much memory (0: not
+// known).
+func mostBallast(memory int64) int64 {
+	return max(min(memory/ballastPart, maxBallast), minBallast)
 }
 
 func (b *ballast) end() {
@@ -77,29 +69,59 @@ func (b *ballast) end() {
 	b.have(0)
 }
 
-func (b *ballast) have(frames int) {
-	if frames == b.frames {
+func (b *ballast) have(bytes int) {
+	if bytes == b.bytes {
 		return
 	}
 	if b.stop != nil {
 		close(b.stop)
 		b.stop = nil
 	}
-	if b.frames = frames; frames > 0 {
+	if b.bytes = bytes; bytes > 0 {
 		b.stop = make(chan struct{})
-		go deep(frames, b.stop)
+		go wait(bytes, frames, b.stop)
 	}
 }
 
-// deep waits for stop below so many frames.
+// wait waits for stop with at least so many bytes on the stack, the largest frames first:
+// a stack that has to grow again is copied, and then its pages are touched.
+func wait(bytes int, frames []frame, stop <-chan struct{}) {
+	switch {
+	case bytes <= 0 || len(frames) == 0:
+		<-stop
+	case bytes < frames[0].bytes:
+		wait(bytes, frames[1:], stop)
+	default:
+		frames[0].below(func() { wait(bytes-frames[0].bytes, frames, stop) })
+	}
+}
+
+// A frame is a function that has so many bytes on the stack while it calls another.
+type frame struct {
+	bytes int
+	below func(func())
+}
+
+// frames has the largest first. One of maxBallast is needed for that, the last is ballastUnit.
+var frames = []frame{
+	frameOf[[32 << 20]byte](), frameOf[[16 << 20]byte](), frameOf[[8 << 20]byte](), frameOf[[4 << 20]byte](),
+	frameOf[[2 << 20]byte](), frameOf[[1 << 20]byte](), frameOf[[512 << 10]byte](), frameOf[[256 << 10]byte](),
+	frameOf[[128 << 10]byte](), frameOf[[64 << 10]byte](), frameOf[[32 << 10]byte](), frameOf[[ballastUnit]byte](),
+}
+
+func frameOf[A any]() frame {
+	return frame{bytes: int(unsafe.Sizeof(*new(A))), below: func(next func()) { below[A](false, next) }}
+}
+
+// below calls next. Its frame has room for what a call that never happens would return.
 //
 //go:noinline
-func deep(frames int, stop <-chan struct{}) {
-	var frame [ballastFrame]byte
-	if frames > 1 {
-		deep(frames-1, stop)
-	} else {
-		<-stop
+func below[A any](never bool, next func()) {
+	if never {
+		result[A]()
 	}
-	runtime.KeepAlive(&frame)
+	next()
 }
+
+//go:noinline
+func result[A any]() (a A) { return a }

@@ -1,7 +1,10 @@
 package gcpace
 
 import (
+	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"unsafe"
 )
@@ -16,7 +19,7 @@ func TestBallast(t *testing.T) {
 		if b.stop != nil {
 			running++
 		}
-		b.adapt(running, scanned+int64(b.frames)*ballastFrame, most)
+		b.adapt(running, scanned+int64(b.bytes), most)
 	}
 	for i, tc := range []struct {
 		others  int
@@ -24,37 +27,66 @@ func TestBallast(t *testing.T) {
 		most    int64
 		want    int
 	}{
-		{0, 50_000, idleBallast, 0}, {10, 10_000, idleBallast, 4}, {100, 50_000, idleBallast, 22}, {1000, 100_000, idleBallast, 224},
-		{1002, 100_000, idleBallast, 224}, {100, 500_000, idleBallast, 224}, {2000, 1_000_000, idleBallast, 0},
-		{10_000, 12_000_000, busyBallast, 1536}, {10_000, 12_000_000, 0, 0}, {20_000, 24_000_000, busyBallast, 0},
-		{100, 50_000, idleBallast, 22}, {100, 500_000, idleBallast, 22},
+		{0, 50_000, minBallast, 0}, {10, 10_000, minBallast, 4}, {100, 50_000, minBallast, 22}, {1000, 100_000, minBallast, 224},
+		{1002, 100_000, minBallast, 224}, {100, 500_000, minBallast, 224}, {2000, 1_000_000, minBallast, 0},
+		{10_000, 12_000_000, maxBallast, 1536}, {10_000, 12_000_000, minBallast, 0}, {20_000, 24_000_000, maxBallast, 0},
+		{100, 50_000, minBallast, 22}, {100, 500_000, minBallast, 22},
 	} {
 		adapt(tc.others, tc.scanned, tc.most)
-		if b.frames != tc.want {
-			t.Errorf("%d: %d goroutines with %d bytes: %d frames, want %d", i, tc.others, tc.scanned, b.frames, tc.want)
+		if n := b.bytes / ballastUnit; n != tc.want {
+			t.Errorf("%d: %d goroutines with %d bytes: %d units, want %d", i, tc.others, tc.scanned, n, tc.want)
 		}
 	}
 	for range ballastMemory {
-		adapt(0, 50_000, idleBallast)
+		adapt(0, 50_000, minBallast)
 	}
-	if b.frames != 0 || b.stop != nil {
-		t.Errorf("%d frames stay", b.frames)
+	if b.bytes != 0 || b.stop != nil {
+		t.Errorf("%d bytes stay", b.bytes)
 	}
 }
 
-// TestMostBallast: what idle peers hold is to stay small, but not while others make requests.
 func TestMostBallast(t *testing.T) {
-	for _, tc := range []struct {
-		busy         bool
-		idle, memory int64
-		want         int64
-	}{
-		{false, 0, 0, idleBallast}, {false, idleBallast + 1, 1 << 40, 0}, {false, idleBallast, 1 << 40, idleBallast},
-		{true, 100 << 20, 1 << 40, busyBallast}, {true, 100 << 20, 1 << 30, 16 << 20}, {true, 0, 64 << 20, idleBallast}, {true, 100 << 20, 0, 0},
+	for _, tc := range []struct{ memory, want int64 }{
+		{0, minBallast}, {64 << 20, minBallast}, {1 << 30, 16 << 20}, {1 << 40, maxBallast},
 	} {
-		if got := mostBallast(tc.busy, tc.idle, tc.memory); got != tc.want {
-			t.Errorf("busy %v, idle peers with %d, memory %d: %d, want %d", tc.busy, tc.idle, tc.memory, got, tc.want)
+		if got := mostBallast(tc.memory); got != tc.want {
+			t.Errorf("memory %d: %d, want %d", tc.memory, got, tc.want)
 		}
+	}
+}
+
+// TestBallastIsNotTouched: it counts as stack, and takes no memory of the machine's.
+func TestBallastIsNotTouched(t *testing.T) {
+	resident := func() int64 {
+		data, err := os.ReadFile("/proc/self/statm") // proc_pid_statm(5)
+		if err != nil {
+			t.Skipf("SKIPPED: what is resident is read from Linux's /proc: %v", err)
+		}
+		var size, pages int64
+		if _, err := fmt.Sscan(string(data), &size, &pages); err != nil {
+			t.Fatal(err)
+		}
+		return pages * int64(os.Getpagesize())
+	}
+	var b ballast
+	for _, bytes := range []int{ballastUnit, 11 * ballastUnit, 15 << 20, 30 << 20, maxBallast} {
+		runtime.GC()
+		debug.FreeOSMemory()
+		before, scanned := resident(), read(stacks)[0]
+		b.have(bytes)
+		for n := 0; ; n++ { // until the goroutine waits
+			runtime.GC()
+			if got := read(stacks)[0] - scanned; got >= int64(bytes) && got < int64(bytes)+ballastUnit {
+				break
+			} else if n == 1000 {
+				t.Fatalf("%d bytes count as %d", bytes, got)
+			}
+			runtime.Gosched()
+		}
+		if grown := resident() - before; grown > 4<<20 {
+			t.Errorf("%d bytes: %d more are resident", bytes, grown)
+		}
+		b.end()
 	}
 }
 
