@@ -24,12 +24,12 @@ func waitsOn(conn net.Conn, c *carrier) *socketWait {
 		return nil
 	}
 	w := &socketWait{ready: c.readOnce}
-	if source := netconn.Source(conn); source != net.Conn(tcp) {
-		layer, ok := source.(netconn.ReadObserver)
-		if !ok || netconn.Beneath(source) != net.Conn(tcp) {
-			return nil
-		}
-		w.sees = layer
+	source := netconn.Source(conn)
+	if layer, ok := source.(netconn.ReadObserver); ok {
+		w.sees, source = layer, netconn.Beneath(source)
+	}
+	if netconn.IsLayer(source) {
+		return nil // only one can be told
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 const defaultWriteTimeout = 10 * time.Second
@@ -96,7 +98,7 @@ func Dial(ctx context.Context, url string, o DialOptions) (*Conn, *http.Response
 // switched on, over which this websocket handshake cannot go.
 var dialTransport http.RoundTripper = &http.Transport{
 	Proxy:               http.ProxyFromEnvironment,
-	DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+	DialContext:         netconn.RawDialer(&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}),
 	TLSHandshakeTimeout: 10 * time.Second,
 	DisableKeepAlives:   true, // one handshake, one connection
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // setNotSentLowat is best effort: without it only slow links are worse off.
@@ -19,24 +21,17 @@ const canReadOnce = true
 
 // readSocket reads from fd without waiting. It reports false if nothing is there.
 func readSocket(fd uintptr, p []byte) (n int, ok bool) {
-	for {
-		n, err := unix.Read(int(fd), p)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		return n, !errors.Is(err, unix.EAGAIN)
-	}
+	n, err := netconn.ReadNow(fd, p)
+	return n, !errors.Is(err, unix.EAGAIN)
 }
 
 func (w *onceWriter) write(fd uintptr) bool {
+	if len(w.pieces[0]) == 0 {
+		w.n, _ = netconn.WriteNow(fd, w.pieces[1])
+		return true
+	}
 	for {
-		var n int
-		var err error
-		if len(w.pieces[0]) == 0 {
-			n, err = unix.Write(int(fd), w.pieces[1])
-		} else {
-			n, err = unix.Writev(int(fd), w.pieces[:])
-		}
+		n, err := unix.Writev(int(fd), w.pieces[:])
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

@@ -172,7 +172,7 @@ func (l *newcomerListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &newcomer{Layer: netconn.Layer{Conn: nc}, from: l}
+	c := &newcomer{Layer: netconn.Layer{Conn: netconn.Raw(nc)}, from: l}
 	var oldest *newcomer
 	l.mu.Lock()
 	c.at = l.all.PushBack(c)

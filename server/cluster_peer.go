@@ -13,6 +13,7 @@ import (
 
 	"github.com/websocktunnel/websocktunnel/cluster"
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/internal/wire"
 )
 
@@ -276,7 +277,7 @@ func (p *peer) open(ctx context.Context) (*link, error) {
 	n := p.node
 	web := &http.Transport{
 		TLSClientConfig:   n.tls.Clone(),
-		DialContext:       new(net.Dialer).DialContext,
+		DialContext:       netconn.RawDialer(new(net.Dialer)),
 		DisableKeepAlives: true,
 	}
 	defer web.CloseIdleConnections()

@@ -28,7 +28,7 @@ func (l *viewerListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		s := l.srv
-		vc := &viewerConn{Layer: netconn.Layer{Conn: c}, limit: s.connections}
+		vc := &viewerConn{Layer: netconn.Layer{Conn: netconn.Raw(c)}, limit: s.connections}
 		set := s.live.Load()
 		vc.limitStall(set.StallTimeout)
 		vc.reading.Store(true)

@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 
@@ -50,15 +49,6 @@ func (c *conn) Close() error {
 
 // NetConn returns the connection to the target's system, beneath TLS.
 func (c *conn) NetConn() net.Conn { return netconn.Bottom(c.Conn) }
-
-// SetLinger is for code that looks for it on a *net.TCPConn. A unix socket has
-// none.
-func (c *conn) SetLinger(sec int) error {
-	if l, ok := netconn.Find[interface{ SetLinger(sec int) error }](c.Conn); ok {
-		return l.SetLinger(sec)
-	}
-	return errors.ErrUnsupported
-}
 
 // http1Conn returns what newConn made of c, or nil if c carries HTTP/2. There
 // net/http closes the body of a stream that fails, and may have another connection

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // Names of the HTTP versions in ALPN (RFC 7301).
@@ -45,7 +47,7 @@ func dialPlain(ctx context.Context, t endpoint) (net.Conn, error) {
 	if err != nil {
 		return nil, dialError{err}
 	}
-	return conn, nil
+	return netconn.Raw(conn), nil
 }
 
 // tlsConfig returns what Options say about TLS to t.

@@ -4,6 +4,8 @@ import (
 	"net"
 	"syscall"
 	"testing"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // TestDeadTargetIsFound: without pings it is the system that finds out, from both
@@ -21,7 +23,7 @@ func TestDeadTargetIsFound(t *testing.T) {
 	}
 	defer conn.Close()
 	limitUnacknowledged(newConn(conn)) // through a layer
-	raw, err := conn.(*net.TCPConn).SyscallConn()
+	raw, err := netconn.Bottom(conn).(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,12 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has sockets read and written as the commands do.
+func TestMain(m *testing.M) {
+	netconn.AllowRaw(true)
+	goleak.VerifyTestMain(m)
+}

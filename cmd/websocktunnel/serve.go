@@ -18,6 +18,7 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/admin"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
 	"github.com/websocktunnel/websocktunnel/internal/buildinfo"
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/server"
 )
 
@@ -142,6 +143,7 @@ func serve(c config, read func() (config, error)) error {
 	}
 	defer gcpace.Start(budget.Available(), func() int64 { return idleTunnel * int64(srv.TunnelsUp()) })()
 	defer processors.Start()()
+	netconn.AllowRaw(true)
 	for _, w := range c.warnings {
 		log.Warn().Msg(w)
 	}

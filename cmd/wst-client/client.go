@@ -13,6 +13,7 @@ import (
 	"github.com/websocktunnel/websocktunnel/cmd/internal/gcpace"
 	"github.com/websocktunnel/websocktunnel/cmd/internal/processors"
 	"github.com/websocktunnel/websocktunnel/internal/budget"
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 	"github.com/websocktunnel/websocktunnel/tunnelclient"
 )
 
@@ -27,6 +28,7 @@ const announceTimeout = time.Second
 func runClient(c config, signals <-chan os.Signal) error {
 	defer gcpace.Start(budget.Available(), nil)()
 	defer processors.Start()()
+	netconn.AllowRaw(true)
 
 	announcer := newAnnouncer(c)
 	c.tunnel.OnStateChange = func(st tunnelclient.State) { logState(c, announcer, st) }

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/websocktunnel/websocktunnel/cmd/internal/cliapp"
+	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
 
 // newHTTPClient returns the client for the handshake with the service. The flags
@@ -20,7 +21,7 @@ func newHTTPClient(cmd *cli.Command, serverURL string, faults *cliapp.Faults) *h
 	http1.SetHTTP1(true) // the handshake needs HTTP/1.1
 	return &http.Client{Transport: &http.Transport{
 		Proxy:               proxy(cmd.String("proxy"), serverURL, faults),
-		DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:         netconn.RawDialer(&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}),
 		TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig: &tls.Config{
 			RootCAs:              rootCAs(cmd, "ca-file", faults),

@@ -19,6 +19,15 @@ func (l Layer) NetConn() net.Conn { return l.Conn }
 // CloseWrite ends the sending direction, as on a [net.TCPConn].
 func (l Layer) CloseWrite() error { return CloseWrite(l.Conn) }
 
+// SetLinger is that of the TCP connection beneath, for code that looks for it on a
+// [net.TCPConn]. A unix socket has none.
+func (l Layer) SetLinger(sec int) error {
+	if c, ok := Find[interface{ SetLinger(sec int) error }](l.Conn); ok {
+		return c.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
+}
+
 // Beneath returns the connection under c, or nil if c is the last.
 func Beneath(c net.Conn) net.Conn {
 	if n, ok := c.(interface{ NetConn() net.Conn }); ok {
@@ -27,16 +36,30 @@ func Beneath(c net.Conn) net.Conn {
 	return nil
 }
 
+// passer is a layer that may hand on what is written and read as it is: PassThrough
+// returns the connection beneath or, as long as it does anything to either, nil.
+type passer interface{ PassThrough() net.Conn }
+
+// IsLayer reports whether c has a PassThrough method: see [Socket].
+func IsLayer(c net.Conn) bool {
+	_, ok := c.(passer)
+	return ok
+}
+
 // Socket returns the TCP connection under c if what is written to c goes there as it
 // is, and what is read comes from there: each layer above has a PassThrough method,
 // which returns the connection beneath or, as long as it does anything to either, nil.
 // Otherwise Socket returns nil.
 func Socket(c net.Conn) *net.TCPConn {
 	for c != nil {
-		if tcp, ok := c.(*net.TCPConn); ok {
+		switch c := c.(type) {
+		case *net.TCPConn:
+			return c
+		case *rawConn:
+			tcp, _ := c.Conn.(*net.TCPConn)
 			return tcp
 		}
-		layer, ok := c.(interface{ PassThrough() net.Conn })
+		layer, ok := c.(passer)
 		if !ok {
 			return nil
 		}
@@ -63,7 +86,7 @@ func Source(c net.Conn) net.Conn {
 		if _, ok := c.(ReadObserver); ok {
 			return c
 		}
-		layer, ok := c.(interface{ PassThrough() net.Conn })
+		layer, ok := c.(passer)
 		if !ok {
 			return c
 		}
