@@ -50,6 +50,12 @@ const (
 	quietPart  = 8
 	quietAlloc = 1 << 20
 
+	// Each page that is needed again costs a fault. So where memory was needed again within
+	// this many looks the last two times that it was given back, as by load that comes
+	// each half minute, the process has to be quiet for as many before it is again.
+	soonLooks  = 12
+	soonInARow = 2
+
 	// What a quiet process holds beside its live heap is given back where it is
 	// more than this part of that, and worthwhile.
 	slackPart  = 4
@@ -195,6 +201,7 @@ func (p *pace) giveBack(done <-chan struct{}) {
 	defer t.Stop()
 	before := read(allocated)[0]
 	var released int64 // what had been allocated when memory was last given back
+	var pauses pauses
 	for {
 		select {
 		case <-done:
@@ -203,14 +210,15 @@ func (p *pace) giveBack(done <-chan struct{}) {
 		}
 		p.settle()
 		v := read(allocated, liveHeap, objects, unused, free)
-		quiet := v[0]-before < v[1]/quietPart+quietAlloc
+		long := pauses.look(v[0]-before < v[1]/quietPart+quietAlloc)
 		before = v[0]
 		// It costs a collection, and what is left may be due to fragmentation.
 		again := v[0]-released > max(v[1]/quietPart, worthwhile)
-		if slack := v[2] + v[3] + v[4] - v[1]; quiet && again && slack > max(v[1]/slackPart, worthwhile) {
+		if slack := v[2] + v[3] + v[4] - v[1]; long && again && slack > max(v[1]/slackPart, worthwhile) {
 			runtime.GC() // pools keep what they have for one collection more
 			debug.FreeOSMemory()
 			released = v[0]
+			pauses.gaveBack()
 		}
 	}
 }
