@@ -28,7 +28,7 @@ func waitsOn(conn net.Conn, c *carrier) *socketWait {
 	if layer, ok := source.(netconn.ReadObserver); ok {
 		w.sees, source = layer, netconn.Beneath(source)
 	}
-	if netconn.IsLayer(source) {
+	if netconn.HasPassThrough(source) {
 		return nil // only one can be told
 	}
 	raw, err := tcp.SyscallConn()

@@ -40,8 +40,8 @@ func Beneath(c net.Conn) net.Conn {
 // returns the connection beneath or, as long as it does anything to either, nil.
 type passer interface{ PassThrough() net.Conn }
 
-// IsLayer reports whether c has a PassThrough method: see [Socket].
-func IsLayer(c net.Conn) bool {
+// HasPassThrough reports whether c has that method: see [Socket].
+func HasPassThrough(c net.Conn) bool {
 	_, ok := c.(passer)
 	return ok
 }

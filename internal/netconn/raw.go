@@ -36,16 +36,12 @@ var rawAllowed atomic.Bool
 // Linux, and with the race detector, which takes a write and a read of a socket for
 // synchronisation only if they are package syscall's.
 func Raw(c net.Conn) net.Conn {
-	s, ok := c.(syscall.Conn)
-	if !rawAllowed.Load() || !ok {
+	_, tcp := c.(*net.TCPConn)
+	_, unix := c.(*net.UnixConn)
+	if !rawAllowed.Load() || !tcp && !unix {
 		return c
 	}
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		return c
-	}
-	raw, err := s.SyscallConn()
+	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return c // it is closed, which its first Read tells
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // pair returns the two ends of a connection.
-func pair(t *testing.T, network string) (a, b net.Conn) {
+func pair(t testing.TB, network string) (a, b net.Conn) {
 	t.Helper()
 	addr := "127.0.0.1:0"
 	if network == "unix" {
@@ -197,21 +197,7 @@ func BenchmarkRead(b *testing.B) {
 	for _, raw := range []bool{false, true} {
 		name := map[bool]string{false: "plain", true: "raw"}[raw]
 		b.Run(name, func(b *testing.B) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer l.Close()
-			from, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer from.Close()
-			to, err := l.Accept()
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer to.Close()
+			to, from := pair(b, "tcp")
 			if raw {
 				to, from = Raw(to), Raw(from)
 			}

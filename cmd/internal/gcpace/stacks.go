@@ -85,14 +85,14 @@ func (b *ballast) have(bytes int) {
 
 // wait waits for stop with at least so many bytes on the stack, the largest frames first:
 // a stack that has to grow again is copied, and then its pages are touched.
-func wait(bytes int, frames []frame, stop <-chan struct{}) {
+func wait(bytes int, among []frame, stop <-chan struct{}) {
 	switch {
-	case bytes <= 0 || len(frames) == 0:
+	case bytes <= 0 || len(among) == 0:
 		<-stop
-	case bytes < frames[0].bytes:
-		wait(bytes, frames[1:], stop)
+	case bytes < among[0].bytes:
+		wait(bytes, among[1:], stop)
 	default:
-		frames[0].below(func() { wait(bytes-frames[0].bytes, frames, stop) })
+		among[0].below(func() { wait(bytes-among[0].bytes, among, stop) })
 	}
 }
 
