@@ -326,6 +326,11 @@ func (m *meter) filter(b []byte) (n int, ok bool) {
 			kind := http2.FrameType(h[3])
 			m.left, m.kind = length, kind
 			flags := http2.Flags(h[4])
+			if !m.first && kind == http2.FrameSettings && flags&http2.FlagSettingsAck != 0 {
+				// RFC 9113, section 3.4. x/net takes an acknowledgement for the settings.
+				m.fault = "an acknowledgement of settings before its own"
+				return n, false
+			}
 			m.dropping = m.drops && m.first && !m.block && length <= m.maxFrame && useless(kind, length, h[5:])
 			m.first = true
 			m.settings, m.frames.at = m.drops && kind == http2.FrameSettings && length%settingLen == 0, 0

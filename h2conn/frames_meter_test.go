@@ -72,6 +72,26 @@ func TestMeterPaddingInPieces(t *testing.T) {
 	}
 }
 
+// TestMeterFirstFrame: an acknowledgement is no SETTINGS frame of the peer's own.
+func TestMeterFirstFrame(t *testing.T) {
+	settings, ack := frameOn(0, http2.FrameSettings, 0, settingLen), frameOn(0, http2.FrameSettings, http2.FlagSettingsAck, 0)
+	for _, asking := range []bool{true, false} {
+		for _, tc := range []struct {
+			name   string
+			frames [][]byte
+			ok     bool
+		}{
+			{"its own", [][]byte{settings, ack}, true},
+			{"an acknowledgement", [][]byte{ack, settings}, false},
+		} {
+			m := newMeter(0, 16<<10, asking)
+			if _, ok := through(m, bytes.Join(tc.frames, nil), func() int { return 5 }); ok != tc.ok {
+				t.Errorf("%s first, asking %t: taken %t (%s)", tc.name, asking, ok, m.fault)
+			}
+		}
+	}
+}
+
 // TestMeterFloods: what is nothing but overhead is over the budget after
 // glitchBurst at most, and what carries something never is.
 func TestMeterFloods(t *testing.T) {

@@ -163,6 +163,7 @@ var beginnings = []attack{
 	{name: "a first frame that nobody knows", begin: func(c *client) { c.raw(rawFrame(0x42, 0, 0, nil)) }, hidden: true, code: protocolViolation},
 	{name: "a viewer's preface", begin: func(c *client) { c.raw([]byte(http2.ClientPreface)) }, hidden: true, code: protocolViolation},
 	{name: "HTTP/1.1 in the websocket", begin: func(c *client) { c.raw([]byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) }, hidden: true, code: protocolViolation},
+	{name: "it takes the service's settings and sends none", begin: func(*client) {}, hidden: true, code: protocolViolation},
 	{name: "it goes before it comes", begin: func(c *client) { c.ws(opClose, []byte{3, 232}) }, hidden: true},
 	// Those have the 5 s for the first ping and some for the close handshake.
 	{name: "silence", quiet: true, begin: func(*client) {}, hidden: true, within: 12 * time.Second},
