@@ -105,7 +105,7 @@ type http2Conn struct {
 	before int64             // lastRead when rest began
 
 	lent    int           // bytes that count as held since x/net's buffer is so much larger
-	timer   *time.Timer   // of the pinger, which sees whether the connection is quiet; nil: there is none
+	pinger  *pinger       // sees whether the connection is quiet; nil: there is none
 	quiet   time.Duration // when nothing has come for so long, what is for writing is given up
 	silence time.Duration // after which the peer is given up; zero: never
 }
@@ -217,7 +217,9 @@ func (c *http2Conn) lends(n int) {
 //go:noinline
 func (c *http2Conn) readFrames(p []byte) (n int, err error) {
 	if c.buffers == nil {
-		return c.frames.Read(p)
+		n, err = c.frames.Read(p)
+		c.woken(n)
+		return n, err
 	}
 	if c.through > 0 {
 		p = p[:min(len(p), c.through)]
@@ -247,6 +249,10 @@ func (c *http2Conn) readFrames(p []byte) (n int, err error) {
 
 // woken is the counterpart of resting. n bytes have come.
 func (c *http2Conn) woken(n int) {
+	calm := c.pinger != nil && c.frames.meter.pings.calmed()
+	if calm {
+		c.pinger.after(c.pinger.interval)
+	}
 	if !c.rests || n == 0 {
 		return
 	}
@@ -254,8 +260,8 @@ func (c *http2Conn) woken(n int) {
 	c.lends(c.buffers.lendFrame(c.frames.meter.left + n)) // the frame that is not whole, and a few bytes
 	if c.lastRead.Load()-c.before >= int64(c.quiet) {
 		c.shrinkWriter()
-		if c.timer != nil {
-			c.timer.Reset(c.quiet)
+		if c.pinger != nil && !calm {
+			c.pinger.timer.Reset(c.quiet)
 		}
 	}
 }
@@ -270,6 +276,10 @@ func (c *http2Conn) shrinkWriter() {
 func (c *http2Conn) Write(p []byte) (n int, err error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
+	return c.writeLocked(p)
+}
+
+func (c *http2Conn) writeLocked(p []byte) (n int, err error) {
 	n = len(p)
 	if p, waits := c.observe(p); !waits {
 		n, err = c.Conn.Write(p)

@@ -1,7 +1,6 @@
 package h2conn
 
 import (
-	"context"
 	"math"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,9 @@ type pingClock struct {
 	start    time.Time
 	answered func(time.Duration) // nil: nobody wants to know
 	asked    atomic.Int64        // when the last was sent, as time since start; zero: no answer is due
+
+	pinged atomic.Int64 // when the pinger's was, likewise
+	calm   bool         // it has been answered; owned by the goroutine that reads
 }
 
 // sent sees each frame that is sent.
@@ -28,12 +30,29 @@ func (c *pingClock) sent(kind http2.FrameType, flags http2.Flags) {
 // received sees each frame that is received. An answer to nothing counts for
 // nothing.
 func (c *pingClock) received(kind http2.FrameType, flags http2.Flags) {
-	if kind != http2.FramePing || flags&http2.FlagPingAck == 0 || c.answered == nil {
+	if kind != http2.FramePing || flags&http2.FlagPingAck == 0 {
 		return
 	}
-	if asked := c.asked.Swap(0); asked != 0 {
+	c.calm = c.pinged.Swap(0) != 0 || c.calm
+	if asked := c.asked.Swap(0); asked != 0 && c.answered != nil {
 		c.answered(time.Since(c.start) - time.Duration(asked))
 	}
+}
+
+// pings notes that the pinger is about to send one.
+func (c *pingClock) pings() { c.pinged.Store(int64(max(time.Since(c.start), 1))) }
+
+// waits returns for how long the pinger has waited for an answer, and whether it does.
+func (c *pingClock) waits() (d time.Duration, ok bool) {
+	pinged := c.pinged.Load()
+	return time.Since(c.start) - time.Duration(pinged), pinged != 0
+}
+
+// calmed reports, once, that the pinger has its answer. It is for the goroutine that reads.
+func (c *pingClock) calmed() bool {
+	calm := c.calm
+	c.calm = false
+	return calm
 }
 
 // pinger is how the asking end notices that its peer has vanished.
@@ -46,24 +65,30 @@ type pinger struct {
 // keepAlive pings a peer that has been silent for a while, and closes the connection if
 // the answer does not come in time. x/net can do that by itself, but its timer would keep
 // everything that belongs to a connection for the interval after its end, and a peer that
-// connects and goes again and again would fill the memory.
+// connects and goes again and again would fill the memory. And each ping of x/net's takes
+// two goroutines, which beside thousands of tunnels is most of what it costs.
 func (t *Transport) keepAlive(h *http2Conn, cfg Config) {
-	t.pinger = pinger{
-		conn:     h,
-		interval: defaultDuration(cfg.PingInterval, defaultPingInterval),
-		timeout:  defaultDuration(cfg.PingTimeout, defaultPingTimeout),
-	}
-	if t.pinger.interval == 0 {
+	p := &t.pinger
+	p.conn = h
+	p.interval = defaultDuration(cfg.PingInterval, defaultPingInterval)
+	p.timeout = defaultDuration(cfg.PingTimeout, defaultPingTimeout)
+	if p.interval == 0 {
 		return
 	}
 	self := weak.Make(t)
-	t.pinger.timer = time.AfterFunc(math.MaxInt64, func() {
+	p.timer = time.AfterFunc(math.MaxInt64, func() {
 		if t := self.Value(); t != nil {
 			t.pingIfSilent()
 		}
 	})
-	h.timer = t.pinger.timer
-	t.pinger.after(t.pinger.interval) // now that the fields are set
+	h.pinger = p
+}
+
+// start sets the timer for the first time, if there is one.
+func (p *pinger) start() {
+	if p.timer != nil {
+		p.after(p.interval)
+	}
 }
 
 // pingGrid is how far apart the times are at which a process looks after connections that
@@ -89,6 +114,17 @@ func (p *pinger) after(d time.Duration) {
 
 func (t *Transport) pingIfSilent() {
 	p := &t.pinger
+	clock := &p.conn.frames.meter.pings
+	if waited, ok := clock.waits(); ok {
+		switch {
+		case p.timeout == 0: // the answer may take for ever
+		case waited < p.timeout:
+			p.timer.Reset(p.timeout - waited)
+		default:
+			_ = p.conn.Close()
+		}
+		return
+	}
 	silent := p.conn.SilentFor()
 	if rest := p.interval - silent; rest > early(p.interval) {
 		if p.conn.buffers != nil && silent < p.conn.quiet-early(p.conn.quiet) {
@@ -99,11 +135,29 @@ func (t *Transport) pingIfSilent() {
 		p.after(rest)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
-	defer cancel()
-	if t.cc.Ping(ctx) != nil {
-		_ = p.conn.Close()
-		return
+	clock.pings()
+	if p.timeout > 0 {
+		p.timer.Reset(p.timeout) // first, for the peer may have stopped reading
 	}
-	p.after(p.interval)
+	p.conn.ping()
+}
+
+// pingFrame is a PING without an answer (RFC 9113, section 6.7).
+var pingFrame = [frameHeaderLen + 8]byte{2: 8, 3: byte(http2.FramePing)}
+
+// ping sends a PING: now, or behind the frame that x/net is in the middle of.
+func (c *http2Conn) ping() {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	c.outMu.Lock()
+	out := &c.frames.meter.out
+	between := out.betweenFrames()
+	if !between {
+		out.due = append(out.due, pingFrame[:]...)
+		c.frames.meter.earned.Add(heavyGlitch) // as in earns
+	}
+	c.outMu.Unlock()
+	if between {
+		_, _ = c.writeLocked(pingFrame[:]) // the next Write, and Read, have the error too
+	}
 }

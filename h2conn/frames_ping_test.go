@@ -1,6 +1,8 @@
 package h2conn
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +41,45 @@ func TestPingClockUnused(t *testing.T) {
 	m := testMeter()
 	m.sent(frameOn(0, http2.FramePing, 0, 8)) // nobody wants to know
 	through(m, frameOn(0, http2.FramePing, http2.FlagPingAck, 8), func() int { return 17 })
+}
+
+// TestPingAwaited: the pinger waits for an answer and for nothing besides.
+func TestPingAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := testMeter()
+		m.pings.start = time.Now()
+		if _, waits := m.pings.waits(); waits {
+			t.Error("it waits before it pings")
+		}
+		m.pings.pings()
+		<-time.After(time.Second)
+		through(m, slices.Concat(frameOn(0, http2.FrameSettings, 0, 0), frameOn(0, http2.FramePing, 0, 8)), func() int { return 5 })
+		if d, waits := m.pings.waits(); !waits || d.Round(time.Millisecond) != time.Second || m.pings.calmed() {
+			t.Errorf("it waits %t, for %v", waits, d)
+		}
+		through(m, frameOn(0, http2.FramePing, http2.FlagPingAck, 8), func() int { return 5 })
+		if _, waits := m.pings.waits(); waits || !m.pings.calmed() || m.pings.calmed() {
+			t.Error("the answer does not count, or counts twice")
+		}
+	})
+}
+
+// TestPingBehindFrame: a ping does not go into the middle of a frame, or of a header block.
+func TestPingBehindFrame(t *testing.T) {
+	for name, sent := range map[string][]byte{
+		"half a header": frame(http2.FrameData, 0, 10)[:5],
+		"half a frame":  frame(http2.FrameData, 0, 10)[:12],
+		"half a block":  frame(http2.FrameHeaders, 0, 10),
+	} {
+		m := testMeter()
+		m.out.skip = 0
+		m.sent(sent)
+		c := &http2Conn{frames: frameReader{meter: m}} // to write would panic
+		c.ping()
+		if !bytes.Equal(m.out.due, pingFrame[:]) {
+			t.Errorf("%s: %x is due", name, m.out.due)
+		}
+	}
 }
 
 // TestPingGrid: the waits of connections that begin one after the other end together, never

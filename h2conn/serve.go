@@ -1,11 +1,13 @@
 package h2conn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -57,7 +59,7 @@ func Serve(ctx context.Context, c *Conn, h http.Handler, cfg ServeConfig) error 
 		MaxUploadBufferPerStream:     defaultInt(cfg.StreamWindow, answeringStreamWindow),
 		MaxUploadBufferPerConnection: defaultInt(cfg.ConnWindow, answeringConnWindow),
 		ReadIdleTimeout:              defaultDuration(cfg.PingInterval, defaultPingInterval),
-		PingTimeout:                  defaultDuration(cfg.PingTimeout, defaultPingTimeout),
+		PingTimeout:                  cmp.Or(defaultDuration(cfg.PingTimeout, defaultPingTimeout), math.MaxInt64), // with 0, x/net has a limit of its own
 	}
 	if hs.ErrorLog == nil {
 		hs.ErrorLog = log.Default()

@@ -75,6 +75,7 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 	if findsClientBuffers {
 		h.started = make(chan struct{})
 	}
+	t.keepAlive(h, cfg.Config)
 	t.cc, err = t2.NewClientConn(h)
 	if err != nil {
 		c.Close()
@@ -84,11 +85,9 @@ func NewTransport(c *Conn, cfg TransportConfig) (*Transport, error) {
 		h.buffers = buffersOf(t.cc)
 		h.buffers.shrinkWriter(0)
 		forgetsSoon(t.cc)
-		t.keepAlive(h, cfg.Config)
 		close(started)
-	} else {
-		t.keepAlive(h, cfg.Config)
 	}
+	t.pinger.start()
 	return t, nil
 }
 

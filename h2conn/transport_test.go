@@ -11,12 +11,15 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/websocktunnel/websocktunnel/h2conn"
+	"github.com/websocktunnel/websocktunnel/internal/faultnet"
 )
 
 func get(t testing.TB, tr http.RoundTripper, path string) *http.Response {
@@ -403,6 +406,80 @@ func TestLiveness(t *testing.T) {
 	if err := tr.Err(); err == nil || !strings.Contains(err.Error(), "has not answered a ping") {
 		t.Errorf("the cause is %v", err)
 	}
+}
+
+// TestLivenessGoesOn: each answer is followed by the next ping after the interval, however
+// long an answer may take.
+func TestLivenessGoesOn(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"a minute": time.Minute, "no limit": -1} {
+		t.Run(name, func(t *testing.T) {
+			var answers atomic.Int32
+			enough := make(chan struct{})
+			tr := tunnel(t, http.NotFoundHandler(), h2conn.TransportConfig{
+				Config: h2conn.Config{PingInterval: 20 * time.Millisecond, PingTimeout: timeout},
+				PingAnswered: func(time.Duration) {
+					if answers.Add(1) == 10 {
+						close(enough)
+					}
+				},
+			}, h2conn.ServeConfig{})
+			select {
+			case <-enough:
+			case <-tr.Done():
+				t.Errorf("the connection is lost: %v", tr.Err())
+			case <-time.After(10 * time.Second):
+				t.Errorf("%d answers", answers.Load())
+			}
+		})
+	}
+}
+
+// TestLivenessOff: without a limit, a peer that answers nothing is kept for ever, at both ends.
+func TestLivenessOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := h2conn.Config{PingTimeout: -1}
+		ln := faultnet.Listen(faultnet.Options{})
+		h, got := accepting(t, h2conn.AcceptOptions{Subprotocol: testSubprotocol})
+		srv := &http.Server{Handler: h}
+		go srv.Serve(ln)
+		defer srv.Close()
+		viaPipe := &http.Client{Transport: &http.Transport{DialContext: ln.DialContext}}
+		pair := func() (dialled, accepted *h2conn.Conn) {
+			dialled, _, err := h2conn.Dial(t.Context(), "http://service.test/", h2conn.DialOptions{Subprotocol: testSubprotocol, HTTPClient: viaPipe})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return dialled, <-got
+		}
+
+		silent, accepted := pair()
+		defer silent.Close()
+		tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{Config: cfg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+
+		dialled, mute := pair()
+		defer mute.Close()
+		mute.Write([]byte(http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no more
+		served := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { served <- h2conn.Serve(ctx, dialled, http.NotFoundHandler(), h2conn.ServeConfig{Config: cfg}) }()
+
+		select {
+		case <-time.After(time.Hour): // of the bubble
+			cancel()
+			<-served
+		case <-tr.Done():
+			t.Errorf("the asking end has given up: %v", tr.Err())
+			cancel()
+			<-served
+		case err := <-served:
+			cancel()
+			t.Errorf("the answering end has given up: %v", err)
+		}
+	})
 }
 
 // TestLivenessOfAskingEnd is the same seen from the other end.
