@@ -19,11 +19,10 @@ type socketWait struct {
 // waitsOn returns how to wait for what comes from conn, or nil if that is no TCP
 // connection, if layers between change what is read, or if the system cannot do that.
 func waitsOn(conn net.Conn, c *carrier) *socketWait {
-	tcp := netconn.Socket(conn)
-	if tcp == nil || !canReadOnce {
+	if !canReadOnce || netconn.Socket(conn) == nil {
 		return nil
 	}
-	w := &socketWait{ready: c.readOnce}
+	w := &socketWait{raw: rawOf(conn), ready: c.readOnce}
 	source := netconn.Source(conn)
 	if layer, ok := source.(netconn.ReadObserver); ok {
 		w.sees, source = layer, netconn.Beneath(source)
@@ -31,11 +30,9 @@ func waitsOn(conn net.Conn, c *carrier) *socketWait {
 	if netconn.HasPassThrough(source) {
 		return nil // only one can be told
 	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
+	if w.raw == nil {
 		return nil
 	}
-	w.raw = raw
 	return w
 }
 

@@ -2,6 +2,7 @@ package h2conn
 
 import (
 	"net"
+	"syscall"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
 )
@@ -19,12 +20,8 @@ const fastUnsent = bulkQuantum
 // limitUnsent applies maxUnsent to the TCP connection under conn, if there is
 // one and the system can do that. It returns what changes that later; nil: nothing can.
 func limitUnsent(conn net.Conn) func(n int) {
-	tcp, ok := netconn.Find[*net.TCPConn](conn)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
+	raw := rawOf(conn)
+	if raw == nil {
 		return nil
 	}
 	limit := func(n int) { _ = raw.Control(func(fd uintptr) { setNotSentLowat(fd, n) }) }
@@ -32,23 +29,29 @@ func limitUnsent(conn net.Conn) func(n int) {
 	return limit
 }
 
+// rawOf returns how to reach the socket under conn, or nil if there is none.
+func rawOf(conn net.Conn) syscall.RawConn {
+	c, ok := netconn.Find[syscall.Conn](conn)
+	if !ok {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil // it is closed
+	}
+	return raw
+}
+
 // directWriter returns what writes two pieces of bytes to the TCP connection under conn,
 // as much as it takes at once, or nil if there is none, if layers between change what is
 // written, or if the system cannot do that.
 func directWriter(conn net.Conn) func(head, p []byte) int {
-	tcp := netconn.Socket(conn)
-	if tcp == nil {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
+	raw := rawOf(conn)
+	if !canWriteOnce || raw == nil || netconn.Socket(conn) == nil {
 		return nil
 	}
 	w := new(onceWriter)
 	write := w.write // made once, not with each write
-	if !canWriteOnce {
-		return nil
-	}
 	return func(head, p []byte) int {
 		w.pieces, w.n = [2][]byte{head, p}, 0
 		_ = raw.Write(write) // an error comes again with the next blocking write

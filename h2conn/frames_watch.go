@@ -176,7 +176,10 @@ func (w *WatchedConn) passes(p []byte) bool {
 	k := min(len(p), len(rest))
 	switch {
 	case string(p[:k]) != rest[:k]:
-		w.frames.meter, w.frames.peer = nil, nil // such connections are many, and may live long
+		// Such connections are many, and may live long.
+		f := &w.frames
+		f.source, f.peer, f.meter, f.passes, f.flood = nil, nil, nil, nil, nil
+		w.cfg = WatchConfig{}
 		w.state.Store(int32(watchOff))
 		return true
 	case k == len(rest):

@@ -70,6 +70,9 @@ func (g *registry) expect(ctx context.Context, l label) bool {
 // waitLocked waits for a change of tun, and reports false if ctx ends first. It
 // gives up the lock meanwhile.
 func (g *registry) waitLocked(ctx context.Context, tun *tunnel) bool {
+	if tun.changed == nil {
+		tun.changed = make(chan struct{})
+	}
 	changed := tun.changed
 	g.mu.Unlock()
 	defer g.mu.Lock()

@@ -63,7 +63,7 @@ type tunnel struct {
 	joining []*announcement // the same of sessions that join the active one
 	older   []*session      // draining and closing, the one longest there first
 	owed    *session        // nil, or the one in whose place its client has been asked for another: see handOver
-	changed chan struct{}   // closed and replaced when it comes up, and when an announcement is settled
+	changed chan struct{}   // closed and forgotten when it comes up, and when an announcement is settled; nil: nobody waits
 
 	abandoned []*h2conn.Conn // on which no session came into service, while they close
 
@@ -101,7 +101,7 @@ func newRegistry(m *memory) *registry {
 func (g *registry) tunnelLocked(l label) *tunnel {
 	tun := g.tunnels[l]
 	if tun == nil {
-		tun = &tunnel{label: l, changed: make(chan struct{})}
+		tun = &tunnel{label: l}
 		g.tunnels[l] = tun
 	}
 	return tun
@@ -130,8 +130,10 @@ func (g *registry) tidyLocked(tun *tunnel) {
 
 // wakeLocked wakes all goroutines that wait for a change.
 func (tun *tunnel) wakeLocked() {
-	close(tun.changed)
-	tun.changed = make(chan struct{})
+	if tun.changed != nil {
+		close(tun.changed)
+		tun.changed = nil
+	}
 }
 
 // announce says that a session of l is about to come, which joins that of joins

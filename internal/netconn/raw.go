@@ -64,6 +64,9 @@ type rawConn struct {
 	raw syscall.RawConn
 }
 
+// SyscallConn implements [syscall.Conn] with the one that there is.
+func (c *rawConn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+
 func (c *rawConn) Read(p []byte) (int, error) {
 	if len(p) == 0 || len(p) > maxRaw {
 		return c.Conn.Read(p)
