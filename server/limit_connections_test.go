@@ -155,6 +155,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			slow := make(chan int, 1)
 			go func() { slow <- ask(dial("192.0.2.1"), "/a/slow") }()
 			<-inside
+			waitFor(t, func() bool { return s.connections.count() == 1 }) // the tunnel's does not count any more
 			var idle []net.Conn
 			for i := range 4 {
 				c := dial("192.0.2.2")
