@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -241,21 +242,30 @@ func (b *requestBody) rewind() bool {
 type bodyTry struct {
 	b *requestBody
 
-	mu   sync.Mutex // held by Read
-	over atomic.Bool
+	reading sync.Mutex // held by Read
+	mu      sync.Mutex // held while Close acts on b
+	over    bool       // guarded by mu
+}
+
+func (t *bodyTry) isOver() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
 }
 
 func (t *bodyTry) Read(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.over.Load() {
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	if t.isOver() {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	return t.b.Read(p)
 }
 
 func (t *bodyTry) Close() error {
-	if t.over.Load() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
 		return nil
 	}
 	return t.b.Close()
@@ -264,10 +274,12 @@ func (t *bodyTry) Close() error {
 // end ends the attempt's use of the body. It waits for a Read under way where there can be
 // another attempt: such a Read returns at once.
 func (t *bodyTry) end() {
-	t.over.Store(true)
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
 	if t.b.kept.Interrupt() {
-		t.mu.Lock()   // to see the end of Read
-		t.mu.Unlock() //nolint:staticcheck // that is all
+		t.reading.Lock()   // to see the end of Read
+		t.reading.Unlock() //nolint:staticcheck // that is all
 	}
 }
 
@@ -419,7 +431,7 @@ func announcedTrailers(t http.Header) http.Header {
 // adds too, cannot pass.
 func (b *requestBody) copyTrailers() {
 	for k := range b.out.Trailer {
-		b.out.Trailer[k] = b.in.Trailer[k]
+		b.out.Trailer[k] = slices.Clone(b.in.Trailer[k]) // another attempt has its own
 	}
 	trimValues(b.out.Trailer)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,7 +60,7 @@ type trailingBody struct {
 
 func (b trailingBody) Read([]byte) (int, error) {
 	<-b.end
-	b.trailer["X-End"] = []string{"end"}
+	b.trailer["X-End"] = []string{"end "}
 	b.trailer["X-Not-Announced"] = []string{"x"}
 	return 0, io.EOF
 }
@@ -98,6 +100,58 @@ func TestTrailersOfSecondTry(t *testing.T) {
 		if got := fmt.Sprint(second.Trailer); got != "map[X-End:[end]]" {
 			t.Fatalf("the trailers of the second try are %v", got)
 		}
+	}
+}
+
+// TestTrailersOfEachTry: each try has values of its own, which the transport may read while the
+// next one goes on, and those of the request stay as they came.
+func TestTrailersOfEachTry(t *testing.T) {
+	body := trailingBody{make(chan struct{}), http.Header{"X-End": nil}}
+	close(body.end)
+	in, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", body)
+	in.Trailer = body.trailer
+	x := &exchange{live: &live{}}
+	x.body.init(x, body, in.Trailer)
+	read := func() *http.Request {
+		out := in.WithContext(t.Context())
+		x.body.attach(in, out, &traffic{all: &traffic{}}, func(error) {})
+		if _, err := io.ReadAll(out.Body); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	first := read()
+	sent := make(chan string)
+	go func() { sent <- first.Trailer.Get("X-End") }()
+	second := read()
+	if got := []string{<-sent, second.Trailer.Get("X-End"), in.Trailer["X-End"][0]}; !slices.Equal(got, []string{"end", "end", "end "}) {
+		t.Errorf("of the tries and of the request: %q", got)
+	}
+}
+
+// TestLateCloseOfFirstTry: the transport closes the body of a try that is over at any time,
+// which is nothing to the next one.
+func TestLateCloseOfFirstTry(t *testing.T) {
+	for range 20_000 {
+		body := io.NopCloser(strings.NewReader("text"))
+		in, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", body)
+		x := &exchange{live: &live{}}
+		x.body.init(x, body, nil)
+		attach := func() io.ReadCloser {
+			out := in.WithContext(t.Context())
+			x.body.attach(in, out, &traffic{all: &traffic{}}, func(error) {})
+			return out.Body
+		}
+		first := attach()
+		var closing sync.WaitGroup
+		closing.Go(func() { first.Close() })
+		runtime.Gosched()
+		second := attach()
+		closing.Wait()
+		if text, err := io.ReadAll(second); string(text) != "text" {
+			t.Fatalf("the second try has read %q, %v", text, err)
+		}
+		x.body.stop()
 	}
 }
 
