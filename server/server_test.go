@@ -213,14 +213,15 @@ func TestClientGoaway(t *testing.T) {
 // waitFor polls for what no event tells.
 func waitFor(t testing.TB, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	const patience = 30 * time.Second // busy machines, with the race detector
+	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(2 * time.Millisecond); ; <-tick.C {
 		if cond() {
 			tick.Stop()
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("condition not met within 10 s")
+			t.Fatalf("condition not met within %v", patience)
 		}
 	}
 }
