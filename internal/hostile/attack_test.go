@@ -26,6 +26,9 @@ func cutBound() time.Duration {
 	return patience
 }
 
+// leaving is how long a client has to connect elsewhere that has sent GOAWAY.
+const leaving = 10 * time.Second
+
 // attack is one row of the table. The viewer's request is GET /attacker/, made
 // once the session is published; /attacker/fine is answered properly.
 type attack struct {

@@ -188,10 +188,10 @@ var laters = []attack{
 	}), viewer: "broken"},
 	{name: "GOAWAY that refuses what is in flight", answer: func(c *client, _ request) {
 		c.h2(func(w *http2.Framer) { w.WriteGoAway(0, http2.ErrCodeNo, nil) })
-	}, viewer: "502", cut: true},
+	}, viewer: "502", cut: true, within: leaving + cutBound()},
 	{name: "GOAWAY for no reason", run: func(c *client) {
 		c.h2(func(w *http2.Framer) { w.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, []byte("calm")) })
-	}, viewer: "200|404|502|503", cut: true},
+	}, viewer: "200|404|502|503", cut: true, within: leaving + cutBound()},
 	{name: "RST_STREAM with PROTOCOL_ERROR", answer: func(c *client, r request) {
 		c.h2(func(w *http2.Framer) { w.WriteRSTStream(r.stream, http2.ErrCodeProtocol) })
 	}, viewer: "502"},
