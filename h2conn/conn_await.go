@@ -19,18 +19,15 @@ type socketWait struct {
 // waitsOn returns how to wait for what comes from conn, or nil if that is no TCP
 // connection, if layers between change what is read, or if the system cannot do that.
 func waitsOn(conn net.Conn, c *carrier) *socketWait {
-	if !canReadOnce || netconn.Socket(conn) == nil {
+	if !canReadOnce {
 		return nil
 	}
-	w := &socketWait{raw: rawOf(conn), ready: c.readOnce}
+	w := &socketWait{raw: directRaw(conn), ready: c.readOnce}
 	source := netconn.Source(conn)
 	if layer, ok := source.(netconn.ReadObserver); ok {
 		w.sees, source = layer, netconn.Beneath(source)
 	}
-	if netconn.HasPassThrough(source) {
-		return nil // only one can be told
-	}
-	if w.raw == nil {
+	if w.raw == nil || netconn.HasPassThrough(source) { // only one layer can be told
 		return nil
 	}
 	return w

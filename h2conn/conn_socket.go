@@ -42,12 +42,24 @@ func rawOf(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
+// directRaw is rawOf for a TCP connection with which no layer above does anything; otherwise
+// it returns nil.
+func directRaw(conn net.Conn) syscall.RawConn {
+	if netconn.Socket(conn) == nil {
+		return nil
+	}
+	return rawOf(conn)
+}
+
 // directWriter returns what writes two pieces of bytes to the TCP connection under conn,
 // as much as it takes at once, or nil if there is none, if layers between change what is
 // written, or if the system cannot do that.
 func directWriter(conn net.Conn) func(head, p []byte) int {
-	raw := rawOf(conn)
-	if !canWriteOnce || raw == nil || netconn.Socket(conn) == nil {
+	if !canWriteOnce {
+		return nil
+	}
+	raw := directRaw(conn)
+	if raw == nil {
 		return nil
 	}
 	w := new(onceWriter)

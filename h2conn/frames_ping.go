@@ -154,7 +154,7 @@ func (c *http2Conn) ping() {
 	between := out.betweenFrames()
 	if !between {
 		out.due = append(out.due, pingFrame[:]...)
-		c.frames.meter.earned.Add(heavyGlitch) // as in earns
+		c.frames.meter.earned.Add(c.frames.meter.earns(http2.FramePing, 0, 8, 0)) // sent does not see it
 	}
 	c.outMu.Unlock()
 	if between {

@@ -463,22 +463,23 @@ func TestLivenessOff(t *testing.T) {
 		dialled, mute := pair()
 		defer mute.Close()
 		mute.Write([]byte(http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no more
-		served := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { served <- h2conn.Serve(ctx, dialled, http.NotFoundHandler(), h2conn.ServeConfig{Config: cfg}) }()
+		served := make(chan struct{})
+		var ended error
+		go func() {
+			defer close(served)
+			ended = h2conn.Serve(ctx, dialled, http.NotFoundHandler(), h2conn.ServeConfig{Config: cfg})
+		}()
 
 		select {
 		case <-time.After(time.Hour): // of the bubble
-			cancel()
-			<-served
 		case <-tr.Done():
 			t.Errorf("the asking end has given up: %v", tr.Err())
-			cancel()
-			<-served
-		case err := <-served:
-			cancel()
-			t.Errorf("the answering end has given up: %v", err)
+		case <-served:
+			t.Errorf("the answering end has given up: %v", ended)
 		}
+		cancel()
+		<-served
 	})
 }
 

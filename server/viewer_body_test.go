@@ -52,6 +52,20 @@ func TestBodyOfSecondTry(t *testing.T) {
 	})
 }
 
+// tries returns an exchange of a request with this body and these trailers, and what begins
+// each try and returns the request of it.
+func tries(t *testing.T, body io.ReadCloser, trailer http.Header) (x *exchange, attach func() *http.Request) {
+	in, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", body)
+	in.Trailer = trailer
+	x = &exchange{live: &live{}}
+	x.body.init(x, body, trailer)
+	return x, func() *http.Request {
+		out := in.WithContext(t.Context())
+		x.body.attach(in, out, &traffic{all: &traffic{}}, func(error) {})
+		return out
+	}
+}
+
 // trailingBody ends when end is closed, and then has trailers, as net/http's bodies do.
 type trailingBody struct {
 	end     chan struct{}
@@ -71,15 +85,7 @@ func (trailingBody) Close() error { return nil }
 func TestTrailersOfSecondTry(t *testing.T) {
 	for range 100 {
 		body := trailingBody{make(chan struct{}), http.Header{"X-End": nil}}
-		in, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", body)
-		in.Trailer = body.trailer
-		x := &exchange{live: &live{}}
-		x.body.init(x, body, in.Trailer)
-		attach := func() *http.Request {
-			out := in.WithContext(t.Context())
-			x.body.attach(in, out, &traffic{all: &traffic{}}, func(error) {})
-			return out
-		}
+		x, attach := tries(t, body, body.trailer)
 		reading := make(chan error, 1)
 		first := attach().Body
 		go func() {
@@ -108,13 +114,9 @@ func TestTrailersOfSecondTry(t *testing.T) {
 func TestTrailersOfEachTry(t *testing.T) {
 	body := trailingBody{make(chan struct{}), http.Header{"X-End": nil}}
 	close(body.end)
-	in, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", body)
-	in.Trailer = body.trailer
-	x := &exchange{live: &live{}}
-	x.body.init(x, body, in.Trailer)
+	_, attach := tries(t, body, body.trailer)
 	read := func() *http.Request {
-		out := in.WithContext(t.Context())
-		x.body.attach(in, out, &traffic{all: &traffic{}}, func(error) {})
+		out := attach()
 		if _, err := io.ReadAll(out.Body); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +126,7 @@ func TestTrailersOfEachTry(t *testing.T) {
 	sent := make(chan string)
 	go func() { sent <- first.Trailer.Get("X-End") }()
 	second := read()
-	if got := []string{<-sent, second.Trailer.Get("X-End"), in.Trailer["X-End"][0]}; !slices.Equal(got, []string{"end", "end", "end "}) {
+	if got := []string{<-sent, second.Trailer.Get("X-End"), body.trailer["X-End"][0]}; !slices.Equal(got, []string{"end", "end", "end "}) {
 		t.Errorf("of the tries and of the request: %q", got)
 	}
 }
@@ -133,20 +135,12 @@ func TestTrailersOfEachTry(t *testing.T) {
 // which is nothing to the next one.
 func TestLateCloseOfFirstTry(t *testing.T) {
 	for range 20_000 {
-		body := io.NopCloser(strings.NewReader("text"))
-		in, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://h/", body)
-		x := &exchange{live: &live{}}
-		x.body.init(x, body, nil)
-		attach := func() io.ReadCloser {
-			out := in.WithContext(t.Context())
-			x.body.attach(in, out, &traffic{all: &traffic{}}, func(error) {})
-			return out.Body
-		}
-		first := attach()
+		x, attach := tries(t, io.NopCloser(strings.NewReader("text")), nil)
+		first := attach().Body
 		var closing sync.WaitGroup
 		closing.Go(func() { first.Close() })
 		runtime.Gosched()
-		second := attach()
+		second := attach().Body
 		closing.Wait()
 		if text, err := io.ReadAll(second); string(text) != "text" {
 			t.Fatalf("the second try has read %q, %v", text, err)
