@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -31,13 +30,13 @@ func TestGoawayRefusesStream(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tc.method, " ", len(tc.body)), func(t *testing.T) {
 			s := newService(t, Config{})
-			old, fr := s.dialFramed("a")
+			old := s.dialFramed("a")
 			defer old.conn.Close()
 			asked := make(chan struct{})
 			gone := make(chan struct{})
 			go func() {
 				defer close(gone)
-				answerFrames(fr, func(f http2.Frame) {
+				old.answer(func(f http2.Frame) {
 					if _, ok := f.(*http2.HeadersFrame); ok {
 						close(asked)
 					}
@@ -63,7 +62,7 @@ func TestGoawayRefusesStream(t *testing.T) {
 			<-asked
 			next := s.connect("a", echoHandler)
 			s.waitActive(next)
-			if err := fr.WriteGoAway(0, http2.ErrCodeNo, nil); err != nil {
+			if err := old.do(func(fr *http2.Framer) error { return fr.WriteGoAway(0, http2.ErrCodeNo, nil) }); err != nil {
 				t.Fatal(err)
 			}
 			if got := <-status; got != tc.want {
@@ -79,41 +78,26 @@ func TestGoawayRefusesStream(t *testing.T) {
 // headers and the first piece of an event stream.
 type heldSession struct {
 	*testClient
-	fr   *http2.Framer
-	mu   sync.Mutex // of fr's writing
 	asks chan uint32
 }
 
 func (s *testService) holdStreams(id string) *heldSession {
-	c, fr := s.dialFramed(id)
-	h := &heldSession{testClient: c, fr: fr, asks: make(chan uint32, 100)}
+	c := s.dialFramed(id)
+	h := &heldSession{testClient: c, asks: make(chan uint32, 100)}
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		for {
-			f, err := fr.ReadFrame()
-			if err != nil {
+		c.answer(func(f http2.Frame) {
+			if _, ok := f.(*http2.HeadersFrame); !ok {
 				return
 			}
-			h.mu.Lock()
-			switch f := f.(type) {
-			case *http2.SettingsFrame:
-				if !f.IsAck() {
-					fr.WriteSettingsAck()
-				}
-			case *http2.PingFrame:
-				if !f.IsAck() {
-					fr.WritePing(true, f.Data)
-				}
-			case *http2.HeadersFrame:
-				var block bytes.Buffer
-				hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-				fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: block.Bytes(), EndHeaders: true})
-				fr.WriteData(f.StreamID, false, []byte("event"))
-				h.asks <- f.StreamID
-			}
-			h.mu.Unlock()
-		}
+			stream := f.Header().StreamID
+			var block bytes.Buffer
+			hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+			c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true})
+			c.fr.WriteData(stream, false, []byte("event"))
+			h.asks <- stream
+		})
 	}()
 	s.t.Cleanup(func() {
 		c.conn.Close()
@@ -121,12 +105,6 @@ func (s *testService) holdStreams(id string) *heldSession {
 	})
 	s.waitActive(c)
 	return h
-}
-
-func (h *heldSession) do(f func(*http2.Framer) error) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return f(h.fr)
 }
 
 // TestGoawayHandsOver: after a GOAWAY frame that comes without the control

@@ -24,21 +24,23 @@ import (
 func TestStreamsTakenBack(t *testing.T) {
 	s := newService(t, Config{})
 	s.headWait = 200 * time.Millisecond
-	c, fr := s.dialFramed("a")
+	c := s.dialFramed("a")
 	defer c.conn.Close()
 	acks := make(chan struct{}, 10)
-	go answerFrames(fr, func(f http2.Frame) {
+	go c.answer(func(f http2.Frame) {
 		switch f := f.(type) {
 		case *http2.SettingsFrame:
 			acks <- struct{}{}
 		case *http2.HeadersFrame:
-			fr.WriteRawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, f.StreamID, []byte{0x88})
+			c.fr.WriteRawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, f.StreamID, []byte{0x88})
 		}
 	})
 	<-acks
 	s.waitActive(c)
 	take := func(n uint32) {
-		if err := fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: n}); err != nil {
+		if err := c.do(func(fr *http2.Framer) error {
+			return fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: n})
+		}); err != nil {
 			t.Fatal(err)
 		}
 		<-acks

@@ -18,14 +18,14 @@ import (
 // answers others with their body. A negative number of requests means all. taken is how
 // many bytes of bodies it has got, those of all requests.
 func (s *testService) refuse(id string, requests, after int) (seen func() int, taken *atomic.Int64) {
-	c, fr := s.dialFramed(id)
+	c := s.dialFramed(id)
 	over := make(chan struct{})
 	taken = new(atomic.Int64)
 	n, refused := 0, 0
 	go func() {
 		defer close(over)
 		bodies := map[uint32]*bytes.Buffer{}
-		answerFrames(fr, func(f http2.Frame) {
+		c.answer(func(f http2.Frame) {
 			id := f.Header().StreamID
 			ended := false
 			switch f := f.(type) {
@@ -35,8 +35,8 @@ func (s *testService) refuse(id string, requests, after int) (seen func() int, t
 				ended = f.StreamEnded()
 			case *http2.DataFrame:
 				if len(f.Data()) > 0 {
-					fr.WriteWindowUpdate(0, uint32(len(f.Data())))
-					fr.WriteWindowUpdate(id, uint32(len(f.Data())))
+					c.fr.WriteWindowUpdate(0, uint32(len(f.Data())))
+					c.fr.WriteWindowUpdate(id, uint32(len(f.Data())))
 				}
 				ended = f.StreamEnded()
 				if b := bodies[id]; b != nil {
@@ -50,16 +50,16 @@ func (s *testService) refuse(id string, requests, after int) (seen func() int, t
 			case refused != requests && b.Len() >= after:
 				refused++
 				delete(bodies, id)
-				fr.WriteRSTStream(id, http2.ErrCodeRefusedStream)
+				c.fr.WriteRSTStream(id, http2.ErrCodeRefusedStream)
 			case ended && refused == requests:
 				var block bytes.Buffer
 				hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-				fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
+				c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
 				body := b.Bytes()
 				for ; len(body) > 16<<10; body = body[16<<10:] {
-					fr.WriteData(id, false, body[:16<<10])
+					c.fr.WriteData(id, false, body[:16<<10])
 				}
-				fr.WriteData(id, true, body)
+				c.fr.WriteData(id, true, body)
 			}
 		})
 	}()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,11 +83,14 @@ type testClient struct {
 	url     string
 	control chan wire.Control
 	served  chan error // what Serve returned
+
+	framing sync.Mutex    // of fr's writing, once answer runs
+	fr      *http2.Framer // of dialFramed only
 }
 
 // dialFramed registers id as a client that admits 100 streams and whose frames
 // are the test's to write. It waits for the service's preface and no further.
-func (s *testService) dialFramed(id string) (*testClient, *http2.Framer) {
+func (s *testService) dialFramed(id string) *testClient {
 	s.t.Helper()
 	c, _, err := s.dial(id, mint(s.t, id))
 	if err != nil {
@@ -95,35 +99,47 @@ func (s *testService) dialFramed(id string) (*testClient, *http2.Framer) {
 	if _, err := io.ReadFull(c.conn, make([]byte, len(http2.ClientPreface))); err != nil {
 		s.t.Fatal(err)
 	}
-	fr := http2.NewFramer(c.conn, c.conn)
-	if err := fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}); err != nil {
+	c.fr = http2.NewFramer(c.conn, c.conn)
+	if err := c.fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}); err != nil {
 		s.t.Fatal(err)
 	}
-	return c, fr
+	return c
 }
 
-// answerFrames acknowledges settings and answers pings until the connection
-// ends. All other frames, acknowledgements among them, are given to other.
-func answerFrames(fr *http2.Framer, other func(http2.Frame)) {
+// answer acknowledges settings and answers pings until the connection ends. All
+// other frames, acknowledgements among them, are given to other, which may write.
+// All others write by do: the service can send settings and pings at any time.
+func (c *testClient) answer(other func(http2.Frame)) {
 	for {
-		f, err := fr.ReadFrame()
+		f, err := c.fr.ReadFrame()
 		if err != nil {
 			return
 		}
+		c.framing.Lock()
 		switch f := f.(type) {
 		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				fr.WriteSettingsAck()
-				continue
+			if f.IsAck() {
+				other(f)
+			} else {
+				c.fr.WriteSettingsAck()
 			}
 		case *http2.PingFrame:
-			if !f.IsAck() {
-				fr.WritePing(true, f.Data)
-				continue
+			if f.IsAck() {
+				other(f)
+			} else {
+				c.fr.WritePing(true, f.Data)
 			}
+		default:
+			other(f)
 		}
-		other(f)
+		c.framing.Unlock()
 	}
+}
+
+func (c *testClient) do(f func(*http2.Framer) error) error {
+	c.framing.Lock()
+	defer c.framing.Unlock()
+	return f(c.fr)
 }
 
 // dial registers id with token and does not serve yet.

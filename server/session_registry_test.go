@@ -213,12 +213,12 @@ func TestNewestRegistrationWins(t *testing.T) {
 			clients := make([]*testClient, len(order))
 			ready := make([]chan struct{}, len(order))
 			for i := range clients {
-				c, fr := s.dialFramed("a")
+				c := s.dialFramed("a")
 				defer c.conn.Close()
 				clients[i], ready[i] = c, make(chan struct{})
 				go func() {
 					<-ready[i]
-					answerFrames(fr, func(http2.Frame) {})
+					c.answer(func(http2.Frame) {})
 				}()
 			}
 			newest := -1

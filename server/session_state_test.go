@@ -135,7 +135,8 @@ func TestEndOfClientThatTakesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { // not parallel: on a link that seems slow, more can be sent
 			s := newService(t, Config{WriteTimeout: -1, PingInterval: -1, StallTimeout: -1})
-			c, fr := s.dialFramed("a")
+			c := s.dialFramed("a")
+			fr := c.fr
 			defer c.conn.Close()
 			fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
 			fr.WriteWindowUpdate(0, 1<<30)

@@ -35,8 +35,8 @@ func strictFaults(fields []hpack.HeaderField) (faults []string) {
 // HTTP/2 library end the session, however strict it is.
 func TestStrictTunnelClient(t *testing.T) {
 	s := newService(t, Config{})
-	c, fr := s.dialFramed("a")
-	fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c := s.dialFramed("a")
+	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	type block struct {
 		fields []hpack.HeaderField
 		end    bool
@@ -47,7 +47,7 @@ func TestStrictTunnelClient(t *testing.T) {
 		defer close(done)
 		var out bytes.Buffer
 		enc := hpack.NewEncoder(&out)
-		answerFrames(fr, func(f http2.Frame) {
+		c.answer(func(f http2.Frame) {
 			switch f := f.(type) {
 			case *http2.MetaHeadersFrame:
 				blocks <- block{slices.Clone(f.Fields), f.StreamEnded()}
@@ -57,12 +57,12 @@ func TestStrictTunnelClient(t *testing.T) {
 				for _, kv := range [][2]string{{":status", "200"}, {"x-late", " a\t"}, {"trailer", "x-trailing"}} {
 					enc.WriteField(hpack.HeaderField{Name: kv[0], Value: kv[1]})
 				}
-				fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: out.Bytes(), EndHeaders: true})
+				c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: out.Bytes(), EndHeaders: true})
 				out.Reset()
 				for _, kv := range [][2]string{{"x-trailing", "\tb "}, {"upgrade", "c"}, {"keep-alive", "d"}} {
 					enc.WriteField(hpack.HeaderField{Name: kv[0], Value: kv[1]})
 				}
-				fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: out.Bytes(), EndHeaders: true, EndStream: true})
+				c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: out.Bytes(), EndHeaders: true, EndStream: true})
 			}
 		})
 	}()
