@@ -52,9 +52,10 @@ const (
 
 	// Each page that is needed again costs a fault. So where memory was needed again within
 	// this many looks the last two times that it was given back, as by load that comes
-	// each half minute, the process has to be quiet for as many before it is again.
+	// each half minute, the process has to be quiet for as many before it is again. Once is
+	// enough beside settled peers: a heap that they let grow by more is one of many pages.
 	soonLooks  = 12
-	soonInARow = 2
+	soonEnough = 2
 
 	// What a quiet process holds beside its live heap is given back where it is
 	// more than this part of that, and worthwhile.
@@ -187,12 +188,15 @@ func read(names ...string) []int64 {
 	return values
 }
 
-// settle is called each checkInterval.
-func (p *pace) settle() {
-	if p.idle != nil {
-		idle := p.idle()
-		p.settled.Store(min(idle, p.settled.Load()+idle/idleSteps+1))
+// settle is called each checkInterval. It reports whether there are idle peers, all of which
+// count.
+func (p *pace) settle() bool {
+	if p.idle == nil {
+		return false
 	}
+	idle := p.idle()
+	p.settled.Store(min(idle, p.settled.Load()+idle/idleSteps+1))
+	return idle > 0 && p.settled.Load() == idle
 }
 
 // giveBack returns memory to the system when the process has become quiet.
@@ -208,7 +212,7 @@ func (p *pace) giveBack(done <-chan struct{}) {
 			return
 		case <-t.C:
 		}
-		p.settle()
+		settled := p.settle()
 		v := read(allocated, liveHeap, objects, unused, free)
 		long := pauses.look(v[0]-before < v[1]/quietPart+quietAlloc)
 		before = v[0]
@@ -218,7 +222,7 @@ func (p *pace) giveBack(done <-chan struct{}) {
 			runtime.GC() // pools keep what they have for one collection more
 			debug.FreeOSMemory()
 			released = v[0]
-			pauses.gaveBack()
+			pauses.gaveBack(settled)
 		}
 	}
 }
