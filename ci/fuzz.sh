@@ -36,13 +36,24 @@ if [[ -n ${FUZZTOTAL:-} ]]; then
 	each+=s
 fi
 
+# Go before 1.27 may take the end of the time for a failure (golang/go#75804). An
+# input that fails is always named.
+timed_out() { grep -q '^    context deadline exceeded$' "$1" && ! grep -Eq 'Failing input|seed corpus entry|panic:|DATA RACE' "$1"; }
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 failed=()
 for entry in "${targets[@]}"; do
 	read -r package target <<<"$entry"
 	echo "== $package $target, $each"
 	# An interesting input is made smaller before others are tried, for up to a
 	# minute if not told otherwise: that would be all of the time.
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" -fuzzminimizetime 1s "$@" "$package" </dev/null || failed+=("$entry")
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" -fuzzminimizetime 1s "$@" "$package" </dev/null 2>&1 | tee "$log" && continue
+	if timed_out "$log"; then
+		echo "no input has failed: the time was over (golang/go#75804)"
+	else
+		failed+=("$entry")
+	fi
 done
 echo "${#targets[@]} fuzz targets, $each each; failed: ${#failed[@]}"
 if ((${#failed[@]} > 0)); then
