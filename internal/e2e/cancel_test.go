@@ -153,6 +153,7 @@ func TestViewerDeparts(t *testing.T) {
 			dt := newDepartTarget(t)
 			s := tunneltest.NewService(t, server.Config{NoExtendedConnect: form == "fallback"})
 			s.Proxy("a", dt.ln.Addr().String(), tunnelclient.ProxyOptions{})
+			dt.depart(t, s.Addr, departures[0], false) // the first request makes what stays, as between nodes
 			before := runtime.NumGoroutine()
 
 			rounds := 20

@@ -83,16 +83,20 @@ func networkService(t *testing.T, change []string, keeps bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	far.Stderr = os.Stderr
 	if err := far.Start(); err != nil {
 		t.Fatal(err)
 	}
+	lines := bufio.NewScanner(stdout)
 	t.Cleanup(func() {
 		stdin.Close()
+		for lines.Scan() {
+			t.Log(lines.Text())
+		}
 		if err := far.Wait(); err != nil {
 			t.Errorf("the tunnel client: %v", err)
 		}
 	})
-	lines := bufio.NewScanner(stdout)
 	for lines.Scan() && lines.Text() != "in the namespace" {
 		t.Log(lines.Text())
 	}
@@ -195,7 +199,10 @@ func networkClient(t *testing.T) {
 	}()
 	if err := c.Serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
-			<-time.After(12 * time.Second)
+			select {
+			case <-time.After(12 * time.Second):
+			case <-r.Context().Done():
+			}
 		}
 		io.WriteString(w, "ok")
 	})); err != nil {

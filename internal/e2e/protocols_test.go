@@ -74,6 +74,9 @@ func TestProtocolAtEachHop(t *testing.T) {
 			if tc.extended && !h2conn.ExtendedConnect {
 				t.Skip("x/net/http2 of this build cannot send extended CONNECT: needs the tag http2legacy")
 			}
+			if tc.want.tunnel == "fallback" {
+				tunneltest.SingleNode(t, "upgrades go to another node by extended CONNECT")
+			}
 			done := make(chan *server.RequestInfo, 1)
 			s := tunneltest.NewService(t, server.Config{NoExtendedConnect: !tc.extended, RequestDone: func(i *server.RequestInfo) { done <- i }})
 			if h, ok := tc.target.(http.Handler); ok {

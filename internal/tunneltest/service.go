@@ -2,6 +2,7 @@ package tunneltest
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"iter"
@@ -118,7 +119,8 @@ func (s *Service) serveNode(name string, d cluster.Directory, listeners []net.Li
 	if len(listeners) > 0 && listeners[0].Addr().String() != s.Addr {
 		cfg.Metrics = nil // they are those of one Server: of the one that viewers come to
 	}
-	cfg.Cluster = &server.ClusterConfig{Directory: d, Node: name, Addr: ln.Addr().String(), Secrets: [][]byte{Secret}}
+	secret := sha256.Sum256([]byte(s.Addr)) // each service its own: by that it is known when a request comes round
+	cfg.Cluster = &server.ClusterConfig{Directory: d, Node: name, Addr: ln.Addr().String(), Secrets: [][]byte{secret[:]}}
 	srv, stop := s.serve(cfg, listeners)
 	var serving sync.WaitGroup
 	serving.Go(func() {
