@@ -115,27 +115,33 @@ func (c *testClient) answer(other func(http2.Frame)) {
 		if err != nil {
 			return
 		}
-		c.framing.Lock()
-		switch f := f.(type) {
-		case *http2.SettingsFrame:
-			if f.IsAck() {
+		c.do(func(fr *http2.Framer) error {
+			if !acknowledge(fr, f) {
 				other(f)
-			} else {
-				c.fr.WriteSettingsAck()
 			}
-		case *http2.PingFrame:
-			if f.IsAck() {
-				other(f)
-			} else {
-				c.fr.WritePing(true, f.Data)
-			}
-		default:
-			other(f)
-		}
-		c.framing.Unlock()
+			return nil
+		})
 	}
 }
 
+// acknowledge answers f, and returns true, if it is SETTINGS or a PING of the service.
+func acknowledge(fr *http2.Framer, f http2.Frame) bool {
+	switch f := f.(type) {
+	case *http2.SettingsFrame:
+		if !f.IsAck() {
+			fr.WriteSettingsAck()
+			return true
+		}
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			fr.WritePing(true, f.Data)
+			return true
+		}
+	}
+	return false
+}
+
+// do writes frames with f.
 func (c *testClient) do(f func(*http2.Framer) error) error {
 	c.framing.Lock()
 	defer c.framing.Unlock()

@@ -153,7 +153,9 @@ func TestViewerDeparts(t *testing.T) {
 			dt := newDepartTarget(t)
 			s := tunneltest.NewService(t, server.Config{NoExtendedConnect: form == "fallback"})
 			s.Proxy("a", dt.ln.Addr().String(), tunnelclient.ProxyOptions{})
-			dt.depart(t, s.Addr, departures[0], false) // the first request makes what stays, as between nodes
+			if s.TunnelAddr() != s.Addr {
+				dt.depart(t, s.Addr, departures[0], false) // makes the link between the nodes, which stays
+			}
 			before := runtime.NumGoroutine()
 
 			rounds := 20
