@@ -37,7 +37,7 @@ func waitsOn(conn net.Conn, c *carrier) *socketWait {
 // endWait have to follow.
 func (c *carrier) beginWait() bool {
 	c.reading <- struct{}{}
-	if len(c.ahead) > 0 || c.flood.err() != nil {
+	if !c.lacks() {
 		<-c.reading
 		return false
 	}
@@ -57,17 +57,18 @@ func (c *carrier) endWait() {
 	<-c.reading
 }
 
-// readOnce reads ahead what is there, and reports false if there is nothing yet. Errors
-// come again.
+// readOnce reads ahead what is there, and reports false if there is nothing yet. Read has
+// its error.
 func (c *carrier) readOnce(fd uintptr) bool {
 	buffer := readBuffers.Get().(*[readAheadSize]byte)
 	room := buffer[:]
 	if c.bulk {
 		room = room[:bulkAhead]
 	}
-	n, ok := readSocket(fd, room)
+	n, ok, err := readSocket(fd, room)
 	if n <= 0 {
 		readBuffers.Put(buffer)
+		c.fail(err)
 		return ok
 	}
 	c.buffer, c.ahead = buffer, room[:n]

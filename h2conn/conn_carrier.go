@@ -2,8 +2,10 @@ package h2conn
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -37,8 +39,9 @@ type carrier struct {
 	buffer  *[readAheadSize]byte // lent to ahead, or nil
 	ahead   []byte               // has been read, and not taken yet
 	small   [acceptReadBuffer]byte
-	more    bool // the last read has filled what it had, so there may be more
-	bulk    bool // the last read was a large one, of what is to go to its reader
+	more    bool  // the last read has filled what it had, so there may be more
+	bulk    bool  // the last read was a large one, of what is to go to its reader
+	failed  error // what a wait has met; a socket tells of a reset once
 
 	closeOnce sync.Once
 	closeErr  error
@@ -57,6 +60,9 @@ func (c *carrier) Read(p []byte) (int, error) {
 	defer func() { <-c.reading }()
 	if len(c.ahead) > 0 {
 		return c.take(p), nil
+	}
+	if c.failed != nil {
+		return 0, c.failed
 	}
 	if !c.more || len(p) >= readAheadSize {
 		n, err := c.r.Read(p)
@@ -93,18 +99,32 @@ func (c *carrier) Write(p []byte) (int, error) {
 
 // wait waits until something has come, or there is nothing to wait for. The goroutine
 // that reads calls it, between two messages: the stack on which it waits for most of
-// its life is not as deep here as below the websocket library. Errors come again.
+// its life is not as deep here as below the websocket library. Read has its error.
 func (c *carrier) wait() {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()
-	if len(c.ahead) == 0 && c.flood.err() == nil {
+	if c.lacks() {
 		c.putBuffer()
-		n, _ := c.r.Read(c.small[:])
+		n, err := c.r.Read(c.small[:])
 		c.flood.arrived(n)
+		c.fail(err)
 		c.ahead, c.more = c.small[:n], n == len(c.small)
 		if c.more {
 			c.buffer = readBuffers.Get().(*[readAheadSize]byte)
 		}
+	}
+}
+
+// lacks reports whether Read has nothing to return yet.
+func (c *carrier) lacks() bool {
+	return len(c.ahead) == 0 && c.failed == nil && c.flood.err() == nil
+}
+
+// fail keeps an error of a wait for Read. One of a deadline comes again by itself, or no
+// more if there is another deadline.
+func (c *carrier) fail(err error) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.failed = err
 	}
 }
 

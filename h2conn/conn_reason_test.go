@@ -136,3 +136,48 @@ func TestMutePeerIsCutOff(t *testing.T) {
 	<-c.Done()
 	c.Close()
 }
+
+// TestResetWhileIdle: a connection that the network resets while nothing is under way ends
+// with that error. The kernel tells of a reset once, and of an end thereafter.
+func TestResetWhileIdle(t *testing.T) {
+	h, got := accepting(t, h2conn.AcceptOptions{Subprotocol: testSubprotocol})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	sockets := make(chan *net.TCPConn, 1)
+	dialled, _, err := h2conn.Dial(t.Context(), srv.URL, h2conn.DialOptions{
+		Subprotocol: testSubprotocol,
+		HTTPClient: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				sockets <- c.(*net.TCPConn)
+			}
+			return c, err
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, ok := <-got
+	if !ok {
+		t.FailNow()
+	}
+	go h2conn.Serve(t.Context(), dialled, http.NotFoundHandler(), h2conn.ServeConfig{})
+	tr, err := h2conn.NewTransport(accepted, h2conn.TransportConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second is answered when what the first has set off has been written
+		if err := tr.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := <-sockets
+	if err := c.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	<-tr.Done()
+	if err := accepted.Err(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("it ended with %v", err)
+	}
+}

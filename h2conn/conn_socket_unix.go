@@ -4,6 +4,7 @@ package h2conn
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -19,10 +20,14 @@ const canWriteOnce = true
 
 const canReadOnce = true
 
-// readSocket reads from fd without waiting. It reports false if nothing is there.
-func readSocket(fd uintptr, p []byte) (n int, ok bool) {
-	n, err := netconn.ReadNow(fd, p)
-	return n, !errors.Is(err, unix.EAGAIN)
+// readSocket reads from fd without waiting. It reports false if nothing is there. It
+// returns no error at the end.
+func readSocket(fd uintptr, p []byte) (n int, ok bool, err error) {
+	n, err = netconn.ReadNow(fd, p)
+	if errors.Is(err, unix.EAGAIN) {
+		return 0, false, nil
+	}
+	return n, true, os.NewSyscallError("read", err)
 }
 
 func (w *onceWriter) write(fd uintptr) bool {
