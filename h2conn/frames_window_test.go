@@ -59,10 +59,10 @@ func TestWindowGrows(t *testing.T) {
 	}{
 		"100 ms, 160 MB/s": {100 * time.Millisecond, 100 * time.Microsecond, askingStreamWindow, askingStreamWindow},
 		"100 ms, 16 MB/s":  {100 * time.Millisecond, time.Millisecond, 4 << 20, 3 << 20},
-		"40 ms, 20 Mbit/s": {40 * time.Millisecond, 6500 * time.Microsecond, 512 << 10, 512 << 10},
+		"40 ms, 20 Mbit/s": {40 * time.Millisecond, 6500 * time.Microsecond, 256 << 10, 256 << 10},
 		"0.1 ms, 160 MB/s": {100 * time.Microsecond, 100 * time.Microsecond, 2 << 20, 1 << 20},
-		"0.1 ms, 16 MB/s":  {100 * time.Microsecond, time.Millisecond, 512 << 10, 512 << 10},
-		"unknown":          {0, 100 * time.Microsecond, 512 << 10, 512 << 10},
+		"0.1 ms, 16 MB/s":  {100 * time.Microsecond, time.Millisecond, 256 << 10, 256 << 10},
+		"unknown":          {0, 100 * time.Microsecond, 256 << 10, 256 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, now := windowMeter(tc.rtt)
@@ -122,7 +122,7 @@ func TestWindowExceeded(t *testing.T) {
 	t.Parallel()
 	m, now := windowMeter(time.Millisecond)
 	openStream(m, 1)
-	if !receive(m, now, 1, 512<<10, 0, false) {
+	if !receive(m, now, 1, 256<<10, 0, false) {
 		t.Fatal("a whole window was refused: " + m.fault)
 	}
 	if receive(m, now, 1, 16<<10, 0, false) {
@@ -145,7 +145,7 @@ func TestFirstWindow(t *testing.T) {
 		}
 		return b
 	}
-	want := string(settings(512<<10)) + string(settings(1))
+	want := string(settings(256<<10)) + string(settings(1))
 	for size := 1; size < len(want); size++ {
 		m := testMeter()
 		m.out.skip = 0
