@@ -18,6 +18,12 @@ import (
 	"github.com/websocktunnel/websocktunnel/internal/lateheader"
 )
 
+// headerPatience is how long the header of an answer whose length is known waits for the
+// first bytes of its body. HTTP/2's server at the other end sends the two in turns, between
+// which all other requests of the tunnel have theirs: with 256 of them at work a third of
+// the bodies come more than a millisecond later, and a fifth more than ten.
+const headerPatience = 25 * time.Millisecond
+
 // viewerWriter is the ResponseWriter that ReverseProxy writes a viewer's answer
 // to, and our own failures too. It keeps net/http from adding to the answer what
 // the target did not send, and ends an answer of which an HTTP/2 viewer takes
@@ -237,7 +243,7 @@ func (w *viewerWriter) WriteHeader(status int) {
 		// Before the end is known, or an empty body would get a length.
 		_ = w.FlushError()
 	case w.x.final.ContentLength > 0 && w.x.in.Method != http.MethodHead:
-		w.late.Start(func() { _ = w.flush() })
+		w.late.Start(headerPatience, func() { _ = w.flush() })
 	}
 }
 

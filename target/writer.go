@@ -4,9 +4,14 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/websocktunnel/websocktunnel/internal/lateheader"
 )
+
+// headerPatience is how long the header of an answer whose length is known waits for the
+// first bytes of its body. A target mostly sends both together.
+const headerPatience = time.Millisecond
 
 // writer sends the answer to the viewer. It adds nothing to what the target sent.
 //
@@ -66,7 +71,7 @@ func (w *writer) WriteHeader(status int) {
 		// An unknown length: before the end is known, or an empty body would get a length.
 		w.flush()
 	case w.length > 0:
-		w.late.Start(func() { _ = w.flush() })
+		w.late.Start(headerPatience, func() { _ = w.flush() })
 	}
 	w.ex.body.expect.sent()
 }

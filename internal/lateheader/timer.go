@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// Patience is how long a header waits for the beginning of its body.
-const Patience = time.Millisecond
-
 // Timer calls a function once, if what it waits for does not come. The zero value
 // waits for nothing.
 //
@@ -34,11 +31,11 @@ const (
 	over
 )
 
-// Start calls flush after Patience, in a goroutine of its own.
-func (t *Timer) Start(flush func()) {
+// Start calls flush after patience, in a goroutine of its own.
+func (t *Timer) Start(patience time.Duration, flush func()) {
 	t.running.Add(1)
 	t.state.Store(waiting)
-	t.timer = time.AfterFunc(Patience, func() {
+	t.timer = time.AfterFunc(patience, func() {
 		if t.state.CompareAndSwap(waiting, flushing) {
 			defer t.running.Done()
 			flush()
