@@ -19,8 +19,7 @@ type Client struct {
 	// empty if [Service.StartClient] has started the client.
 	URL string
 
-	cancel context.CancelFunc
-	done   chan struct{}
+	stop func()
 }
 
 // Client runs a tunnel client that answers with h until the test ends, and
@@ -65,10 +64,14 @@ func (s *Service) StartClient(id string, h http.Handler, cfg tunnelclient.Config
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &Client{Client: tc, cancel: cancel, done: make(chan struct{})}
-	s.t.Cleanup(c.Stop)
+	done := make(chan struct{})
+	c := &Client{Client: tc, stop: func() {
+		cancel()
+		<-done
+	}}
+	s.t.Cleanup(c.stop) // and no more of c, of which a test may start many
 	go func() {
-		defer close(c.done)
+		defer close(done)
 		if err := tc.Serve(ctx, h); err != nil {
 			s.t.Errorf("Serve of tunnel client %q returned %v", id, err)
 		}
@@ -78,10 +81,7 @@ func (s *Service) StartClient(id string, h http.Handler, cfg tunnelclient.Config
 
 // Stop ends the client in good order, as the end of the test does, and waits
 // for that. It may be called more than once and by any goroutine.
-func (c *Client) Stop() {
-	c.cancel()
-	<-c.done
-}
+func (c *Client) Stop() { c.stop() }
 
 // Proxy is [Service.Client] with a handler that leads to an HTTP server, see
 // [ProxyTo].
