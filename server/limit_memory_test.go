@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -254,8 +255,11 @@ func TestMemoryIsBounded(t *testing.T) {
 // TestStalledIsCut: near the limit, what does not move makes room, and what moves
 // stays.
 func TestStalledIsCut(t *testing.T) {
+	const stalled = 100
 	s := newService(t, Config{MemoryLimit: 128 << 20, StallTimeout: time.Hour})
+	var ended atomic.Int32
 	s.waitActive(s.connect("a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer ended.Add(1)
 		for err := error(nil); err == nil; {
 			_, err = w.Write(make([]byte, 32<<10))
 		}
@@ -282,11 +286,14 @@ func TestStalledIsCut(t *testing.T) {
 		}
 	}()
 	v := dialRawViewer(t, s)
-	for range 100 { // which have 64 KiB of window each
+	for range stalled { // which have 64 KiB of window each
 		v.request("GET", "/a/", true)
 	}
-	waitFor(t, func() bool { return s.memory.Held() > s.memory.perTunnel })
-	waitFor(t, func() bool { return s.memory.Held() < s.memory.perTunnel })
+	// Each fills its first window in the tunnel, of 256 KiB, and the tunnel's share has room
+	// for 64 of them. Requests themselves are charged to their viewer.
+	waitFor(t, func() bool {
+		return ended.Load() >= stalled-64 && s.memory.Held() < s.memory.perTunnel+stalled*(requestCost+exchangeCost)
+	})
 	close(stop)
 	if err := <-moving; err != nil {
 		t.Errorf("the download that moves: %v", err)
