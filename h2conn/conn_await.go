@@ -1,7 +1,9 @@
 package h2conn
 
 import (
+	"errors"
 	"net"
+	"os"
 	"syscall"
 
 	"github.com/websocktunnel/websocktunnel/internal/netconn"
@@ -65,11 +67,14 @@ func (c *carrier) readOnce(fd uintptr) bool {
 	if c.bulk {
 		room = room[:bulkAhead]
 	}
-	n, ok, err := readSocket(fd, room)
+	n, err := netconn.ReadNow(fd, room)
 	if n <= 0 {
 		readBuffers.Put(buffer)
-		c.fail(err)
-		return ok
+		if errors.Is(err, syscall.EAGAIN) {
+			return false
+		}
+		c.failed = os.NewSyscallError("read", err)
+		return true
 	}
 	c.buffer, c.ahead = buffer, room[:n]
 	c.more, c.bulk = n == len(room), false

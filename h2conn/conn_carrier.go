@@ -2,10 +2,8 @@ package h2conn
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 )
@@ -107,7 +105,7 @@ func (c *carrier) wait() {
 		c.putBuffer()
 		n, err := c.r.Read(c.small[:])
 		c.flood.arrived(n)
-		c.fail(err)
+		c.failed = err
 		c.ahead, c.more = c.small[:n], n == len(c.small)
 		if c.more {
 			c.buffer = readBuffers.Get().(*[readAheadSize]byte)
@@ -118,14 +116,6 @@ func (c *carrier) wait() {
 // lacks reports whether Read has nothing to return yet.
 func (c *carrier) lacks() bool {
 	return len(c.ahead) == 0 && c.failed == nil && c.flood.err() == nil
-}
-
-// fail keeps an error of a wait for Read. One of a deadline comes again by itself, or no
-// more if there is another deadline.
-func (c *carrier) fail(err error) {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		c.failed = err
-	}
 }
 
 func (c *carrier) putBuffer() {

@@ -4,7 +4,6 @@ package h2conn
 
 import (
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -19,16 +18,6 @@ func setNotSentLowat(fd uintptr, n int) {
 const canWriteOnce = true
 
 const canReadOnce = true
-
-// readSocket reads from fd without waiting. It reports false if nothing is there. It
-// returns no error at the end.
-func readSocket(fd uintptr, p []byte) (n int, ok bool, err error) {
-	n, err = netconn.ReadNow(fd, p)
-	if errors.Is(err, unix.EAGAIN) {
-		return 0, false, nil
-	}
-	return n, true, os.NewSyscallError("read", err)
-}
 
 func (w *onceWriter) write(fd uintptr) bool {
 	if len(w.pieces[0]) == 0 {
