@@ -83,9 +83,7 @@ func TestStorm(t *testing.T) {
 	if after95 == 0 || after95 > first95 || after100 > last {
 		t.Errorf("the bounds are %v and %v", first95, last)
 	}
-	// 10 ms are meant, and reached where the machine has time left. How much longer it takes
-	// where 10,000 clients and the service need all of it is a matter of the machine.
-	within(t, "p99 of the unaffected tunnel", during.quantile(0.99), idle.quantile(0.99), 200*time.Millisecond)
+	within(t, "p99 of the unaffected tunnel", during.quantile(0.99), idle.quantile(0.99), 10*time.Millisecond)
 	if worst := during.quantile(1); worst > 5*time.Second {
 		t.Errorf("a request of the unaffected tunnel took %v", worst)
 	}
