@@ -17,8 +17,8 @@ type Config struct {
 	// at the asking end, 32 MiB at the answering end.
 	//
 	// If ConnWindow is less than 250 times StreamWindow, a stream begins with a
-	// smaller window, half of ConnWindow divided by 250 and no less than 64 KiB,
-	// and the other half is for those that are read as fast as they come: they grow
+	// smaller window, a quarter of ConnWindow divided by 250 and no less than 64 KiB,
+	// and the rest is for those that are read as fast as they come: they grow
 	// with what the link carries in a round trip. So streams that are not read
 	// never keep others from going on.
 	StreamWindow int32

@@ -28,7 +28,8 @@ const (
 	// (RFC 9113, section 6.9.2), rounded up.
 	minFirstWindow = 64 << 10
 
-	// firstPart is the part of the connection's window that all first windows take. What a
+	// firstPart is the part of the connection's window that all first windows take, unless
+	// minFirstWindow is more, as at the answering end, which has half. What a
 	// stream has of it on a slow link waits in a queue there, before all others: 256 KiB
 	// are a tenth of a second at 20 Mbit/s.
 	firstPart = 4
